@@ -1,0 +1,1 @@
+"""How nodes exchange small signed messages.  Never user data."""

@@ -1,0 +1,41 @@
+"""Names of things: node ids, stream ids, and how a person sees them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from ipaddress import IPv4Address, IPv6Address
+from typing import NewType
+
+from conflux.errors import ConfigError
+
+NodeId = NewType("NodeId", bytes)  # 16 bytes: SHA-256 over both public keys, cut
+RealmId = NewType("RealmId", bytes)  # 16 bytes, made the same way from the realm's root keys
+BootId = NewType("BootId", bytes)  # 8 bytes: boot number (5, big-endian, only ever grows), then 3 random
+StreamId = NewType("StreamId", bytes)  # 16 random bytes, chosen by the sender
+LinkId = NewType("LinkId", int)  # local to one process, never sent, never reused
+TetherId = NewType("TetherId", bytes)  # 8 random bytes, chosen by the side that opens the tether
+
+NODE_ID_BYTES = 16
+REALM_ID_BYTES = 16
+BOOT_ID_BYTES = 8
+STREAM_ID_BYTES = 16
+TETHER_ID_BYTES = 8
+
+IPAddress = IPv4Address | IPv6Address
+
+
+def format_node_id(node: bytes) -> str:
+    """Return the 26 lower-case base32 characters a person sees."""
+    return base64.b32encode(node).decode().rstrip("=").lower()
+
+
+def parse_node_id(text: str) -> NodeId:
+    """Return the node id that text shows.  Raises ConfigError."""
+    try:
+        node = base64.b32decode(text.upper() + "======")
+    except (binascii.Error, ValueError):
+        node = b""
+    if len(node) != NODE_ID_BYTES or format_node_id(node) != text.lower():
+        raise ConfigError(f"{text!r} is not a node id: 26 characters a-z and 2-7")
+    return NodeId(node)
