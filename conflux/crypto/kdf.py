@@ -1,0 +1,37 @@
+"""Hashing and key derivation: SHA-256, HMAC (RFC 2104), HKDF (RFC 5869)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+SHA256_BYTES = 32
+
+
+def sha256(*parts: bytes) -> bytes:
+    """Return SHA-256 over the parts one after another.
+
+    Nothing marks where one part ends: callers pass parts of fixed size, or at most one that is not.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def hkdf(secret: bytes | bytearray, *, salt: bytes, info: bytes, size: int) -> bytes:
+    """Return size bytes (at most 8160) of HKDF-SHA-256, extract and expand."""
+    return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """Return the 32-byte HMAC-SHA-256 of message."""
+    return hmac.digest(key, message, "sha256")
+
+
+def equal(a: bytes, b: bytes) -> bool:
+    """Compare in time that depends on the lengths alone, so a forger cannot feel his way byte by byte."""
+    return hmac.compare_digest(a, b)
