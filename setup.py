@@ -1,14 +1,32 @@
-"""Compiled extensions; everything else is in pyproject.toml."""
+"""Compiled extensions; everything else is in pyproject.toml.
+
+CONFLUX_SANITIZE=address,undefined builds them with those sanitizers.  What then runs needs the sanitizer loaded first:
+
+    CONFLUX_SANITIZE=address,undefined python setup.py build_ext --inplace --force
+    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 python -m pytest tests/unit
+"""
+
+import os
 
 from setuptools import Extension, setup
+
+compile_args = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+link_args = []
+
+if sanitizers := os.environ.get("CONFLUX_SANITIZE"):
+    compile_args += ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", f"-fsanitize={sanitizers}"]
+    link_args += [f"-fsanitize={sanitizers}"]
 
 setup(
     ext_modules=[
         Extension(
             "conflux.anchor._codec",
-            sources=["cext/anchor_codec.pyx"],
+            sources=["cext/anchor_codec.pyx", "cext/aead.c"],
+            depends=["cext/aead.h", "cext/frame.h", "cext/replay.h"],
+            include_dirs=["cext"],
             libraries=["crypto"],
-            extra_compile_args=["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
         ),
     ],
 )
