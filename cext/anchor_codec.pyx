@@ -3,6 +3,10 @@
 """The frame codec, compiled: frame.h, replay.h and aead.h behind Python's types.
 
 Same names, results and errors, in the same order, as conflux/anchor/_codec_py.py, which is the one to read first.
+
+The interpreter lock is kept throughout.  Giving it up for the 5 us that 16 KiB take costs 2.5 ms per frame as soon as
+another thread runs Python, and it would let two threads into one cipher context.  The C below needs no lock: an engine
+without Python calls it as it is.
 """
 
 cimport cython
@@ -68,13 +72,8 @@ cdef tuple REASONS = (
     "", "truncated", "oversized", "version", "reserved", "epoch", "replay", "auth", "malformed", "unknown-kind"
 )
 
-# Below this a bundle is sealed in less time than giving up the interpreter lock and taking it back may cost.
-# chosen; see bench/test_anchor.py
-cdef enum:
-    UNLOCKED_BYTES_MIN = 8192
-
-# One bundle's room, kept between frames: 64 KiB per process instead of per stream.  Whoever finds it taken (another thread
-# is opening a frame) allocates.
+# One bundle's room, kept between frames: 64 KiB per process instead of per stream.  Whoever finds it taken (a finalizer,
+# run while a bundle is being read) allocates.
 cdef uint8_t *spare_room = NULL
 
 
@@ -124,16 +123,6 @@ cdef int open_cipher(
         <const uint8_t *>PyBytes_AS_STRING(nonce_prefix),
     ):
         raise LocalProtocolError("this libcrypto does not offer the AEAD")
-    return 0
-
-
-cdef int check_free(aead *cipher, bint busy) except -1:
-    # The interpreter lock is given up around long bundles: a second thread must find neither a context in the middle of
-    # a frame nor one that is being wiped.
-    if busy:
-        raise LocalProtocolError("in use by another thread")
-    if cipher.context == NULL:
-        raise LocalProtocolError("the key was erased")
     return 0
 
 
@@ -227,7 +216,6 @@ cdef class Sender:
     cdef uint64_t counter_next
     cdef uint64_t sealed
     cdef uint8_t epoch
-    cdef bint busy
 
     def __cinit__(self, aead, bytes key not None, bytes nonce_prefix not None, epoch):
         open_cipher(&self.cipher, True, aead, key, nonce_prefix, epoch)
@@ -252,7 +240,8 @@ cdef class Sender:
         Raises LocalProtocolError, and takes no counter, for a label, flag, kind or body no peer would accept, for a
         bundle above 65504 bytes, and once the counter or the key is gone.
         """
-        check_free(&self.cipher, self.busy)
+        if self.cipher.context == NULL:
+            raise LocalProtocolError("the key was erased")
         cdef uint32_t label_out = label_of(label)
         if not 0 <= flags <= FLAG_CE | FLAG_FEEDBACK:
             raise LocalProtocolError("unknown flags")
@@ -277,22 +266,12 @@ cdef class Sender:
         # Taken before the sealing: whatever happens there, the nonce is used up.
         self.counter_next += 1
         self.sealed += size
-        cdef bint done
-        if size < UNLOCKED_BYTES_MIN:
-            done = aead_seal(&self.cipher, out, size)
-        else:
-            self.busy = True
-            with nogil:
-                done = aead_seal(&self.cipher, out, size)
-            self.busy = False
-        if not done:
+        if not aead_seal(&self.cipher, out, size):
             raise LocalProtocolError("libcrypto failed")
         return frame
 
     def erase(self):
         """Forget the key; nothing can be sealed afterwards.  May be called again."""
-        if self.busy:
-            raise LocalProtocolError("in use by another thread")
         aead_erase(&self.cipher)
 
 
@@ -305,7 +284,6 @@ cdef class Receiver:
     cdef uint64_t received_count
     cdef uint64_t marked_count
     cdef uint8_t epoch
-    cdef bint busy
 
     def __cinit__(self, aead, bytes key not None, bytes nonce_prefix not None, epoch):
         open_cipher(&self.cipher, False, aead, key, nonce_prefix, epoch)
@@ -336,7 +314,8 @@ cdef class Receiver:
         then nothing has changed; or malformed, unknown-kind: the frame verified and counts, its sender is at fault.
         Raises LocalProtocolError once the key is erased.
         """
-        check_free(&self.cipher, self.busy)
+        if self.cipher.context == NULL:
+            raise LocalProtocolError("the key was erased")
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(frame)
         cdef size_t frame_size = len(frame)
         cdef int fault = header_check(data, frame_size)
@@ -348,16 +327,8 @@ cdef class Receiver:
             raise refusal(FAULT_REPLAY)
 
         cdef uint8_t *room = take_room()
-        cdef bint verified
         try:
-            if frame_size < UNLOCKED_BYTES_MIN:
-                verified = aead_unseal(&self.cipher, data, frame_size, room)
-            else:
-                self.busy = True
-                with nogil:
-                    verified = aead_unseal(&self.cipher, data, frame_size, room)
-                self.busy = False
-            if not verified:
+            if not aead_unseal(&self.cipher, data, frame_size, room):
                 raise refusal(FAULT_AUTH)
             # Only now: a forged counter must not move the window past honest frames.
             replay_update(&self.window, frame_counter(data))
@@ -369,8 +340,6 @@ cdef class Receiver:
 
     def erase(self):
         """Forget the key; nothing can be opened afterwards.  May be called again."""
-        if self.busy:
-            raise LocalProtocolError("in use by another thread")
         aead_erase(&self.cipher)
 
 
