@@ -1,0 +1,1 @@
+"""Who belongs: realm and node identities, credentials, cards, invitations, and the directory that keeps them."""

@@ -1,0 +1,31 @@
+"""Names a person types: of realms, nodes and tags.  One DNS label, so that a name can become a host name as it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from conflux.errors import ConfigError, RemoteProtocolError
+from conflux.wire import Shape
+
+NAME_CHARS_MAX = 63  # RFC 1035, section 2.3.4
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def parse_name(text: str, what: str = "name") -> str:
+    """Return text if it is a name.  Raises ConfigError."""
+    if _NAME.fullmatch(text) is None:
+        raise ConfigError(f"{what} {text!r}: 1 to 63 of a-z, 0-9 and '-', with no '-' first or last")
+    return text
+
+
+def label() -> Shape:
+    """A name on the wire; whatever else a peer sends never reaches a terminal, a file name or a host table."""
+
+    def load(item: Any) -> str:
+        if type(item) is not str or _NAME.fullmatch(item) is None:
+            raise RemoteProtocolError("malformed", "expected a name")
+        return item
+
+    return Shape(load)
