@@ -2,8 +2,8 @@
 
 Life of a link, seen from the carrier:
 
-    Describe ─► Described ─► Connect ─► Opened ─► (OpenTether ─► TetherUp | SendControl | ControlArrived)* ─► Disconnect ─► Closed
-                    └──────────┴──────────┴── Closed(reason) at any time; Closed is always the last event of a link
+    Describe ─► Described ─► Connect ─► Opened ─► (OpenTether ─► TetherUp | SendControl | ControlArrived)* ─► Disconnect
+        └────────────┴──────────┴─────────┴──── Closed(reason) at any time; Closed is always the last event of a link
 """
 
 from __future__ import annotations
@@ -52,6 +52,14 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class AddCandidates:
+    """Try these addresses of the far side too; it found them after its description was made."""
+
+    link: LinkId
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """Close the link and every socket of it, in whatever state it is."""
 
@@ -83,7 +91,7 @@ class CloseTether:
     tether: TetherId
 
 
-Command = Describe | Connect | Disconnect | SendControl | OpenTether | CloseTether
+Command = Describe | Connect | AddCandidates | Disconnect | SendControl | OpenTether | CloseTether
 
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,6 +100,14 @@ Command = Describe | Connect | Disconnect | SendControl | OpenTether | CloseTeth
 class Described:
     link: LinkId
     local: Description
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesFound:
+    """More addresses of ours (STUN, TURN), which the description did not wait for."""
+
+    link: LinkId
+    candidates: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +145,4 @@ class TetherDown:
     tether: TetherId
 
 
-CarrierEvent = Described | Opened | Closed | ControlArrived | TetherUp | TetherDown
+CarrierEvent = Described | CandidatesFound | Opened | Closed | ControlArrived | TetherUp | TetherDown
