@@ -1,0 +1,65 @@
+# Every command prepares the machine first (.ci/prepare): nothing but git and make has to be there.
+
+# Silent recipes: what runs says so itself.
+.SILENT:
+.PHONY: help demo test bench lint fmt unit lab prepare prepare-test prepare-bench clean
+.NOTPARALLEL:
+
+PYTHON := .ci/as-owner .venv/bin/python
+LAB := .venv/bin/python tests/lab/enter.py
+
+help:
+	echo 'make demo    two hosts and a dead one in network namespaces: watch a link come into being and go'
+	echo 'make test    everything a push is judged by: lint, unit, property, vectors, sim, lab'
+	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
+	echo 'make lint    ruff, mypy, stubtest'
+	echo 'make lab     the tests that run real daemons in network namespaces'
+	echo 'make fmt     let ruff format and mend'
+	echo 'make clean   remove what was built here, .venv too'
+
+demo: prepare
+	$(LAB) tests/lab/demo.py
+
+test: prepare-test
+	.ci/lane lint $(MAKE) --no-print-directory lint-lane
+	.ci/lane unit $(MAKE) --no-print-directory unit-lane
+	.ci/lane lab $(MAKE) --no-print-directory lab-lane
+	echo 'all lanes passed: lint, unit (with property, vectors, sim), lab'
+
+bench: prepare-bench
+	$(PYTHON) bench/report.py --measure
+
+lint: prepare-test lint-lane
+unit: prepare-test unit-lane
+lab: prepare-test lab-lane
+
+.PHONY: lint-lane unit-lane lab-lane
+lint-lane:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy.stubtest conflux.anchor._codec
+
+unit-lane:
+	$(PYTHON) -m pytest -q
+
+lab-lane:
+	$(LAB) -m pytest -q -p no:cacheprovider tests/lab
+
+fmt: prepare-test
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+prepare:
+	.ci/prepare
+
+prepare-test:
+	.ci/prepare test
+
+prepare-bench:
+	.ci/prepare bench
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f cext/*.c cext/*.html
+	find conflux tests bench -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,148 @@
+"""What can be seen of a process and of a wire from outside, without asking the process.
+
+The claims of this project are about what is *not* there (sockets, bytes, memory), so they are read from the kernel's
+own books, never from the daemon's report about itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+MDNS_PORT = 5353  # the control channel's; every other UDP socket of the daemon is data plane
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one process, in MB (10^6 bytes).  pss: shared pages divided among those who share them."""
+
+    rss_mb: float
+    pss_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a device has received and sent since it was made."""
+
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+
+    def since(self, earlier: Traffic) -> Traffic:
+        return Traffic(
+            self.rx_bytes - earlier.rx_bytes,
+            self.tx_bytes - earlier.tx_bytes,
+            self.rx_packets - earlier.rx_packets,
+            self.tx_packets - earlier.tx_packets,
+        )
+
+
+def data_plane_sockets(pid: int) -> list[str]:
+    """Return the local addresses of the process's UDP sockets that are not mDNS, as the kernel prints them."""
+    inodes = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except FileNotFoundError:
+            continue  # closed since
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = []
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            local, inode = fields[1], fields[9]
+            if inode in inodes and int(local.rsplit(":", 1)[1], 16) != MDNS_PORT:
+                found.append(local)
+    return found
+
+
+def memory(pid: int) -> Memory:
+    kilobytes = _rollup(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    return Memory(rss_mb=_mb(kilobytes["Rss"]), pss_mb=_mb(kilobytes["Pss"]))
+
+
+def memory_parts(pid: int) -> dict[str, float]:
+    """Return what the process's memory (PSS, MB) is made of: the heap, and each mapped file by its package."""
+    parts: dict[str, float] = defaultdict(float)
+    part = ""
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if match := re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)", line):
+            part = _part(match[1])
+        elif line.startswith("Pss:"):
+            parts[part] += _mb(int(line.split()[1]))
+    return dict(sorted(parts.items(), key=lambda item: -item[1]))
+
+
+def _part(path: str) -> str:
+    if not path.startswith("/"):
+        return "heap and stacks (Python objects)"
+    if match := re.search(r"/site-packages/([^/]+)", path):
+        return match[1].removesuffix(".libs").split(".")[0]
+    if "/conflux/" in path:
+        return "conflux"
+    return re.sub(r"[-.0-9]*\.so[.0-9]*$", "", Path(path).name)
+
+
+def _rollup(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
+
+
+def _mb(kilobytes: int) -> float:
+    return kilobytes * 1024 / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def traffic(ip_json: str) -> Traffic:
+    """Read what `ip -json -s link` says of one device."""
+    stats = json.loads(ip_json)[0]["stats64"]
+    return Traffic(
+        rx_bytes=stats["rx"]["bytes"],
+        tx_bytes=stats["tx"]["bytes"],
+        rx_packets=stats["rx"]["packets"],
+        tx_packets=stats["tx"]["packets"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pings:
+    """What `ping` reported."""
+
+    sent: int
+    received: int
+    times_ms: tuple[float, ...]
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+    @property
+    def median_ms(self) -> float:
+        return statistics.median(self.times_ms)
+
+
+def pings(output: str) -> Pings:
+    """Read ping's output."""
+    summary = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+    if summary is None:
+        raise ValueError(f"not the output of ping: {output!r}")
+    times = tuple(float(time) for time in re.findall(r"time=([\d.]+) ms", output))
+    return Pings(sent=int(summary[1]), received=int(summary[2]), times_ms=times)
+
+
+def iperf3_mbit(output: str) -> float:
+    """Read the rate the receiving end of `iperf3 --json` saw, in Mbit/s."""
+    end = json.loads(output)["end"]
+    rate: float = (end.get("sum_received") or end["sum"])["bits_per_second"]
+    return rate / 1e6

@@ -1,0 +1,347 @@
+"""Hosts, LANs and daemons for the demo, the labs and the whole-program figures.
+
+      Lab                                         every box is a network namespace
+      +-----------+   +-----------+   +-----------+
+      |   alpha   |   |   bravo   |   |  charlie  |      Host: runs programs, among them the daemon
+      |   eth0    |   |   eth0    |   |   eth0    |      10.7.1.11/24, fd00:7:1::11/64, and so on
+      +-----+-----+   +-----+-----+   +-----+-----+
+            |veth           |veth           |veth
+      +-----+---------------+---------------+-----+
+      |                    br0                    |      Lan: a bridge in a namespace of its own; multicast floods
+      +-------------------------------------------+
+
+Runs only inside what enter.py opens: nothing here is ever taken down, the kernel does that when PID 1 ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gauge
+from enter import STATE, TREE
+
+T = TypeVar("T")
+
+CONFLUX = TREE / ".venv" / "bin" / "conflux"
+POLL_S = 0.02  # between two looks at a fact that is waited for
+LOG_LINES_SHOWN = 25
+
+
+class LabFailure(AssertionError):
+    """Something did not happen; the text says what, and shows the end of the logs that may say why."""
+
+
+def wait_for(fact: Callable[[], T | None], what: str, *, within_s: float, logs: tuple[Process, ...] = ()) -> T:
+    """Return the first true value of fact(), which is polled.
+
+    Raises LabFailure saying what was waited for when it does not come within_s.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        if value := fact():
+            return value
+        if time.monotonic() > deadline:
+            tails = "".join(log.tail() for log in logs)
+            raise LabFailure(f"not within {within_s:g} s: {what}{tails}")
+        time.sleep(POLL_S)
+
+
+class Process:
+    """A program running on a host, its output in a file."""
+
+    def __init__(self, host: Host, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        self.host = host
+        self.name = name
+        self.log = host.state / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [*host.enter, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+                start_new_session=True,  # a Ctrl-C is ours to act on, not every program's at once
+            )
+        self.pid = self._popen.pid  # nsenter becomes the program
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number if a signal ended it."""
+        return self._popen.poll()
+
+    def wait(self, within_s: float) -> int:
+        """Return the exit code.  Raises LabFailure if it is still running then."""
+        try:
+            return self._popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise LabFailure(f"{self.host.name}: {self.name} still runs after {within_s:g} s{self.tail()}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a power cut would."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def tail(self) -> str:
+        """The end of its output, with a heading, to stand under an error."""
+        lines = self.output().splitlines()[-LOG_LINES_SHOWN:]
+        return f"\n--- {self.host.name}: end of {self.name}.log\n" + "\n".join(f"    {line}" for line in lines)
+
+
+class Daemon(Process):
+    """`conflux up` on a host, past its READY=1."""
+
+    def __init__(self, host: Host, name: str, command: list[str]) -> None:
+        notify = host.state / f"{name}.notify"
+        notify.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            notified.bind(str(notify))
+            notified.setblocking(False)
+            started = time.monotonic()
+            super().__init__(host, name, command, {"NOTIFY_SOCKET": str(notify)})
+
+            def ready() -> bool:
+                if self.exit_code is not None:
+                    raise LabFailure(f"{host.name}: the daemon ended with {self.exit_code}{self.tail()}")
+                with contextlib.suppress(BlockingIOError):
+                    return b"READY=1" in notified.recv(4096).split(b"\n")
+                return False
+
+            wait_for(ready, f"{host.name}: READY=1 from the daemon", within_s=20, logs=(self,))
+            self.ready_s = time.monotonic() - started
+
+    def status(self) -> dict[str, Any]:
+        return self.host.conflux_json("status")
+
+    def sockets(self) -> list[str]:
+        """Its data-plane sockets: see gauge."""
+        return gauge.data_plane_sockets(self.pid)
+
+    def memory(self) -> gauge.Memory:
+        return gauge.memory(self.pid)
+
+    def down(self) -> None:
+        """Stop it as `systemctl stop` does, and see it end well."""
+        self.signal(signal.SIGTERM)
+        if code := self.wait(10):
+            raise LabFailure(f"{self.host.name}: the daemon ended with {code} on SIGTERM{self.tail()}")
+
+
+class Host:
+    """A network namespace with one Ethernet device per LAN it is on."""
+
+    def __init__(self, lab: Lab, name: str, number: int) -> None:
+        self.lab = lab
+        self.name = name
+        self.number = number
+        self.state = STATE / name
+        self.state.mkdir()
+        self.enter = (*new_namespace(name), "--")
+        self.addresses: list[str] = []  # underlay, one IPv4 and one IPv6 address per LAN
+        self.config = self.state / "conflux.toml"
+        self._spawned: dict[str, int] = {}
+
+    def run(self, *command: str | Path, within_s: float = 30, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end.  Raises LabFailure with its output if check and it fails."""
+        words = [*self.enter, *map(str, command)]
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise LabFailure(f"{self.name}: {' '.join(map(str, command))}: no end after {within_s:g} s") from None
+        if check and done.returncode:
+            output = (done.stdout + done.stderr).strip()
+            raise LabFailure(f"{self.name}: {' '.join(map(str, command))}: exit {done.returncode}\n{output}")
+        return done
+
+    def spawn(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Process:
+        """Start a program; a later one of the same name gets a log of its own."""
+        return Process(self, self._unique(name), list(map(str, command)), environment or {})
+
+    def _unique(self, name: str) -> str:
+        self._spawned[name] = self._spawned.get(name, 0) + 1
+        return name if self._spawned[name] == 1 else f"{name}.{self._spawned[name]}"
+
+    def serve_iperf3(self) -> Process:
+        """Start an iperf3 server and return it when it listens."""
+        server = self.spawn("iperf3", "iperf3", "--server", "--forceflush")
+        wait_for(lambda: "listening" in server.output(), f"{self.name}: iperf3 listening", within_s=5, logs=(server,))
+        return server
+
+    def iperf3(self, address: str, *options: str, seconds: int = 3) -> float:
+        """Return the Mbit/s that arrived at the other end; options are iperf3's, -R turns it round."""
+        command = ["iperf3", "--client", address, "--json", "--time", str(seconds), *options]
+        return gauge.iperf3_mbit(self.run(*command, within_s=seconds + 20).stdout)
+
+    def ping(self, address: str, *options: str, within_s: float = 30) -> gauge.Pings:
+        """Run ping and return what it counted; packets lost are the caller's to judge."""
+        return gauge.pings(self.run("ping", "-n", *options, address, check=False, within_s=within_s).stdout)
+
+    # --- conflux ---
+
+    def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write conflux.toml; the state directory is the host's own."""
+        merged = {"node": {"state_dir": str(self.state / "state")}, **self.lab.settings}
+        for section, values in settings.items():
+            merged[section] = {**merged.get(section, {}), **values}
+        lines = []
+        for section, values in merged.items():
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""]
+        self.config.write_text("\n".join(lines))  # what JSON and TOML share: strings, numbers, booleans, lists
+
+    def conflux(self, *arguments: str, check: bool = True, within_s: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run one `conflux` command to its end, with this host's configuration."""
+        if not self.config.exists():
+            self.configure({})
+        return self.run(CONFLUX, *arguments, "--config", str(self.config), check=check, within_s=within_s)
+
+    def conflux_json(self, *arguments: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.conflux(*arguments, "--json").stdout)
+        return answer
+
+    def daemon(self) -> Daemon:
+        """Start `conflux up` and return it when it is ready."""
+        if not self.config.exists():
+            self.configure({})
+        return Daemon(self, self._unique("daemon"), [str(CONFLUX), "up", "--config", str(self.config)])
+
+    def overlay_addresses(self, device: str = "conflux0") -> tuple[str, str]:
+        """Its IPv4 and IPv6 address on the TUN device."""
+        found = {}
+        for link in json.loads(self.run("ip", "-json", "addr", "show", "dev", device).stdout):
+            found.update({a["family"]: a["local"] for a in link["addr_info"] if a["scope"] == "global"})
+        return found["inet"], found["inet6"]
+
+    # --- what the wire does to it ---
+
+    def unplug(self) -> None:
+        """Take its Ethernet away."""
+        self.run("ip", "link", "set", "eth0", "down")
+
+    def wire(self) -> gauge.Traffic:
+        """What eth0 has carried so far."""
+        return gauge.traffic(self.run("ip", "-json", "-s", "link", "show", "dev", "eth0").stdout)
+
+    def filter(self, *rules: str) -> None:
+        """Add nftables rules; each is "incoming|outgoing ..." in nft's own words."""
+        commands = [
+            "add table inet lab",
+            "add chain inet lab incoming { type filter hook input priority 0; }",
+            "add chain inet lab outgoing { type filter hook output priority 0; }",
+            *(f"add rule inet lab {rule}" for rule in rules),
+        ]
+        self.run("nft", "; ".join(commands))
+
+    def block_multicast(self) -> None:
+        """As Wi-Fi access points with client isolation do; neighbour discovery goes on."""
+        self.filter(
+            "incoming udp dport 5353 counter drop",
+            "outgoing udp dport 5353 counter drop",
+        )
+
+    def lose(self, permille: int) -> None:
+        """Lose this share of all UDP packets that arrive, at random."""
+        self.filter(f"incoming meta l4proto udp numgen random mod 1000 < {permille} counter drop")
+
+
+class Lan:
+    """A bridge in a namespace of its own."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.number = number
+        self.namespace = name
+        self._enter = (*new_namespace(name), "--")
+        self._ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
+        self._ip("link", "set", "br0", "up")
+
+    def attach(self, host: Host) -> None:
+        """Give host an Ethernet device on this LAN, with an IPv4 and an IPv6 address."""
+        device = f"eth{len(host.addresses) // 2}"
+        port = f"to-{host.name}"[:15]
+        self._ip("link", "add", port, "type", "veth", "peer", "name", device, "netns", host.name)
+        self._ip("link", "set", port, "master", "br0", "up")
+        ipv4 = f"10.7.{self.number}.{10 + host.number}"
+        ipv6 = f"fd00:7:{self.number}::{10 + host.number}"
+        host.run("ip", "link", "set", device, "up")
+        host.run("ip", "addr", "add", f"{ipv4}/24", "brd", "+", "dev", device)
+        host.run("ip", "addr", "add", f"{ipv6}/64", "dev", device, "nodad")
+        host.addresses += [ipv4, ipv6]
+
+    def _ip(self, *words: str) -> None:
+        subprocess.run([*self._enter, "ip", *words], check=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A realm whose members' daemons are up."""
+
+    daemons: dict[str, Daemon]
+    ipv4: dict[str, str]
+    ipv6: dict[str, str]
+
+
+class Lab:
+    """Everything of one test; make as many as wanted, they share nothing but names."""
+
+    def __init__(self, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.settings = dict(settings or {})
+        self.hosts: dict[str, Host] = {}
+        self._lans = 0
+
+    def lan(self, name: str = "lan") -> Lan:
+        self._lans += 1
+        return Lan(name, self._lans)
+
+    def host(self, name: str, *lans: Lan) -> Host:
+        host = self.hosts[name] = Host(self, name, len(self.hosts) + 1)
+        for lan in lans:
+            lan.attach(host)
+        return host
+
+    def join(self, first: Host, *others: Host) -> Joined:
+        """Make a realm on first and join the others to it over the LAN; every daemon is up afterwards."""
+        first.conflux("realm", "create", "lab", "--node", first.name)
+        daemons = {first.name: first.daemon()}
+        token = first.conflux("realm", "invite", "--no-qr", "--count", str(len(others))).stdout.split()[-1]
+        for host in others:
+            host.conflux("join", token, "--name", host.name)
+            daemons[host.name] = host.daemon()
+        addresses = {name: self.hosts[name].overlay_addresses() for name in daemons}
+        return Joined(
+            daemons,
+            ipv4={name: pair[0] for name, pair in addresses.items()},
+            ipv6={name: pair[1] for name, pair in addresses.items()},
+        )
+
+
+def new_namespace(name: str) -> tuple[str, ...]:
+    """Make a network namespace and return the words that enter it."""
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    enter = ("nsenter", f"--net=/run/netns/{name}")
+    # No duplicate address detection: nobody else is on these wires, and it takes a second per address.
+    script = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; ip link set lo up"
+    subprocess.run([*enter, "sh", "-c", script], check=True)
+    return enter
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """Yield a function that returns the seconds since."""
+    started = time.monotonic()
+    yield lambda: time.monotonic() - started
