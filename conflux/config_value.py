@@ -1,0 +1,173 @@
+"""Checks of single configuration values: each takes what tomli read and returns what the program uses."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+PEER_COUNT_MAX = 64  # chosen; static peers are for a handful of places without multicast
+ICE_SERVER_COUNT_MAX = 8  # more only slow gathering down
+SOCKET_PATH_BYTES_MAX = 107  # sun_path, less its closing zero
+DEVICE_NAME_BYTES_MAX = 15  # IFNAMSIZ, less its closing zero
+
+# A name is a DNS label, so that it can stand in a hosts file or a certificate one day.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")
+_ICE_URL = re.compile(r"(stuns?|turns?):[^\s]{1,250}")
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """A value is not what its key expects; the text completes "section.key ..."."""
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _expects(what: str, value: object) -> Refused:
+    return Refused(f"must be {what}, not {_shown(value)}")
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _expects("true or false", value)
+    return value
+
+
+def integer(least: int, most: int) -> Callable[[object], int]:
+    """A whole number from least to most."""
+
+    def check(value: object) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise _expects(f"a whole number from {least} to {most}", value)
+        return value
+
+    return check
+
+
+def seconds(least: float, most: float) -> Callable[[object], float]:
+    """A number of seconds from least to most."""
+
+    def check(value: object) -> float:
+        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]  # a number by then
+            raise _expects(f"a number of seconds from {least:g} to {most:g}", value)
+        return float(value)  # type: ignore[arg-type]  # a number by then
+
+    return check
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """One of words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise _expects("one of " + ", ".join(f'"{word}"' for word in words), value)
+        return value
+
+    return check
+
+
+def node_name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise _expects("a name of 1 to 63 characters a-z, 0-9 and hyphens, no hyphen first or last", value)
+    return value
+
+
+def token(value: object) -> str:
+    # The realm code reads the token itself; here only what no token can be.  Never shown: it is a secret.
+    if not isinstance(value, str) or not value.startswith("cfx1") or not value.isascii() or len(value) > 4096:
+        raise Refused('must be an invitation, a text that begins with "cfx1"')
+    return value
+
+
+def device_name(value: object) -> str:
+    bad = not isinstance(value, str) or not 1 <= len(value.encode()) <= DEVICE_NAME_BYTES_MAX or value in (".", "..")
+    if bad or not re.fullmatch(r"[!-~]+", str(value)) or any(sign in str(value) for sign in "/:%"):
+        raise _expects(f"a device name of 1 to {DEVICE_NAME_BYTES_MAX} characters without / : % or spaces", value)
+    return str(value)
+
+
+def interface_names(value: object) -> tuple[str, ...]:
+    return tuple(device_name(entry) for entry in _sequence(value, 64, "a list of interface names"))
+
+
+def directory(value: object) -> Path:
+    return _absolute(value, "an absolute path of a directory")
+
+
+def socket_path(value: object) -> Path:
+    path = _absolute(value, "an absolute path of a socket")
+    if len(str(path).encode()) > SOCKET_PATH_BYTES_MAX:
+        raise Refused(
+            f"must be a path of at most {SOCKET_PATH_BYTES_MAX} bytes: the kernel takes no longer socket path"
+        )
+    return path
+
+
+def _absolute(value: object, what: str) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise _expects(what, value)
+    return Path(value)
+
+
+def _sequence(value: object, count_max: int, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise _expects(what, value)
+    if len(value) > count_max:
+        raise Refused(f"must hold at most {count_max} entries, not {len(value)}")
+    return value
+
+
+def addresses(value: object) -> tuple[tuple[str, int], ...]:
+    """A list of "host:port"."""
+    return tuple(address(entry) for entry in _sequence(value, PEER_COUNT_MAX, 'a list of "host:port"'))
+
+
+def address(value: object) -> tuple[str, int]:
+    """Return (host, port) of "host:port" or "[ipv6]:port"."""
+    if not isinstance(value, str):
+        raise _expects('"host:port"', value)
+    host, colon, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise _expects('"host:port" or "[ipv6]:port"', value) from None
+    elif not _HOST.fullmatch(host):
+        raise _expects('"host:port" or "[ipv6]:port"', value)
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise _expects('"host:port" with a port from 1 to 65535', value)
+    return host, int(port)
+
+
+def ice_servers(kind: Callable[..., T]) -> Callable[[object], tuple[T, ...]]:
+    """A list of tables, each made into kind(url=, username=, credential=)."""
+    what = 'a list of tables such as { url = "stun:host:port" }'
+
+    def check(value: object) -> tuple[T, ...]:
+        return tuple(server(entry) for entry in _sequence(value, ICE_SERVER_COUNT_MAX, what))
+
+    def server(entry: object) -> T:
+        if not isinstance(entry, dict):
+            raise _expects(what, entry)
+        fields: dict[str, Any] = dict(entry)
+        for key, text in fields.items():
+            if key not in ("url", "username", "credential"):
+                raise Refused(f"has an entry with the unknown key {key!r}; known: url, username, credential")
+            if not isinstance(text, str) or not text or len(text) > 256:
+                raise Refused(f"has an entry whose {key} is not a text of 1 to 256 characters")
+        if not _ICE_URL.fullmatch(fields.get("url", "")):
+            raise Refused('has an entry whose url is not "stun:host:port" or "turn:host:port"')
+        if fields["url"].startswith("turn") and not {"username", "credential"} <= fields.keys():
+            raise Refused("has a TURN server without username and credential")
+        return kind(**fields)
+
+    return check
