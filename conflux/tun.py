@@ -1,0 +1,132 @@
+"""The TUN device: IP packets of this host that belong to the overlay, as bytes.
+
+The device is not persistent.  It lives as long as the file descriptor does, and addresses and routes live as long as
+the device, so whatever ends the process (also SIGKILL) leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from conflux.errors import UserError
+
+CLONE_DEVICE = Path("/dev/net/tun")
+READ_COUNT_MAX = 64  # packets per wake-up: one busy device must not keep timers and sockets waiting
+PACKET_BYTES_MAX = 65535  # the largest IP packet, whatever the MTU says now
+
+# linux/if_tun.h
+TUNSETIFF = 0x400454CA
+IFF_TUN = 0x0001
+IFF_NO_PI = 0x1000
+IFF_TUN_EXCL = 0x8000  # refuse to attach to a device that exists
+
+# read() on the descriptor of a device that somebody removed
+_GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO)
+
+
+class Tun:
+    """One TUN device, owned by this process."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self._fd = fd
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._deliver: Callable[[bytes], None] | None = None
+        self._lost: Callable[[str], None] | None = None
+        self.drops: Counter[str] = Counter()
+        self.read_count = 0
+        self.written_count = 0
+
+    @classmethod
+    def create(cls, name: str) -> Self:
+        """Make the device, down and without addresses.  Raises UserError saying what a person can do."""
+        try:
+            fd = os.open(CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UserError(
+                f"{CLONE_DEVICE} is missing: load the kernel module (modprobe tun); "
+                "in a container, pass the device in (--device /dev/net/tun)"
+            ) from None
+        except PermissionError:
+            raise UserError(f"no permission to open {CLONE_DEVICE}: run as root or with CAP_NET_ADMIN") from None
+        except OSError as error:
+            hint = ": load the kernel module (modprobe tun)" if error.errno == errno.ENODEV else ""
+            raise UserError(f"cannot open {CLONE_DEVICE}: {error.strerror}{hint}") from None
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL))
+        except OSError as error:
+            os.close(fd)
+            raise _refusal(name, error) from None
+        return cls(name, fd)
+
+    def start(self, deliver: Callable[[bytes], None], lost: Callable[[str], None]) -> None:
+        """Hand every packet to deliver from now on; lost(why) is called once if the device is taken away."""
+        self._loop = asyncio.get_running_loop()
+        self._deliver, self._lost = deliver, lost
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _readable(self) -> None:
+        assert self._deliver is not None
+        for _ in range(READ_COUNT_MAX):
+            try:
+                packet = os.read(self._fd, PACKET_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    self._gone()
+                    return
+                self.drops["tun-read"] += 1  # the device is down; the kernel keeps nothing for us then
+                return
+            self.read_count += 1
+            self._deliver(packet)
+            if self._fd < 0:  # deliver() closed us
+                return
+
+    def _gone(self) -> None:
+        lost = self._lost
+        self.close()
+        if lost is not None:
+            lost(f"{self.name} was removed")
+
+    def write(self, packet: bytes) -> bool:
+        """Give the kernel one packet; False: it did not take it, and that is counted."""
+        if self._fd < 0:
+            self.drops["tun-closed"] += 1
+            return False
+        try:
+            os.write(self._fd, packet)
+        except BlockingIOError:
+            self.drops["tun-full"] += 1
+        except OSError as error:
+            # EIO: the device is down.  EINVAL: not an IP packet.  Both are the packet's loss, not ours.
+            self.drops["tun-down" if error.errno in (errno.EIO, *_GONE) else "tun-refused"] += 1
+        else:
+            self.written_count += 1
+            return True
+        return False
+
+    def close(self) -> None:
+        """Remove the device, and with it its addresses and routes."""
+        if self._fd < 0:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def _refusal(name: str, error: OSError) -> UserError:
+    if error.errno == errno.EBUSY or (error.errno == errno.EINVAL and Path("/sys/class/net", name).exists()):
+        return UserError(f"a network device named {name} exists already: choose another [tun] name, or remove it")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return UserError(f"no permission to create {name}: run as root or with CAP_NET_ADMIN")
+    return UserError(f"cannot create {name}: {error.strerror}")
