@@ -61,5 +61,5 @@ prepare-bench:
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	rm -f cext/*.c cext/*.html
+	rm -f cext/*.html $(patsubst %.pyx,%.c,$(wildcard cext/*.pyx))
 	find conflux tests bench -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +
