@@ -25,6 +25,8 @@ from conflux.errors import ConfluxError, StateError, UserError
 
 REQUEST_BYTES_MAX = 65536
 REQUEST_TIMEOUT_S = 5.0  # a client that connects and says nothing gives its place back
+REFUSED_TIMEOUT_S = 1.0
+REFUSED_READ_COUNT_MAX = 16  # a megabyte; who sends more may lose the error's text
 CLIENT_COUNT_MAX = 32  # chosen; a dashboard, a few watchers, and people
 
 Arguments = Mapping[str, Any]
@@ -93,6 +95,10 @@ def parse_untrusted(line: bytes, operations: Mapping[str, Operation]) -> tuple[O
     return operation, values
 
 
+class _NotServed(UserError):
+    """This client gets nothing, whatever it asks."""
+
+
 class ApiServer:
     """Serves operations on one unix socket.
 
@@ -142,32 +148,22 @@ class ApiServer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not _permitted(writer):
-            self.refused_count += 1
-            await _write(writer, {"error": "only root and the user the daemon runs as may talk to it"})
-            return
-        if len(self._clients) > CLIENT_COUNT_MAX:
-            self.refused_count += 1
-            await _write(writer, {"error": f"more than {CLIENT_COUNT_MAX} clients at once"})
-            return
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                line = await reader.readuntil(b"\n")
-            operation, arguments = parse_untrusted(line, self._operations)
-            await self._answer(operation, arguments, reader, writer)
-        except asyncio.IncompleteReadError:
-            return
-        except asyncio.LimitOverrunError:
-            await _write(writer, {"error": f"the request is larger than {REQUEST_BYTES_MAX} bytes"})
-        except TimeoutError:
-            await _write(writer, {"error": f"no request within {REQUEST_TIMEOUT_S:g} seconds"})
+            if not _permitted(writer):
+                raise _NotServed("only root and the user the daemon runs as may talk to it")
+            if len(self._clients) > CLIENT_COUNT_MAX:
+                raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
+            if (line := await _read_line(reader)) is not None:
+                operation, arguments = parse_untrusted(line, self._operations)
+                await self._answer(operation, arguments, reader, writer)
         except ConnectionError:
             raise
         except ConfluxError as error:
-            await _write(writer, {"error": str(error)})
+            self.refused_count += 1
+            await _refuse(reader, writer, str(error))
         except Exception as error:  # noqa: BLE001  # a bug: told to the daemon, which decides
             self._failed(error)
-            await _write(writer, {"error": "the daemon failed on this request; its log says how"})
+            await _refuse(reader, writer, "the daemon failed on this request; its log says how")
 
     async def _answer(
         self,
@@ -209,9 +205,33 @@ def _permitted(writer: asyncio.StreamWriter) -> bool:
     return uid in (0, os.geteuid())
 
 
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the request, or None if the client left without one."""
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            return await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError:
+        return None
+    except asyncio.LimitOverrunError:
+        raise _NotServed(f"the request is larger than {REQUEST_BYTES_MAX} bytes") from None
+    except TimeoutError:
+        raise _NotServed(f"no request within {REQUEST_TIMEOUT_S:g} seconds") from None
+
+
 async def _write(writer: asyncio.StreamWriter, message: object) -> None:
     writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
     await writer.drain()
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+    """Write the error, then read what the client may still be sending: closing on it would take the error away."""
+    await _write(writer, {"error": text})
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REFUSED_TIMEOUT_S):
+            for _ in range(REFUSED_READ_COUNT_MAX):
+                if not await reader.read(REQUEST_BYTES_MAX):
+                    break
 
 
 def _listener(path: Path) -> socket.socket:
