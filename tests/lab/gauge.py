@@ -6,6 +6,7 @@ own books, never from the daemon's report about itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -45,14 +46,7 @@ class Traffic:
 
 def data_plane_sockets(pid: int) -> list[str]:
     """Return the local addresses of the process's UDP sockets that are not mDNS, as the kernel prints them."""
-    inodes = set()
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        try:
-            target = os.readlink(entry.path)
-        except FileNotFoundError:
-            continue  # closed since
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+    inodes = _socket_inodes(pid)
     found = []
     for table in ("udp", "udp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
@@ -61,6 +55,23 @@ def data_plane_sockets(pid: int) -> list[str]:
             if inode in inodes and int(local.rsplit(":", 1)[1], 16) != MDNS_PORT:
                 found.append(local)
     return found
+
+
+def has_unix_connection(pid: int) -> bool:
+    """Whether the process is connected to some unix socket."""
+    inodes = _socket_inodes(pid)
+    rows = (line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:])
+    return any(row[5] == "03" and row[6] in inodes for row in rows)  # 03: SS_CONNECTED
+
+
+def _socket_inodes(pid: int) -> set[str]:
+    inodes = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            target = os.readlink(entry.path)
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    return inodes
 
 
 def memory(pid: int) -> Memory:
@@ -116,12 +127,32 @@ def traffic(ip_json: str) -> Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """Packets and bytes that nftables counted."""
+
+    packets: int
+    bytes: int
+
+
+def count(nft_json: str) -> Count:
+    """Add up the counters in what `nft -j list` says."""
+    packets = octets = 0
+    for item in json.loads(nft_json)["nftables"]:
+        for expression in item.get("rule", {}).get("expr", ()):
+            if "counter" in expression:
+                packets += expression["counter"]["packets"]
+                octets += expression["counter"]["bytes"]
+    return Count(packets, octets)
+
+
+@dataclass(frozen=True, slots=True)
 class Pings:
     """What `ping` reported."""
 
     sent: int
     received: int
-    times_ms: tuple[float, ...]
+    times_ms: tuple[float, ...]  # one per answer
+    numbers: tuple[int, ...]  # icmp_seq of each answer, as they came
 
     @property
     def lost(self) -> int:
@@ -138,7 +169,8 @@ def pings(output: str) -> Pings:
     if summary is None:
         raise ValueError(f"not the output of ping: {output!r}")
     times = tuple(float(time) for time in re.findall(r"time=([\d.]+) ms", output))
-    return Pings(sent=int(summary[1]), received=int(summary[2]), times_ms=times)
+    numbers = tuple(int(number) for number in re.findall(r"icmp_seq=(\d+) ttl=", output))
+    return Pings(sent=int(summary[1]), received=int(summary[2]), times_ms=times, numbers=numbers)
 
 
 def iperf3_mbit(output: str) -> float:

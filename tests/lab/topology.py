@@ -22,7 +22,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,6 +142,26 @@ class Daemon(Process):
             raise LabFailure(f"{self.host.name}: the daemon ended with {code} on SIGTERM{self.tail()}")
 
 
+class Watch:
+    """`conflux watch` on a host, which must have a daemon: what its node says happens."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._process = host.spawn("watch", CONFLUX, "watch", "--json", "--config", host.config)
+        self._read = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the events that came since the last call."""
+        lines = self._process.output()[self._read :].splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        self._read += sum(map(len, whole))
+        return [json.loads(line) for line in whole if line.startswith("{")]
+
+    def connected(self) -> bool:
+        """Whether it has reached the daemon; events before that are not seen."""
+        return gauge.has_unix_connection(self._process.pid)
+
+
 class Host:
     """A network namespace with one Ethernet device per LAN it is on."""
 
@@ -248,6 +268,17 @@ class Host:
         ]
         self.run("nft", "; ".join(commands))
 
+    def count_data_plane(self) -> None:
+        """Start counting UDP packets of this host that are not mDNS."""
+        self.filter(
+            f"incoming udp dport != {gauge.MDNS_PORT} counter",
+            f"outgoing udp dport != {gauge.MDNS_PORT} counter",
+        )
+
+    def data_plane(self) -> gauge.Count:
+        """What was counted since count_data_plane(), both directions together."""
+        return gauge.count(self.run("nft", "-j", "list", "table", "inet", "lab").stdout)
+
     def block_multicast(self) -> None:
         """As Wi-Fi access points with client isolation do; neighbour discovery goes on."""
         self.filter(
@@ -338,10 +369,3 @@ def new_namespace(name: str) -> tuple[str, ...]:
     script = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; ip link set lo up"
     subprocess.run([*enter, "sh", "-c", script], check=True)
     return enter
-
-
-@contextlib.contextmanager
-def stopwatch() -> Iterator[Callable[[], float]]:
-    """Yield a function that returns the seconds since."""
-    started = time.monotonic()
-    yield lambda: time.monotonic() - started

@@ -1,0 +1,390 @@
+"""`make demo`: watch IP packets bring a link into being between two hosts, and leave nothing behind.
+
+      alpha          bravo          charlie
+        |              |               |         three network namespaces, a real daemon in each;
+     ---+--------------+---------------+---      charlie joined the realm and then lost its power
+                    one LAN
+
+Every figure in the table and in build/demo.json is measured in this run, from outside the daemons: ping and iperf3 for
+packets, /proc for sockets and memory, nftables for bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from enter import deliver
+from gauge import Pings, pings
+from topology import Daemon, Joined, Lab, LabFailure, Process, Watch, wait_for
+
+IDLE_TIMEOUT_S = 3.0  # 15 by default; shorter here so that every round of the demo can start from nothing
+LINGER_S = 1.0  # 2 by default
+IDLE_GRACE_S = 5.0  # what the project allows itself beyond the idle timeout until nothing is left
+COLD_ROUNDS = 5
+QUIET_S = 3.0  # how long the wire is watched when nothing may pass
+IPERF3_S = 4
+
+COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+STARTED = time.monotonic()
+
+
+# --- saying what happens ----------------------------------------------------------------------------------------
+
+
+def paint(code: str, text: str) -> str:
+    return f"\033[{code}m{text}\033[0m" if COLOUR else text
+
+
+def chapter(title: str) -> None:
+    print(f"\n{paint('1', title)}", flush=True)
+
+
+def tell(who: str, text: str) -> None:
+    elapsed = f"{time.monotonic() - STARTED:6.1f} s"
+    print(f"{paint('2', elapsed)}  {paint('36', f'{who:<8}')} {text}", flush=True)
+
+
+class Life:
+    """What the nodes say happens, printed as it comes, in milliseconds after a moment."""
+
+    def __init__(self, *watches: Watch) -> None:
+        self.watches = watches
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.started = 0.0
+
+    def start(self) -> None:
+        for watch in self.watches:
+            watch.new()
+        self.seen.clear()
+        self.started = time.time()
+
+    def show(self) -> None:
+        """Print what is new, in the order it happened."""
+        new = [(watch.host.name, event) for watch in self.watches for event in watch.new()]
+        for who, event in sorted(new, key=lambda item: item[1]["at"]):
+            self.seen.append((who, event))
+            ms = (event["at"] - self.started) * 1000
+            took = f"  ({event['took_s'] * 1000:.0f} ms)" if event.get("took_s") else ""
+            words = " ".join(filter(None, (event.get("name"), event.get("text"))))
+            kind = paint("33", f"{event['event']:<11}")
+            print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)
+
+    def when(self, who: str, *kinds: str) -> float | None:
+        """Return the Unix time of the first event of one of these kinds on that host."""
+        return next((event["at"] for name, event in self.seen if name == who and event["event"] in kinds), None)
+
+
+# --- the acts ---------------------------------------------------------------------------------------------------
+
+
+class Demo:
+    """The lab, and what was measured in it so far."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Any] = {}
+        self.lab = Lab(
+            {
+                "stream": {"idle_timeout": IDLE_TIMEOUT_S},
+                "link": {"linger": LINGER_S},
+            }
+        )
+        lan = self.lab.lan()
+        self.alpha, self.bravo, self.charlie = (self.lab.host(name, lan) for name in ("alpha", "bravo", "charlie"))
+        self.joined: Joined
+        self.life: Life
+
+    @property
+    def daemons(self) -> tuple[Daemon, Daemon]:
+        return self.joined.daemons["alpha"], self.joined.daemons["bravo"]
+
+    def nothing_left(self) -> bool:
+        return not any(daemon.sockets() for daemon in self.daemons)
+
+    def await_nothing_left(self, *, show: bool = False) -> float:
+        """Wait until neither daemon has a data-plane socket; return the seconds that took."""
+        started = time.monotonic()
+
+        def nothing_left() -> bool:
+            if show:
+                self.life.show()
+            return self.nothing_left()
+
+        within_s = IDLE_TIMEOUT_S + IDLE_GRACE_S
+        wait_for(nothing_left, "no data-plane socket on alpha and bravo", within_s=within_s, logs=self.daemons)
+        return time.monotonic() - started
+
+    def form_realm(self) -> None:
+        chapter("1  Three hosts become a realm")
+        tell("lab", "alpha, bravo, charlie: network namespaces on one bridge")
+        tell("lab", f"conflux.toml: stream.idle_timeout = {IDLE_TIMEOUT_S:g} (default 15), link.linger = {LINGER_S:g}")
+        self.alpha.conflux("realm", "create", "demo", "--node", "alpha")
+        daemons = {"alpha": self.alpha.daemon()}
+        tell("alpha", f"conflux realm create demo; conflux up: ready in {daemons['alpha'].ready_s:.1f} s")
+        token = self.alpha.conflux("realm", "invite", "--no-qr", "--count", "2").stdout.split()[-1]
+        tell("alpha", f"conflux realm invite: {token[:20]}... ({len(token)} characters)")
+        for host in (self.bravo, self.charlie):
+            started = time.monotonic()
+            host.conflux("join", token, "--name", host.name)
+            took_s = time.monotonic() - started
+            daemons[host.name] = host.daemon()
+            tell(host.name, f"conflux join TOKEN: a member in {took_s:.1f} s; conflux up: ready")
+        addresses = {name: self.lab.hosts[name].overlay_addresses() for name in daemons}
+        self.joined = Joined(
+            daemons,
+            ipv4={name: pair[0] for name, pair in addresses.items()},
+            ipv6={name: pair[1] for name, pair in addresses.items()},
+        )
+        for name, (ipv4, ipv6) in addresses.items():
+            tell(name, f"conflux0 has {ipv6} and {ipv4}")
+        daemons["charlie"].kill()
+        self.charlie.unplug()
+        tell("charlie", "loses its power")
+
+    def first_packet(self) -> None:
+        chapter("2  One packet, and the whole life of a link")
+        self.life = Life(Watch(self.alpha), Watch(self.bravo))
+        for host in (self.alpha, self.bravo):
+            host.count_data_plane()
+        for watch in self.life.watches:
+            wait_for(watch.connected, "conflux watch connecting", within_s=5, logs=self.daemons)
+        self.await_nothing_left()
+        tell("both", "no data-plane socket is open; alpha pings bravo once:")
+        self.life.start()
+        ping = self.spawn_ping(self.joined.ipv6["bravo"], "-c", "1", "-W", "10")
+        reply = self.finish(ping)
+        tell("ping", f"answered after {reply.times_ms[0]:.0f} ms; nothing more to say, so:")
+        idle_after_s = self.await_nothing_left(show=True)
+        sockets = [address for daemon in self.daemons for address in daemon.sockets()]
+        before = [host.data_plane() for host in (self.alpha, self.bravo)]
+        self.pass_time(QUIET_S)
+        after = [host.data_plane() for host in (self.alpha, self.bravo)]
+        quiet_bytes = sum(count.bytes for count in after) - sum(count.bytes for count in before)
+        tell("both", f"{len(sockets)} data-plane sockets {idle_after_s:.1f} s after the last packet")
+        tell("wire", f"{quiet_bytes} data-plane bytes in {QUIET_S:g} s of watching it")
+        if quiet_bytes:
+            raise LabFailure(f"an idle wire carried {quiet_bytes} data-plane bytes")
+        self.figures |= {
+            "idle_sockets": len(sockets),
+            "idle_after_s": round(idle_after_s, 2),
+            "idle_timeout_s": IDLE_TIMEOUT_S,
+            "idle_bytes": quiet_bytes,
+        }
+
+    def cold_rounds(self) -> None:
+        chapter(f"3  Cold, {COLD_ROUNDS} times: every round a fresh stream on a fresh link")
+        times_ms: list[float] = []
+        for _ in range(COLD_ROUNDS):
+            self.await_nothing_left()
+            reply = self.alpha.ping(self.joined.ipv6["bravo"], "-c", "1", "-W", "10")
+            if reply.lost:
+                raise LabFailure("a cold ping had no answer" + self.tails())
+            times_ms += reply.times_ms
+            tell("ping", f"{reply.times_ms[0]:.0f} ms from nothing to the answer")
+        self.await_nothing_left()
+        burst = self.alpha.ping(self.joined.ipv6["bravo"], "-c", "50", "-i", "0.005", "-W", "5")
+        in_order = list(burst.numbers) == sorted(burst.numbers)
+        tell("ping", f"50 packets, 5 ms apart, from nothing: {burst.lost} lost, {'in' if in_order else 'OUT OF'} order")
+        self.figures |= {
+            "cold_direct_ms": round(statistics.median(times_ms), 1),
+            "cold_direct_ms_all": times_ms,
+            "lost_packets_setup": burst.lost,
+            "setup_packets": burst.sent,
+            "setup_in_order": in_order,
+        }
+
+    def warm(self) -> None:
+        chapter("4  Warm: the link is open while packets flow")
+        address = self.joined.ipv6["bravo"]
+        reply = self.alpha.ping(address, "-c", "20", "-i", "0.05")
+        tell("ping", f"{reply.median_ms:.1f} ms (median of {reply.received})")
+        self.bravo.serve_iperf3()
+        forward = self.alpha.iperf3(address, seconds=IPERF3_S)
+        tell("iperf3", f"TCP, alpha to bravo: {forward:.1f} Mbit/s")
+        backward = self.alpha.iperf3(address, "--reverse", seconds=IPERF3_S)
+        tell("iperf3", f"TCP, bravo to alpha: {backward:.1f} Mbit/s")
+        udp = self.alpha.iperf3(address, "--udp", "--bitrate", f"{forward / 2:.2f}M", "--length", "1100", seconds=2)
+        tell("iperf3", f"UDP, {forward / 2:.1f} Mbit/s offered: {udp:.1f} Mbit/s arrived")
+        self.figures |= {
+            "warm_ms": round(reply.median_ms, 2),
+            "throughput_direct_mbit": round(forward, 2),
+            "throughput_reverse_mbit": round(backward, 2),
+            "udp_offered_mbit": round(forward / 2, 2),
+            "udp_arrived_mbit": round(udp, 2),
+        }
+
+    def dead_beside(self) -> None:
+        chapter("5  A dead destination beside one at full speed")
+        dead = self.alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.2", self.joined.ipv6["charlie"])
+        tell("alpha", "pings charlie, which has no power, five times a second")
+        beside = self.alpha.iperf3(self.joined.ipv6["bravo"], seconds=IPERF3_S)
+        dead.kill()
+        alone = self.figures["throughput_direct_mbit"]
+        tell("iperf3", f"meanwhile, TCP to bravo: {beside:.1f} Mbit/s (alone: {alone:.1f})")
+        self.figures["throughput_beside_dead_mbit"] = round(beside, 2)
+        if beside < alone / 2:
+            raise LabFailure("a dead destination slowed another down" + self.tails())
+
+    def killed(self) -> None:
+        chapter("6  A peer is killed in mid-stream, and returns")
+        address = self.joined.ipv6["bravo"]
+        stream = self.alpha.spawn("stream", "ping", "-n", "-i", "0.02", address)
+        wait_for(lambda: stream.output().count("time=") > 25, "a running stream", within_s=10, logs=self.daemons)
+        self.life.start()
+        daemon = self.joined.daemons["bravo"]
+        daemon.kill()
+        killed = time.time()
+        tell("bravo", "SIGKILL; alpha goes on sending, fifty packets a second:")
+
+        def noticed() -> float | None:
+            self.life.show()
+            return self.life.when("alpha", "suspect", "closed", "unreachable", "failed")
+
+        notice_s = wait_for(noticed, "alpha noticing", within_s=30, logs=self.daemons[:1]) - killed
+        tell("alpha", f"noticed after {notice_s * 1000:.0f} ms")
+
+        def torn_down() -> float | None:
+            self.life.show()
+            return self.life.when("alpha", "closed")
+
+        teardown_s = wait_for(torn_down, "the link closed", within_s=30, logs=self.daemons[:1]) - killed
+        self.pass_time(1.0)
+        answers = stream.output().count("time=")
+        self.joined.daemons["bravo"] = self.bravo.daemon()
+        up = time.monotonic()
+        tell("bravo", "is started again; nobody helps")
+
+        def answered() -> bool:
+            self.life.show()
+            return stream.output().count("time=") > answers
+
+        wait_for(answered, "traffic flowing again", within_s=30, logs=self.daemons)
+        recover_s = time.monotonic() - up
+        stream.kill()
+        tell("alpha", f"traffic flows {recover_s * 1000:.0f} ms after bravo's daemon was ready")
+        self.figures |= {
+            "notice_ms": round(notice_s * 1000),
+            "teardown_ms": round(teardown_s * 1000),
+            "recover_ms": round(recover_s * 1000),
+        }
+
+    def the_end(self) -> None:
+        chapter("7  All is quiet again")
+        self.await_nothing_left()
+        alpha, bravo = self.daemons
+        memory = alpha.memory()
+        sockets = len(alpha.sockets()) + len(bravo.sockets())
+        tell(
+            "both", f"{sockets} data-plane sockets; alpha's daemon: {memory.rss_mb:.0f} MB, {memory.pss_mb:.0f} MB PSS"
+        )
+        self.figures["idle_sockets"] = max(self.figures["idle_sockets"], sockets)
+        self.figures |= {"rss_mb": round(memory.rss_mb, 1), "pss_mb": round(memory.pss_mb, 1)}
+        drops = alpha.status().get("drops", {})
+        tell("alpha", f"drops counted: {drops}")
+        for host, daemon in ((self.alpha, alpha), (self.bravo, bravo)):
+            host.conflux("down")
+            if code := daemon.wait(10):
+                raise LabFailure(f"{host.name}: the daemon ended with {code}{daemon.tail()}")
+            if host.run("ip", "link", "show", "dev", "conflux0", check=False).returncode == 0:
+                raise LabFailure(f"{host.name}: conflux0 is still there after `conflux down`")
+        tell("both", "conflux down: no process, no device, no route left")
+
+    # --- small things ---
+
+    def spawn_ping(self, address: str, *options: str) -> Process:
+        return self.alpha.spawn("ping", "ping", "-n", *options, address)
+
+    def finish(self, ping: Process) -> Pings:
+        """Show the nodes' lives until ping ends; it must have been answered."""
+
+        def ended() -> bool:
+            self.life.show()
+            return ping.exit_code is not None
+
+        wait_for(ended, "ping ending", within_s=20, logs=self.daemons)
+        self.life.show()
+        if ping.exit_code:
+            raise LabFailure(f"ping had no answer{ping.tail()}{self.tails()}")
+        return pings(ping.output())
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass where nothing is supposed to happen."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.life.show()
+            time.sleep(0.05)
+
+    def tails(self) -> str:
+        return "".join(daemon.tail() for daemon in self.daemons)
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+# Figure, unit, what it is, and the aim where the project has one.
+TABLE = (
+    ("cold_direct_ms", "ms", "first ping through a fresh stream and link, median", "< 150"),
+    ("warm_ms", "ms", "ping while the link is open, median", ""),
+    ("lost_packets_setup", "", "packets lost of 50 sent while the link came up", "0"),
+    ("idle_after_s", "s", "from the last packet to no socket", f"< {IDLE_TIMEOUT_S + IDLE_GRACE_S:g}"),
+    ("idle_sockets", "", "data-plane sockets when idle, both hosts", "0"),
+    ("idle_bytes", "", f"data-plane bytes in {QUIET_S:g} s when idle", "0"),
+    ("throughput_direct_mbit", "Mbit/s", "TCP, one flow", ""),
+    ("throughput_reverse_mbit", "Mbit/s", "TCP, one flow, the other way", ""),
+    ("throughput_beside_dead_mbit", "Mbit/s", "TCP, beside a dead destination", ""),
+    ("notice_ms", "ms", "until a killed peer is noticed", ""),
+    ("teardown_ms", "ms", "until the link to it is gone", ""),
+    ("recover_ms", "ms", "from its return to traffic", ""),
+    ("rss_mb", "MB", "memory of a daemon, resident", ""),
+    ("pss_mb", "MB", "memory of a daemon, its share", ""),
+)
+
+
+def table(figures: dict[str, Any]) -> str:
+    rows = [f"  {'figure':<28} {'measured':>14}  {'aim':<7}  what it is"]
+    for name, unit, text, aim in TABLE:
+        rows.append(f"  {name:<28} {f'{figures[name]:g} {unit}'.strip():>14}  {aim:<7}  {text}")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    print(paint("1", "Conflux demo: an IP packet brings a link into being, and then there is nothing again"))
+    demo: Demo | None = None
+    try:
+        demo = Demo()
+        acts: tuple[Callable[[], None], ...] = (
+            demo.form_realm,
+            demo.first_packet,
+            demo.cold_rounds,
+            demo.warm,
+            demo.dead_beside,
+            demo.killed,
+            demo.the_end,
+        )
+        for act in acts:
+            act()
+    except LabFailure as failure:
+        print(f"\n{paint('31', 'demo: failed')}: {failure}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; every process, namespace and device of it is gone", flush=True)
+        return 130
+    demo.figures |= {
+        "demo_s": round(time.monotonic() - STARTED, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "python": platform.python_version(),
+    }
+    deliver("demo.json", json.dumps(demo.figures, indent=2) + "\n")
+    chapter(f"What was measured ({demo.figures['machine']}, {demo.figures['demo_s']} s)")
+    print(table(demo.figures))
+    print("\nbuild/demo.json has all of it.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
