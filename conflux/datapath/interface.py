@@ -1,9 +1,9 @@
 """What the node may ask of a datapath (tables down) and what a datapath tells the node (upcalls up).
 
-    TUN ──packet()──►  egress queues ──next_frame()──►  carrier ~~~ far carrier ──frame_untrusted()──►  next_delivery() ──► TUN
-                            ▲ tables                                                    ▲ tables
-                            └────────────────────── node ───────────────────────────────┘
-                                     ◄── next_upcall()
+    TUN ─packet()─►  egress queues ─next_frame()─►  carrier ~~~ far carrier ─frame_untrusted()─►  next_delivery() ─► TUN
+                          ▲ tables                                                ▲ tables
+                          └─────────────────── node ──────────────────────────────┘
+                                  ◄── next_upcall()
 
 The reference datapath (reference.py) is Python and sans-IO; a compiled engine takes its place behind the same tables.
 Keys handed down are the datapath's to erase once the entry that holds them is removed.
@@ -65,7 +65,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class SenderIdle:
-    """No packet for the stream's destination within the idle timeout."""
+    """No packet for the stream's destination was queued or sent within the idle timeout."""
 
     stream: StreamId
 
@@ -86,22 +86,28 @@ class ReceiverVerified:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Frames went out and no feedback came back for five feedback intervals, at least half a second."""
+    """Frames went out and no report came back for five feedback intervals, at least half a second.
+
+    Told once per silence.  Before the route's first RTT measurement the least is one second.
+    """
 
     stream: StreamId
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What the receiver of our stream says it saw since the stream's current epoch began."""
+    """What the receiver of our stream says it saw since the epoch began; all counts are of that epoch."""
 
     stream: StreamId
+    epoch: int
     counter_highest: int
     received_count: int
-    lost_count: int
+    lost_count: int  # not arrived yet: falls again when a frame comes late
     marked_count: int  # frames that carried congestion experienced
-    delay_change_us: int  # one-way delay of the newest frame against the least seen, microseconds
-    rtt_s: float | None  # from the counter's sending to this, less the receiver's hold; None if not measurable
+    received_bytes: int  # of bundles
+    delay_change_us: int | None  # one-way delay of the newest frame against the least of the last minute or two
+    rtt_s: float | None  # from the counter's sending to this, less the receiver's hold
+    # Both None if not measurable: sent over a route before this one, in an epoch before this one, or reported before.
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +144,29 @@ class Datapath(Protocol):
         """
 
     def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
-        """Give destination its queue; packets that wait under any of the addresses move into it, in order."""
+        """Give destination its queue; packets that wait under any of the addresses move into it, in order.
+
+        For a destination that has one, the addresses become these and the queue stays.
+        """
 
     def refuse(self, address: IPAddress, reason: str) -> None:
         """Drop what waits under an address that nobody owns, counted under reason."""
 
     def remove_egress(self, destination: NodeId, reason: str) -> None:
-        """Forget the destination's queue; what is in it is dropped and counted under reason.  No-op if unknown."""
+        """Forget the destination's queue; what is in it is dropped and counted under reason.  No-op if unknown.
+
+        A stream that sealed its packets sends nothing more, but stays for last_frame() until remove_sender().
+        """
 
     # ── tables: sender ──
 
-    def add_sender(self, destination: NodeId, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
-        """Seal the destination's packets with this stream from now on.  Nothing is sent before set_route()."""
+    def add_sender(
+        self, destination: NodeId, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float
+    ) -> None:
+        """Seal the destination's packets with this stream from now on.  Nothing is sent before set_route().
+
+        A stream that did so before sends nothing more, but stays for last_frame() until remove_sender().
+        """
 
     def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
         """Start the next epoch: counter restarts; feedback of the epoch before stays readable for 10 s."""

@@ -1,0 +1,59 @@
+"""CoDel (RFC 8289): when a standing queue must be signalled.  It decides; the queue drops or marks.
+
+Written per packet instead of the RFC's loop, with the same states and the same arithmetic.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+TARGET_S = 0.005  # RFC 8289, section 4.3: 5 to 10 % of the interval
+INTERVAL_S = 0.1  # RFC 8289, section 4.4: a round trip most flows stay within
+
+
+class CoDel:
+    """The state of one queue."""
+
+    __slots__ = ("_count", "_count_before", "_drop_next", "_first_above", "dropping")
+
+    def __init__(self) -> None:
+        self.dropping = False
+        self._first_above: float | None = None  # when the sojourn, should it stay above target, is a standing queue
+        self._drop_next = 0.0
+        self._count = 0  # signals since dropping began
+        self._count_before = 0
+
+    def reset(self) -> None:
+        """Forget everything: the queue has a new way out."""
+        self.__init__()  # type: ignore[misc]  # the same initial state, written once
+
+    def signal(self, sojourn_s: float, backlog_bytes: int, backlog_bytes_min: int, now: float) -> bool:
+        """Say whether the packet just taken, after sojourn_s in the queue, is to be dropped or marked.
+
+        backlog_bytes: what is left behind it.  A queue of at most backlog_bytes_min is no standing queue, whatever its
+        age, so the last packet of a queue is never dropped.
+        """
+        if sojourn_s < TARGET_S or backlog_bytes <= backlog_bytes_min:
+            self._first_above = None
+            self.dropping = False
+            return False
+        if self._first_above is None:
+            self._first_above = now + INTERVAL_S
+            self.dropping = False
+            return False
+        if now < self._first_above:
+            return False
+        if self.dropping:
+            if now < self._drop_next:
+                return False
+            self._count += 1
+            self._drop_next += INTERVAL_S / sqrt(self._count)
+            return True
+        self.dropping = True
+        # Dropping again soon after: start near the rate that controlled the queue then.
+        since_last = self._count - self._count_before
+        recently = now - self._drop_next < 16 * INTERVAL_S
+        self._count = since_last if since_last > 1 and recently else 1
+        self._count_before = self._count
+        self._drop_next = now + INTERVAL_S / sqrt(self._count)
+        return True

@@ -1,0 +1,39 @@
+"""The limits a datapath works within, each with its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DatapathConfig:
+    """Times in seconds, sizes in bytes."""
+
+    idle_timeout_s: float = 15.0  # stream.idle_timeout: a pause in a conversation, not a tunnel
+    receiver_grace_s: float = 5.0  # a receiver outwaits its sender's idle timeout, so a lost end is the only cause
+
+    # Room for 2 s of a 4 Mbit/s uplink, or 0.2 s at 40 Mbit/s; 64 destinations full at once are 64 MiB on a board.
+    queue_bytes_max: int = 1024 * 1024
+    queue_packets_max: int = 2048  # small packets cost their objects, about 150 bytes each
+    hold_age_s_max: float = 10.0  # a stream handshake gives up after 10 s; older packets have been sent again
+
+    pending_address_count_max: int = 256  # addresses asked for at once; a scan of the realm must not fill memory
+    pending_bytes_max: int = 65536  # per address: the first flight of a TCP connection or two, for one search
+
+    # One frame stalls the others of its channel for its own sending time: 3.3 ms at 40 Mbit/s.  Larger frames gain
+    # nothing: at 16 KiB the cost per frame is already below a tenth of the cost per byte (bench/test_datapath.py).
+    bundle_bytes_max: int = 16384
+
+    feedback_interval_s_min: float = 0.1  # below this reports cost more than they tell
+    feedback_interval_s_max: float = 2.0  # an RTT of 1 s; beyond it silence would go unnoticed for too long
+    suspect_interval_count: int = 5  # reports lost in a row by chance: 1 in 10**5 at 10 % loss
+    suspect_s_min: float = 0.5  # a Wi-Fi roam or a GC pause is shorter
+    suspect_unmeasured_s_min: float = 1.0  # before the route's first RTT: the initial RTO of RFC 6298, section 2.1
+
+    epoch_s: float = 120.0  # of use; what a stolen key opens
+    epoch_bytes_max: int = 2**40  # far below what AES-GCM may seal under one key
+    epoch_grace_s: float = 10.0  # frames of the epoch before may still be under way
+
+    delivery_bytes_max: int = 4 * 1024 * 1024  # packets for a TUN device that does not take them
+    upcall_count_max: int = 1024  # those a peer can cause; the node drains after every input
+    entry_count_max: int = 16  # entries that wait for a stream's next frame

@@ -1,0 +1,356 @@
+"""The reference datapath: small, readable Python behind interface.Datapath.  It holds the tables and joins the parts.
+
+packet ─► packet.parse ─► egress ─► queue ─► sender.frame ──────────► next_frame
+                └► pending (Miss)              ▲ reports
+frame_untrusted ─► label ─┬► sender.feedback_untrusted
+                          └► receiver.frame_untrusted ─► next_delivery
+                                        └► receiver.feedback ───────► next_feedback
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+
+from conflux.anchor.codec import peek
+from conflux.anchor.frame import BUNDLE_BYTES_MAX, ENTRY_HEADER_BYTES, FEEDBACK, PACKET
+from conflux.datapath.config import DatapathConfig
+from conflux.datapath.egress import Egress
+from conflux.datapath.interface import EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.networks import Networks
+from conflux.datapath.outlets import Outlets
+from conflux.datapath.packet import parse
+from conflux.datapath.pending import Pending
+from conflux.datapath.receiver import StreamReceiver
+from conflux.datapath.sender import StreamSender
+from conflux.datapath.timers import Timers
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.ids import IPAddress, LinkId, NodeId, StreamId
+
+PACKET_BYTES_MAX = BUNDLE_BYTES_MAX - ENTRY_HEADER_BYTES  # what one frame can carry
+
+
+class ReferenceDatapath:
+    """See interface.Datapath, which says what every method promises."""
+
+    name = "reference"
+
+    def __init__(self, config: DatapathConfig | None = None) -> None:
+        self._config = config or DatapathConfig()
+        self._timers = Timers()
+        self._drops: Counter[str] = Counter()
+        self._own: set[bytes] = set()
+        self._realm = Networks(())
+        self._egresses: dict[NodeId, Egress] = {}
+        self._by_address: dict[bytes, Egress] = {}
+        self._ready: dict[NodeId, Egress] = {}  # those with something to send, the longest unserved first
+        self._senders: dict[StreamId, StreamSender] = {}
+        self._receivers: dict[StreamId, StreamReceiver] = {}
+        self._feedback_labels: dict[tuple[int, int], StreamSender] = {}
+        self._labels: dict[tuple[int, int], tuple[StreamReceiver, Hop]] = {}
+        self._feedback_ready: dict[StreamId, None] = {}  # an ordered set
+        self._deliveries: deque[bytes] = deque()
+        self._delivery_bytes = 0
+        self._upcalls: deque[Upcall] = deque()
+        self._outlets = Outlets(
+            config=self._config,
+            timers=self._timers,
+            own=self._own,
+            drop=self._drop,
+            deliver=self._deliver,
+            upcall=self._upcalls.append,
+            upcall_untrusted=self._upcall_untrusted,
+            feedback_ready=self._mark_feedback,
+        )
+        self._pending = Pending(self._outlets)
+
+    # ── tables: egress ──
+
+    def configure(self, own: tuple[IPAddress, ...], realm: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        self._own.clear()
+        self._own.update(address.packed for address in own)
+        self._realm = Networks(realm)
+
+    def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
+        egress = self._egresses.get(destination)
+        if egress is None:
+            egress = self._egresses[destination] = Egress(destination, self._outlets, now)
+        self._forget_addresses(egress)
+        egress.addresses = tuple(address.packed for address in addresses)
+        for address in egress.addresses:
+            self._by_address[address] = egress
+        for queued_at, flow, entry in self._pending.take(egress.addresses):
+            egress.push(entry, flow, queued_at)
+        egress.active_at = now
+        self._update(egress, now)
+
+    def refuse(self, address: IPAddress, reason: str) -> None:
+        self._pending.refuse(address.packed, reason)
+
+    def remove_egress(self, destination: NodeId, reason: str) -> None:
+        egress = self._egresses.pop(destination, None)
+        if egress is None:
+            return
+        self._forget_addresses(egress)
+        self._ready.pop(destination, None)
+        egress.close(reason)
+        if egress.sender is not None:
+            egress.sender.detach()
+            egress.sender = None
+
+    def _forget_addresses(self, egress: Egress) -> None:
+        for address in egress.addresses:
+            if self._by_address.get(address) is egress:
+                del self._by_address[address]
+
+    def _update(self, egress: Egress, now: float) -> None:
+        """Take note that the way out of an egress may have opened or closed."""
+        egress.update(now)
+        if egress.moving and (egress.queue.packet_count or (egress.sender is not None and egress.sender.entries)):
+            self._ready.setdefault(egress.destination, egress)
+        else:
+            self._ready.pop(egress.destination, None)
+
+    # ── tables: sender ──
+
+    def add_sender(
+        self, destination: NodeId, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float
+    ) -> None:
+        egress = self._egresses.get(destination)
+        if egress is None:
+            raise LocalProtocolError("a sender for a destination without egress")
+        if stream in self._senders:
+            raise LocalProtocolError("the stream has a sender")
+        if egress.sender is not None:
+            egress.sender.detach()
+        egress.sender = self._senders[stream] = StreamSender(stream, egress, data, feedback, self._outlets, now)
+        self._update(egress, now)
+
+    def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._sender(stream).rekey(data, feedback, now)
+
+    def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
+        sender = self._sender(stream)
+        if sender.egress.sender is not sender:  # replaced, or its egress is gone
+            if hop is not None:
+                raise LocalProtocolError("a route for a stream that has nothing to send")
+            return
+        if hop is not None:
+            label = (hop.link, hop.label_in)
+            if self._feedback_labels.setdefault(label, sender) is not sender:
+                raise LocalProtocolError("the feedback label is taken")
+            sender.labels.add(label)
+        sender.set_route(hop)
+        self._update(sender.egress, now)
+
+    def remove_feedback_label(self, link: LinkId, label: int) -> None:
+        sender = self._feedback_labels.pop((link, label), None)
+        if sender is not None:
+            sender.labels.discard((link, label))
+
+    def last_frame(self, stream: StreamId) -> bytes:
+        return self._sender(stream).last_frame()
+
+    def remove_sender(self, stream: StreamId) -> None:
+        sender = self._senders.pop(stream, None)
+        if sender is None:
+            return
+        for label in sender.labels:
+            del self._feedback_labels[label]
+        sender.erase()
+        if sender.egress.sender is sender:
+            sender.egress.sender = None
+            self._ready.pop(sender.egress.destination, None)
+
+    def _sender(self, stream: StreamId) -> StreamSender:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise LocalProtocolError("no such sender")
+        return sender
+
+    # ── tables: receiver ──
+
+    def add_receiver(
+        self,
+        stream: StreamId,
+        source: NodeId,
+        inner_sources: tuple[IPv4Network | IPv6Network, ...],
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        now: float,
+    ) -> None:
+        if stream in self._receivers:
+            raise LocalProtocolError("the stream has a receiver")
+        receiver = StreamReceiver(stream, source, inner_sources, data, feedback, self._outlets, now)
+        self._receivers[stream] = receiver
+
+    def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._receiver(stream).rekey(data, feedback)
+
+    def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
+        receiver = self._receiver(stream)
+        label = (hop.link, hop.label_in)
+        if self._labels.get(label, (receiver, hop))[0] is not receiver:
+            raise LocalProtocolError("the label is taken")
+        self._labels[label] = (receiver, hop)
+        receiver.add_route(hop)
+
+    def remove_receiver_route(self, link: LinkId, label: int) -> None:
+        found = self._labels.pop((link, label), None)
+        if found is not None:
+            found[0].remove_route(link, label)
+
+    def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
+        return self._receiver(stream).seal_confirmation(body)
+
+    def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise RemoteProtocolError("unknown-stream")
+        return sender.unseal_confirmation_untrusted(frame)
+
+    def verify_last(self, stream: StreamId, frame: bytes) -> bool:
+        receiver = self._receivers.get(stream)
+        return receiver is not None and receiver.verify_last_untrusted(frame)
+
+    def remove_receiver(self, stream: StreamId) -> None:
+        receiver = self._receivers.pop(stream, None)
+        if receiver is None:
+            return
+        for label in receiver.routes:
+            del self._labels[label]
+        self._feedback_ready.pop(stream, None)
+        receiver.erase()
+
+    def _receiver(self, stream: StreamId) -> StreamReceiver:
+        receiver = self._receivers.get(stream)
+        if receiver is None:
+            raise LocalProtocolError("no such receiver")
+        return receiver
+
+    def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
+        sender = self._senders.get(stream)
+        if sender is None:
+            self._receiver(stream).queue_entry(kind, body)
+            return
+        sender.entries.push(kind, body)
+        if sender.hop is not None:
+            self._ready.setdefault(sender.egress.destination, sender.egress)
+
+    # ── bytes ──
+
+    def packet(self, packet: bytes, *, now: float) -> None:
+        try:
+            source, destination, flow = parse(packet)
+        except RemoteProtocolError as error:
+            self._drop(error.reason)
+            return
+        if source not in self._own:
+            self._drop("bad-source")
+            return
+        if len(packet) > PACKET_BYTES_MAX:
+            self._drop("packet-too-big")
+            return
+        egress = self._by_address.get(destination)
+        if egress is not None:
+            egress.push((PACKET, packet), flow, now)
+            if egress.destination not in self._ready and egress.moving:
+                self._ready[egress.destination] = egress
+        elif destination in self._realm and destination not in self._own:
+            self._pending.push(destination, (PACKET, packet), flow, now)
+        else:
+            self._drop("no-destination")  # multicast, another network, ourselves
+
+    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float) -> None:
+        try:
+            header = peek(data)
+            label = (link, header[2])
+            if header[0] & FEEDBACK:
+                sender = self._feedback_labels.get(label)
+                if sender is None:
+                    self._drop("unknown-label")
+                else:
+                    sender.feedback_untrusted(data, now)
+                return
+            found = self._labels.get(label)
+            if found is None:
+                self._drop("unknown-label")
+            else:
+                found[0].frame_untrusted(found[1], data, header, now)
+        except RemoteProtocolError as error:
+            self._drop(error.reason)
+
+    def sendable(self) -> tuple[NodeId, ...]:
+        return tuple(self._ready)
+
+    def next_frame(self, destination: NodeId, *, now: float) -> OutFrame | None:
+        egress = self._ready.pop(destination, None)
+        if egress is None or egress.sender is None:
+            return None
+        frame = egress.sender.frame(now)
+        if egress.queue.packet_count:
+            self._ready[destination] = egress  # behind all others
+        return frame
+
+    def next_feedback(self, *, now: float) -> OutFrame | None:
+        while self._feedback_ready:
+            stream = next(iter(self._feedback_ready))
+            del self._feedback_ready[stream]
+            frame = self._receivers[stream].feedback(now)
+            if frame is not None:
+                return frame
+        return None
+
+    def next_delivery(self) -> bytes | None:
+        if not self._deliveries:
+            return None
+        packet = self._deliveries.popleft()
+        self._delivery_bytes -= len(packet)
+        return packet
+
+    def next_upcall(self) -> Upcall | None:
+        return self._upcalls.popleft() if self._upcalls else None
+
+    # ── time ──
+
+    def next_timeout(self) -> float | None:
+        return self._timers.next_timeout()
+
+    def handle_timeout(self, *, now: float) -> None:
+        self._timers.fire(now)
+
+    # ── what came of it ──
+
+    def drop_counts(self) -> Mapping[str, int]:
+        return dict(self._drops)
+
+    def status(self) -> Mapping[str, object]:
+        return {
+            "name": self.name,
+            "egresses": [egress.status() for egress in self._egresses.values()],
+            "pending": self._pending.status(),
+            "senders": [sender.status() for sender in self._senders.values()],
+            "receivers": [receiver.status() for receiver in self._receivers.values()],
+            "drops": dict(self._drops),
+        }
+
+    def _drop(self, reason: str) -> None:
+        self._drops[reason] += 1
+
+    def _deliver(self, packet: bytes) -> None:
+        if self._delivery_bytes + len(packet) > self._config.delivery_bytes_max:
+            self._drop("delivery-full")
+            return
+        self._deliveries.append(packet)
+        self._delivery_bytes += len(packet)
+
+    def _upcall_untrusted(self, upcall: Upcall) -> None:
+        if len(self._upcalls) >= self._config.upcall_count_max:
+            self._drop("upcall-full")
+        else:
+            self._upcalls.append(upcall)
+
+    def _mark_feedback(self, stream: StreamId) -> None:
+        self._feedback_ready[stream] = None

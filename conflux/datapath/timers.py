@@ -1,0 +1,68 @@
+"""One heap of deadlines, so that next_timeout() is cheap with a thousand streams.
+
+A timer asks its owner for the deadline when armed and again when due: an owner whose deadline moves later (every packet
+moves the idle deadline) tells nobody, the timer finds out when it fires and goes back to sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+
+class Timer:
+    """One reason to be woken.
+
+    deadline() is the single computation of when; fire(now) runs once now has reached it, and must move the deadline
+    later or to None.
+    """
+
+    __slots__ = ("at", "deadline", "fire")
+
+    def __init__(self, deadline: Callable[[], float | None], fire: Callable[[float], None]) -> None:
+        self.deadline = deadline
+        self.fire = fire
+        self.at: float | None = None  # when the heap will look at it; None: not in the heap
+
+
+class Timers:
+    """The heap.  Entries of timers that were cancelled or moved earlier stay until their time comes, then vanish."""
+
+    __slots__ = ("_heap", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._serial = 0  # equal deadlines fire in the order they were armed
+
+    def arm(self, timer: Timer) -> None:
+        """Look at the timer no later than its deadline."""
+        at = timer.deadline()
+        if at is None or (timer.at is not None and timer.at <= at):
+            return
+        timer.at = at
+        self._serial += 1
+        heappush(self._heap, (at, self._serial, timer))
+
+    def cancel(self, timer: Timer) -> None:
+        """Never fire the timer, unless armed again."""
+        timer.at = None
+
+    def next_timeout(self) -> float | None:
+        """Return when the first timer wants to be looked at, or None."""
+        heap = self._heap
+        while heap and heap[0][2].at != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def fire(self, now: float) -> None:
+        """Fire every timer whose deadline has come."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            at, _, timer = heappop(heap)
+            if timer.at != at:
+                continue
+            timer.at = None
+            deadline = timer.deadline()
+            if deadline is not None and deadline <= now:
+                timer.fire(now)
+            self.arm(timer)
