@@ -1,6 +1,6 @@
 """The frame codec that runs: the compiled one, or with CONFLUX_PURE=1 its Python twin.
 
-Never falls back by itself: the twin takes six times as long per packet, and nobody would know why the network is slow.
+Never falls back by itself: the twin takes six to nine times as long per packet, and nobody would know why.
 """
 
 from __future__ import annotations
