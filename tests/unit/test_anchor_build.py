@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conflux.anchor import codec, frame
-from conflux.anchor.speed import best_aead
+from conflux.anchor.speed import best_aead, prefer
 
 # As if the extension had never been built.
 WITHOUT_EXTENSION = """
@@ -56,3 +56,9 @@ def test_best_aead_is_one_of_ours_and_stays(monkeypatch: pytest.MonkeyPatch) -> 
     assert chosen in frame.AEAD_NAMES
     monkeypatch.setattr(codec, "Sender", None)  # measuring again would fail
     assert best_aead() == chosen
+
+
+def test_chacha_is_chosen_only_where_it_is_clearly_faster() -> None:
+    assert prefer(aes_s=5.0, chacha_s=1.0) == frame.CHACHA20_POLY1305
+    assert prefer(aes_s=1.0, chacha_s=0.95) == frame.AES_256_GCM
+    assert prefer(aes_s=1.0, chacha_s=5.0) == frame.AES_256_GCM
