@@ -1,0 +1,234 @@
+"""Two route machines over one link: set-up, confirmation, refusals, teardown, bounds."""
+
+from __future__ import annotations
+
+import pytest
+from builders import hop_key, make_card, make_member, make_realm
+
+from conflux.carrier.interface import CloseTether, OpenTether
+from conflux.errors import RemoteProtocolError
+from conflux.ids import LinkId, StreamId
+from conflux.route import machine
+from conflux.route.machine import Routes
+from conflux.route.message import Confirm, Refuse, Setup, Teardown, decode_message_untrusted, encode_message
+
+REALM = make_realm("routes")
+D = make_member(REALM, "destination")
+D_CARD = make_card(D)
+STREAM = StreamId(b"stream of 16 b..")
+LINK_S, LINK_D = LinkId(3), LinkId(9)
+
+
+class Entropy:
+    def __init__(self, first: int) -> None:
+        self.count = first
+
+    def __call__(self, size: int) -> bytes:
+        self.count += 1
+        return self.count.to_bytes(size)
+
+
+def unseal_slot(key_id: bytes, slot: bytes, info: bytes) -> bytes:
+    if key_id != D_CARD.hop_key_id:
+        raise RemoteProtocolError("stale-key")
+    return hop_key("destination").unseal(slot, info)
+
+
+def end(first: int, *, accepts: bool = True) -> Routes:
+    """An end whose confirmations are "sealed" by a prefix: the datapath's business, not the routes'."""
+
+    def unseal(stream: StreamId, sealed: bytes) -> bytes:
+        if not sealed.startswith(stream):
+            raise RemoteProtocolError("auth")
+        return sealed[16:]
+
+    return Routes(
+        REALM.anchor.realm_id,
+        entropy=Entropy(first),
+        unseal_slot=unseal_slot,
+        accepts=lambda stream: accepts,
+        seal_confirmation=lambda stream, tag: stream + tag,
+        unseal_confirmation=unseal,
+    )
+
+
+def events(side: Routes) -> list:
+    return list(iter(side.next_event, None))
+
+
+def commands(side: Routes) -> list:
+    return list(iter(side.next_command, None))
+
+
+def sent(side: Routes):
+    return decode_message_untrusted(side.next_transmit().data)
+
+
+def ready(s: Routes, d: Routes) -> tuple[machine.RouteReady, machine.ReceiverRoute]:
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
+    opened = commands(s)[0]
+    s.tether_up(LINK_S, opened.tether)
+    (at_s,), (at_d,) = events(s), events(d)
+    return at_s, at_d
+
+
+def test_set_up_gives_both_ends_each_others_labels():
+    at_s, at_d = ready(end(0), end(1000))
+    assert isinstance(at_s, machine.RouteReady)
+    assert isinstance(at_d, machine.ReceiverRoute)
+    assert at_d.stream == STREAM
+    assert (at_s.hop.label_out, at_s.hop.label_in) == (at_d.hop.label_in, at_d.hop.label_out)
+    assert at_s.hop.tether == at_d.hop.tether
+    assert (at_s.hop.link, at_d.hop.link) == (LINK_S, LINK_D)
+
+
+def test_route_is_not_ready_before_its_tether_is_open():
+    s, d = end(0), end(1000)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
+    assert events(s) == []
+    assert isinstance(commands(s)[0], OpenTether)
+
+
+def test_the_slot_names_no_sender_and_differs_every_time():
+    s = end(0)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    first, second = sent(s), sent(s)
+    assert first.slot != second.slot
+    assert STREAM not in encode_message(first)
+
+
+def test_replayed_set_up_is_refused():
+    s, d = end(0), end(1000)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    setup = s.next_transmit().data
+    d.receive_untrusted(LINK_D, setup, now=0.0)
+    d.next_transmit()
+    events(d)
+    with pytest.raises(RemoteProtocolError, match="replay"):
+        d.receive_untrusted(LINK_D, setup, now=1.0)
+    assert isinstance(sent(d), Refuse)
+    assert events(d) == []
+
+
+def test_unknown_stream_is_refused_under_the_route_key():
+    s, d = end(0), end(1000, accepts=False)
+    route = s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    refusal = d.next_transmit().data
+    assert b"unknown-stream" not in refusal
+    s.receive_untrusted(LINK_S, refusal, now=0.0)
+    assert events(s) == [machine.RouteFailed(route, STREAM, "unknown-stream")]
+    assert isinstance(commands(s)[-1], CloseTether)
+
+
+def test_slot_for_a_key_that_turned_is_refused_by_name():
+    s, d = end(0), end(1000)
+    route = s.build(STREAM, make_card(make_member(REALM, "somebody else")), LINK_S, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="stale-key"):
+        d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
+    assert events(s) == [machine.RouteFailed(route, STREAM, "stale-key")]
+
+
+def test_confirmation_of_another_route_is_refused():
+    s, d = end(0), end(1000)
+    for _ in range(2):
+        s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    first, second = s.next_transmit().data, s.next_transmit().data
+    d.receive_untrusted(LINK_D, first, now=0.0)
+    d.receive_untrusted(LINK_D, second, now=0.0)
+    confirms = [sent(d), sent(d)]
+    swapped = Confirm(confirms[0].request, confirms[0].label, confirms[1].sealed)
+    with pytest.raises(RemoteProtocolError, match="auth"):
+        s.receive_untrusted(LINK_S, encode_message(swapped), now=0.0)
+    assert events(s) == []
+
+
+def test_forged_confirmation_is_refused():
+    s = end(0)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    setup = sent(s)
+    with pytest.raises(RemoteProtocolError, match="auth"):
+        s.receive_untrusted(LINK_S, encode_message(Confirm(setup.request, 5, STREAM + bytes(16))), now=0.0)
+
+
+def test_answer_over_another_link_is_refused():
+    s, d = end(0), end(1000)
+    s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="unexpected"):
+        s.receive_untrusted(LinkId(4), d.next_transmit().data, now=0.0)
+
+
+def test_silence_fails_the_route_and_closes_its_tether():
+    s = end(0)
+    route = s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    assert s.next_timeout() == machine.CONFIRM_TIMEOUT_S
+    s.handle_timeout(now=machine.CONFIRM_TIMEOUT_S)
+    assert events(s) == [machine.RouteFailed(route, STREAM, "timeout")]
+    assert isinstance(commands(s)[-1], CloseTether)
+    assert s.next_timeout() is None
+
+
+def test_teardown_carries_the_streams_last_frame():
+    s, d = end(0), end(1000)
+    at_s, at_d = ready(s, d)
+    assert s.close(at_s.route, b"last frame") == at_s.hop
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    assert events(d) == [machine.ReceiverRouteGone(STREAM, at_d.hop, b"last frame")]
+    assert s.next_timeout() is None
+
+
+def test_guessed_label_tears_nothing_down():
+    s, d = end(0), end(1000)
+    _, at_d = ready(s, d)
+    with pytest.raises(RemoteProtocolError, match="unknown-label"):
+        d.receive_untrusted(LINK_D, encode_message(Teardown(at_d.hop.label_in ^ 1, b"")), now=0.0)
+    assert events(d) == []
+
+
+def test_lost_link_takes_its_routes_with_it():
+    s, d = end(0), end(1000)
+    at_s, at_d = ready(s, d)
+    pending = s.build(STREAM, D_CARD, LINK_S, now=0.0)
+    s.link_down(LINK_S)
+    d.link_down(LINK_D)
+    assert events(s) == [
+        machine.RouteLost(at_s.route, STREAM, at_s.hop, "link-down"),
+        machine.RouteFailed(pending, STREAM, "link-down"),
+    ]
+    assert events(d) == [machine.ReceiverRouteGone(STREAM, at_d.hop, b"")]
+
+
+def test_a_neighbour_has_a_bounded_number_of_routes():
+    s, d = end(0), end(1000)
+    for _ in range(machine.INCOMING_PER_LINK_MAX + 1):
+        s.build(STREAM, D_CARD, LINK_S, now=0.0)
+        d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    answers = [sent(d) for _ in range(machine.INCOMING_PER_LINK_MAX + 1)]
+    assert [type(answer) for answer in answers[:-1]] == [Confirm] * machine.INCOMING_PER_LINK_MAX
+    assert answers[-1] == Refuse(answers[-1].request, b"", b"busy")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\x82\x01\x40",
+        b"\x82\x09\x40",
+        encode_message(Setup(bytes(8), bytes(8), 4, 0, bytes(8), b"x")),
+        encode_message(Setup(bytes(8), bytes(8), 0, 7, bytes(8), b"x")),
+        encode_message(Setup(bytes(8), bytes(8), 4, 7, D_CARD.hop_key_id, b"not a slot")),
+    ],
+)
+def test_malformed_message_is_refused_and_changes_nothing(message):
+    d = end(1000)
+    with pytest.raises(RemoteProtocolError):
+        d.receive_untrusted(LINK_D, message, now=0.0)
+    assert events(d) == []
+    assert d.next_timeout() is None
