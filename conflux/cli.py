@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from conflux import __version__
@@ -25,7 +26,7 @@ EXAMPLES = """\
 a network of two boards on one LAN:
   first board    conflux realm create home
                  conflux up
-                 conflux realm invite --name kitchen
+                 conflux realm invite
   second board   conflux join cfx1...
                  conflux up
                  conflux ping first-board
@@ -56,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("up", "daemon:up", "run the daemon in the foreground", "conflux up --config /etc/conflux/conflux.toml")
     add("down", "daemon:down", "stop the running daemon", "conflux down")
 
-    status = add("status", "inspect:status", "show this node as it is now", "conflux status --json | jq .drops")
+    status = add("status", "observe:status", "show this node as it is now", "conflux status --json | jq .drops")
     _json(status)
-    ping = add("ping", "inspect:ping", "send echo requests to a node through the overlay", "conflux ping sensor -c 3")
+    ping = add("ping", "observe:ping", "send echo requests to a node through the overlay", "conflux ping sensor -c 3")
     ping.add_argument("name", metavar="NAME", help="a node's name, its id, or an overlay address")
     ping.add_argument(
         "-c", dest="count", type=_count(1, 1_000_000), metavar="N", default=4, help="how many (default 4)"
@@ -74,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
         ("routes", "list the routes under them, and what paths have cost"),
         ("links", "list the links that are open or being opened"),
     ):
-        _json(add(name, f"inspect:{name}", text, f"conflux {name}"))
-    watch = add("watch", "inspect:watch", "print events as they happen, until Ctrl-C", "conflux watch")
+        _json(add(name, f"observe:{name}", text, f"conflux {name}"))
+    watch = add("watch", "observe:watch", "print events as they happen, until Ctrl-C", "conflux watch")
     _json(watch)
 
     join = add(
@@ -85,51 +86,60 @@ def parser() -> argparse.ArgumentParser:
         "conflux join cfx1...\n  conflux join cfx1... --peer 192.0.2.7:7464\n\n"
         "without a network in between:\n"
         "  here         conflux join --request kitchen.request\n"
-        "  root's node  conflux realm sign kitchen.request --answer kitchen.answer\n"
-        "  here         conflux join --answer kitchen.answer",
+        "  elsewhere    conflux realm sign kitchen.request\n"
+        "  here         conflux join --answer kitchen.request.answer",
     )
     how = join.add_mutually_exclusive_group(required=True)
     how.add_argument("token", nargs="?", metavar="TOKEN", help='an invitation: "cfx1" and more')
     how.add_argument("--request", type=Path, metavar="FILE", help="write a request, to be signed elsewhere")
     how.add_argument("--answer", type=Path, metavar="FILE", help="read the signed answer")
-    join.add_argument("--name", metavar="NAME", help="the name to ask for (default: the invitation's, or this host's)")
+    join.add_argument("--name", metavar="NAME", help="the name to ask for (default: [node] name, or this host's)")
     join.add_argument("--peer", metavar="HOST:PORT", help="where the issuer is, if mDNS does not find it")
 
-    realm = commands.add_parser(
-        "realm", help="create a realm and let nodes in", description="Create a realm and let nodes in."
-    )
-    add = _adder(
-        realm.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser), "realm "
-    )
-    create = add(
-        "create", "realm:create", "make a new realm with this node in it", "conflux realm create home --node gateway"
-    )
+    words = "create a realm and let nodes in"
+    realm = commands.add_parser("realm", help=words, description=f"{words.capitalize()}.", formatter_class=_Help)
+    add = _adder(realm.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser))
+    create = add("create", "realm:create", "make a realm with this node in it", "conflux realm create home")
     create.add_argument("name", metavar="NAME", help="what the realm is called")
     create.add_argument("--node", metavar="NAME", help="this node's name in it (default: the host's)")
+    create.add_argument(
+        "--ipv4", type=_prefix, metavar="PREFIX", help="its IPv4 addresses (default: a /16 inside 100.64.0.0/10)"
+    )
     invite = add(
-        "invite", "realm:invite", "print an invitation, as text and QR code", "conflux realm invite --name kitchen"
+        "invite",
+        "realm:invite",
+        "print an invitation, as text and QR code",
+        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --no-qr",
     )
-    invite.add_argument("--name", metavar="NAME", help="the name the joiner gets")
     invite.add_argument(
-        "--count", type=_count(1, 10000), metavar="N", default=1, help="how many may join with it (default 1)"
+        "--count", type=_count(1, 1000), metavar="N", default=1, help="how many may join with it (default 1)"
     )
     invite.add_argument(
-        "--ttl", type=_duration, metavar="TIME", default=3600, help="how long it holds: 30m, 12h, 7d (default 1h)"
+        "--ttl", type=_duration, metavar="TIME", default=86400, help="how long it holds: 30m, 12h, 7d (default 24h)"
+    )
+    _tags(invite)
+    invite.add_argument(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="where this node is, for joiners mDNS does not reach; repeatable",
     )
     invite.add_argument("--no-qr", action="store_true", help="print the token alone, for scripts")
-    sign = add(
-        "sign",
-        "realm:sign",
-        "sign a request that was carried here",
-        "conflux realm sign kitchen.request --answer kitchen.answer",
-    )
+    sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
     sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
-    sign.add_argument("--answer", type=Path, metavar="FILE", help="where to write the answer (default: FILE.answer)")
-    sign.add_argument("--name", metavar="NAME", help="the name to give, instead of the one asked for")
+    sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
+    _tags(sign)
     return top
 
 
-def _adder(commands: argparse._SubParsersAction[_Parser], prefix: str = "") -> Callable[[str, str, str, str], _Parser]:
+def _tags(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
+    )
+
+
+def _adder(commands: argparse._SubParsersAction[_Parser]) -> Callable[[str, str, str, str], _Parser]:
     def add(name: str, run: str, text: str, example: str) -> _Parser:
         command = commands.add_parser(
             name,
@@ -180,6 +190,13 @@ def _duration(text: str) -> int:
     if not (number.isascii() and number.isdigit() and len(number) <= 6 and unit in units and int(number) > 0):
         raise argparse.ArgumentTypeError(f"must be a time such as 30m, 12h or 7d, not {text!r}")
     return int(number) * units[unit]
+
+
+def _prefix(text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an IPv4 network such as 10.77.0.0/16, not {text!r}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

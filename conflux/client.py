@@ -78,7 +78,7 @@ class ApiClient:
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             raise NotRunning(
-                f"conflux is not running (nothing listens on {self._path}): start it with `conflux up`"
+                f"no daemon listens on {self._path}: start it with `conflux up`"
             ) from None
         except PermissionError:
             connection.close()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import socket
+import tempfile
 from pathlib import Path
 
 from conflux import config
 from conflux.client import ApiClient
 from conflux.config import Config
+from conflux.errors import ConfigError, UserError
 
 
 def load(options: argparse.Namespace) -> Config:
@@ -21,3 +26,37 @@ def load(options: argparse.Namespace) -> Config:
 def daemon(options: argparse.Namespace) -> ApiClient:
     """Return a client of the daemon of this configuration."""
     return ApiClient(load(options).socket)
+
+
+def host_label() -> str:
+    """Return this host's name as a node name: "Pi_4.local" is "pi-4"."""
+    first = socket.gethostname().split(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", first)[:63].strip("-") or "node"
+
+
+def read_file(path: Path, bytes_max: int) -> bytes:
+    """Return a small file's content.  Raises ConfigError naming it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(bytes_max + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > bytes_max:
+        raise ConfigError(f"{path}: larger than {bytes_max} bytes")
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make data the content of path, wholly or not at all; what was there is replaced."""
+    try:
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)  # nothing secret is written this way
+            file.write(data)
+        Path(beside).replace(path)
+    except OSError as error:
+        Path(beside).unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from None

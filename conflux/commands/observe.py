@@ -1,0 +1,228 @@
+"""Commands that ask the running daemon and print what it says: status, ping, streams, routes, links, watch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from conflux.commands import context, show
+from conflux.errors import UserError
+
+Answer = dict[str, Any]
+
+
+def _ask(options: argparse.Namespace, do: str) -> Answer:
+    answer = context.daemon(options).call(do)
+    if not isinstance(answer, dict):
+        raise UserError("the daemon's answer makes no sense: is it of another version?")
+    return answer
+
+
+def _print_json(value: object) -> int:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    return 0
+
+
+def _print(*blocks: str) -> int:
+    sys.stdout.write("\n\n".join(block for block in blocks if block) + "\n")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the node as it is now."""
+    got = _ask(options, "status")
+    return _print_json(got) if options.json else _print(*describe_status(got))
+
+
+def describe_status(got: Answer) -> list[str]:
+    """Return the blocks of `conflux status`."""
+    node, realm, device, memory = got["node"], got["realm"], got["device"], got["memory"]
+    state = "up" if device["up"] else "DOWN: packets do not pass"
+    channels = [f"{each['name']} {'up' if each['up'] else 'DOWN'}: {each['detail']}" for each in got["control"]]
+    rows: list[tuple[str, object]] = [
+        ("node", f"{node['name']} in realm {realm['name']}, running for {show.duration(got['uptime_s'])}"),
+        ("id", node["id"]),
+        ("addresses", "\n".join(node["addresses"])),
+        ("credential", _credential(got["credential"])),
+        ("device", f"{device['name']}, MTU {device['mtu']}, {state}"),
+        ("control", "\n".join(channels) or "none: no control channel is enabled"),
+        ("datapath", got["datapath"]["name"]),
+        ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
+    ]
+    rows += [("warning", warning) for warning in got["warnings"]]
+    drops = got["drops"]
+    return [
+        show.fields(rows),
+        describe_streams(got["streams"]),
+        describe_links(got["links"]),
+        show.table(("dropped", "count"), drops.items()) if drops else "dropped: nothing",
+    ]
+
+
+def _credential(credential: Answer) -> str:
+    left_s = credential["not_after"] - time.time()
+    until = time.strftime("%Y-%m-%d", time.localtime(credential["not_after"]))
+    if left_s <= 0:
+        return f"EXPIRED on {until}: join the realm again"
+    return f"until {until} ({show.duration(left_s)}), renewed in time by itself"
+
+
+def streams(options: argparse.Namespace) -> int:
+    """Print the streams."""
+    got = _ask(options, "streams")
+    return _print_json(got) if options.json else _print(describe_streams(got["streams"]))
+
+
+def describe_streams(rows: list[Answer]) -> str:
+    """Return the table of streams."""
+    if not rows:
+        return "streams: none, nothing is being sent or received"
+    return show.table(
+        ("stream", "name", "state", "packets", "frames", "queued", "rtt"),
+        [
+            (
+                "to" if row["direction"] == "out" else "from",
+                row["name"],
+                row["state"],
+                row["packets"],
+                row["frames"],
+                show.size(row.get("queued_bytes")) if row.get("queued_packets") else None,
+                show.milliseconds(row.get("rtt_ms")),
+            )
+            for row in rows
+        ],
+    )
+
+
+def links(options: argparse.Namespace) -> int:
+    """Print the links."""
+    got = _ask(options, "links")
+    return _print_json(got) if options.json else _print(describe_links(got["links"]))
+
+
+def describe_links(rows: list[Answer]) -> str:
+    """Return the table of links."""
+    if not rows:
+        return "links: none, no data-plane socket is open"
+    return show.table(
+        ("link", "name", "state", "opened by", "age", "users", "failures"),
+        [
+            (
+                row["link"],
+                row["name"],
+                row["state"],
+                {True: "us", False: "them"}.get(row["initiator"]),
+                show.duration(row["age_s"]),
+                row["users"],
+                row["failures"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def routes(options: argparse.Namespace) -> int:
+    """Print the routes and what the search knows of paths."""
+    got = _ask(options, "routes")
+    if options.json:
+        return _print_json(got)
+    if not got["routes"] and not got["paths"]:
+        return _print("routes: none")
+    return _print(
+        show.table(
+            ("route", "by", "link", "label", "state"),
+            [
+                (
+                    row["direction"],
+                    row["next"],
+                    row["link"],
+                    None if row["label"] is None else f"{row['label']:08x}",
+                    "ready" if row["ready"] else "being set up",
+                )
+                for row in got["routes"]
+            ],
+        )
+        if got["routes"]
+        else "",
+        show.table(
+            ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "last failure"),
+            [
+                (
+                    row["name"],
+                    "direct" if len(row["hops"]) == 1 else " ".join(row["hops"][:-1]),
+                    show.milliseconds(row["rtt_ms"]),
+                    show.milliseconds(row["open_ms"]),
+                    row["opened"],
+                    row["failed"],
+                    row["lost"],
+                    row["last_failure"],
+                )
+                for row in got["paths"]
+            ],
+        )
+        if got["paths"]
+        else "",
+    )
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Print events until interrupted."""
+    for item in context.daemon(options).stream("watch"):
+        assert isinstance(item, dict)
+        sys.stdout.write((json.dumps(item) if options.json else describe_event(item)) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def describe_event(event: Answer) -> str:
+    """Return one event as a line."""
+    if "at" not in event:
+        return f"              {event['count']} events were lost: this reader is too slow"
+    at = event["at"]
+    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+    took = "" if event.get("took_s") is None else f"({show.milliseconds(event['took_s'] * 1000)})"
+    words = " ".join(filter(None, (event.get("name"), event.get("text"), took)))
+    return f"{clock}  {event['event']:<11}  {words}".rstrip()
+
+
+def ping(options: argparse.Namespace) -> int:
+    """Send echo requests; exit code 0 if any was answered."""
+    round_trips: list[float] = []
+    sent = 0
+    arguments = {"name": options.name, "count": options.count, "interval": options.interval, "size": options.size}
+    try:
+        for item in context.daemon(options).stream("ping", **arguments):
+            assert isinstance(item, dict)
+            if "to" in item:
+                sys.stdout.write(f"{item['to']} at {item['address']}, {options.size} bytes\n")
+            else:
+                sent += 1
+                if item["rtt_ms"] is not None:
+                    round_trips.append(item["rtt_ms"])
+                sys.stdout.write(describe_reply(item) + "\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stdout.write("\n")
+    if sent:
+        sys.stdout.write(_summary(sent, round_trips) + "\n")
+    return 0 if round_trips else 1
+
+
+def describe_reply(item: Answer) -> str:
+    """Return one answered or unanswered request as a line, set-up costs below it."""
+    line = f"{item['sequence']:>4}  "
+    line += "no answer" if item["rtt_ms"] is None else f"{show.milliseconds(item['rtt_ms'])}"
+    steps = [f"{step['event']} {show.milliseconds(step['after_ms'])}" for step in item["setup"]]
+    return f"{line}\n      set-up: {', '.join(steps)}" if steps else line
+
+
+def _summary(sent: int, round_trips: list[float]) -> str:
+    lost = sent - len(round_trips)
+    text = f"{sent} sent, {len(round_trips)} answered, {100 * lost / sent:.0f} % lost"
+    if round_trips:
+        least, mean, most = min(round_trips), sum(round_trips) / len(round_trips), max(round_trips)
+        text += f"; least {show.milliseconds(least)}, mean {show.milliseconds(mean)}, most {show.milliseconds(most)}"
+    return text
