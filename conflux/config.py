@@ -64,7 +64,7 @@ class NodeSettings:
 
     name: Annotated[
         str | None,
-        Key(node_name, "Name asked for when joining a realm. Not set: the invitation's, else the host name."),
+        Key(node_name, "Name asked for when joining a realm. Not set: the host name."),
     ] = None
     state_dir: Annotated[Path, Key(directory, "Where keys and credentials are kept (mode 0700).")] = STATE_DIR_DEFAULT
     log_level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "How much the log says.")] = "info"
@@ -122,9 +122,9 @@ class StreamSettings:
     queue_bytes: Annotated[
         int, Key(integer(65536, 1 << 26), "Bytes of packets that may wait for one destination; more are dropped.")
     ] = 1 << 20
-    search_age: Annotated[
-        float, Key(seconds(0.5, 60), "A packet that finds no way to its destination for this many seconds is dropped.")
-    ] = 5.0
+    queue_age: Annotated[
+        float, Key(seconds(0.5, 60), "A packet that waits this many seconds for a way to its destination is dropped.")
+    ] = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def parse(text: str, *, name: str = "conflux.toml") -> Config:
     return _build(Config, table, (), Source(name, text))
 
 
-def keys() -> Iterator[tuple[str, object, Key]]:
+def every_key() -> Iterator[tuple[str, object, Key]]:
     """Yield every key there is as ("section.key", its default, its Key), in the order of the documentation."""
     yield from _keys(Config(), ())
 
