@@ -22,7 +22,7 @@ from typing import Any
 
 from enter import deliver
 from gauge import Pings, pings
-from topology import Daemon, Joined, Lab, LabFailure, Process, Watch, wait_for
+from topology import Daemon, Lab, LabFailure, Process, Realm, Watch, wait_for
 
 IDLE_TIMEOUT_S = 3.0  # 15 by default; shorter here so that every round of the demo can start from nothing
 LINGER_S = 1.0  # 2 by default
@@ -97,12 +97,13 @@ class Demo:
         )
         lan = self.lab.lan()
         self.alpha, self.bravo, self.charlie = (self.lab.host(name, lan) for name in ("alpha", "bravo", "charlie"))
-        self.joined: Joined
+        self.realm: Realm
+        self.overlay: dict[str, str] = {}
         self.life: Life
 
     @property
     def daemons(self) -> tuple[Daemon, Daemon]:
-        return self.joined.daemons["alpha"], self.joined.daemons["bravo"]
+        return self.realm.daemons["alpha"], self.realm.daemons["bravo"]
 
     def nothing_left(self) -> bool:
         return not any(daemon.sockets() for daemon in self.daemons)
@@ -124,26 +125,19 @@ class Demo:
         chapter("1  Three hosts become a realm")
         tell("lab", "alpha, bravo, charlie: network namespaces on one bridge")
         tell("lab", f"conflux.toml: stream.idle_timeout = {IDLE_TIMEOUT_S:g} (default 15), link.linger = {LINGER_S:g}")
-        self.alpha.conflux("realm", "create", "demo", "--node", "alpha")
-        daemons = {"alpha": self.alpha.daemon()}
-        tell("alpha", f"conflux realm create demo; conflux up: ready in {daemons['alpha'].ready_s:.1f} s")
-        token = self.alpha.conflux("realm", "invite", "--no-qr", "--count", "2").stdout.split()[-1]
+        self.realm = Realm(self.alpha, "demo")
+        tell("alpha", f"conflux realm create demo; conflux up: ready in {self.realm.daemons['alpha'].ready_s:.1f} s")
+        token = self.realm.invite(2)
         tell("alpha", f"conflux realm invite: {token[:20]}... ({len(token)} characters)")
         for host in (self.bravo, self.charlie):
             started = time.monotonic()
-            host.conflux("join", token, "--name", host.name)
-            took_s = time.monotonic() - started
-            daemons[host.name] = host.daemon()
-            tell(host.name, f"conflux join TOKEN: a member in {took_s:.1f} s; conflux up: ready")
-        addresses = {name: self.lab.hosts[name].overlay_addresses() for name in daemons}
-        self.joined = Joined(
-            daemons,
-            ipv4={name: pair[0] for name, pair in addresses.items()},
-            ipv6={name: pair[1] for name, pair in addresses.items()},
-        )
+            self.realm.admit(host, token)
+            tell(host.name, f"conflux join TOKEN; conflux up: a member in {time.monotonic() - started:.1f} s")
+        addresses = {name: self.lab.hosts[name].overlay_addresses() for name in self.realm.daemons}
+        self.overlay = {name: ipv6 for name, (_, ipv6) in addresses.items()}
         for name, (ipv4, ipv6) in addresses.items():
             tell(name, f"conflux0 has {ipv6} and {ipv4}")
-        daemons["charlie"].kill()
+        self.realm.daemons.pop("charlie").kill()
         self.charlie.unplug()
         tell("charlie", "loses its power")
 
@@ -157,7 +151,7 @@ class Demo:
         self.await_nothing_left()
         tell("both", "no data-plane socket is open; alpha pings bravo once:")
         self.life.start()
-        ping = self.spawn_ping(self.joined.ipv6["bravo"], "-c", "1", "-W", "10")
+        ping = self.spawn_ping(self.overlay["bravo"], "-c", "1", "-W", "10")
         reply = self.finish(ping)
         tell("ping", f"answered after {reply.times_ms[0]:.0f} ms; nothing more to say, so:")
         idle_after_s = self.await_nothing_left(show=True)
@@ -182,13 +176,13 @@ class Demo:
         times_ms: list[float] = []
         for _ in range(COLD_ROUNDS):
             self.await_nothing_left()
-            reply = self.alpha.ping(self.joined.ipv6["bravo"], "-c", "1", "-W", "10")
+            reply = self.alpha.ping(self.overlay["bravo"], "-c", "1", "-W", "10")
             if reply.lost:
                 raise LabFailure("a cold ping had no answer" + self.tails())
             times_ms += reply.times_ms
             tell("ping", f"{reply.times_ms[0]:.0f} ms from nothing to the answer")
         self.await_nothing_left()
-        burst = self.alpha.ping(self.joined.ipv6["bravo"], "-c", "50", "-i", "0.005", "-W", "5")
+        burst = self.alpha.ping(self.overlay["bravo"], "-c", "50", "-i", "0.005", "-W", "5")
         in_order = list(burst.numbers) == sorted(burst.numbers)
         tell("ping", f"50 packets, 5 ms apart, from nothing: {burst.lost} lost, {'in' if in_order else 'OUT OF'} order")
         self.figures |= {
@@ -201,7 +195,7 @@ class Demo:
 
     def warm(self) -> None:
         chapter("4  Warm: the link is open while packets flow")
-        address = self.joined.ipv6["bravo"]
+        address = self.overlay["bravo"]
         reply = self.alpha.ping(address, "-c", "20", "-i", "0.05")
         tell("ping", f"{reply.median_ms:.1f} ms (median of {reply.received})")
         self.bravo.serve_iperf3()
@@ -221,9 +215,9 @@ class Demo:
 
     def dead_beside(self) -> None:
         chapter("5  A dead destination beside one at full speed")
-        dead = self.alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.2", self.joined.ipv6["charlie"])
+        dead = self.alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.2", self.overlay["charlie"])
         tell("alpha", "pings charlie, which has no power, five times a second")
-        beside = self.alpha.iperf3(self.joined.ipv6["bravo"], seconds=IPERF3_S)
+        beside = self.alpha.iperf3(self.overlay["bravo"], seconds=IPERF3_S)
         dead.kill()
         alone = self.figures["throughput_direct_mbit"]
         tell("iperf3", f"meanwhile, TCP to bravo: {beside:.1f} Mbit/s (alone: {alone:.1f})")
@@ -233,11 +227,11 @@ class Demo:
 
     def killed(self) -> None:
         chapter("6  A peer is killed in mid-stream, and returns")
-        address = self.joined.ipv6["bravo"]
+        address = self.overlay["bravo"]
         stream = self.alpha.spawn("stream", "ping", "-n", "-i", "0.02", address)
         wait_for(lambda: stream.output().count("time=") > 25, "a running stream", within_s=10, logs=self.daemons)
         self.life.start()
-        daemon = self.joined.daemons["bravo"]
+        daemon = self.realm.daemons["bravo"]
         daemon.kill()
         killed = time.time()
         tell("bravo", "SIGKILL; alpha goes on sending, fifty packets a second:")
@@ -256,7 +250,7 @@ class Demo:
         teardown_s = wait_for(torn_down, "the link closed", within_s=30, logs=self.daemons[:1]) - killed
         self.pass_time(1.0)
         answers = stream.output().count("time=")
-        self.joined.daemons["bravo"] = self.bravo.daemon()
+        self.realm.restart(self.bravo)
         up = time.monotonic()
         tell("bravo", "is started again; nobody helps")
 
@@ -321,7 +315,7 @@ class Demo:
             time.sleep(0.05)
 
     def tails(self) -> str:
-        return "".join(daemon.tail() for daemon in self.daemons)
+        return self.realm.tails()
 
 
 # --- the table --------------------------------------------------------------------------------------------------

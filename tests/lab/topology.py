@@ -23,7 +23,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,8 +60,8 @@ class Process:
 
     def __init__(self, host: Host, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         self.host = host
-        self.name = name
-        self.log = host.state / f"{name}.log"
+        self.name = host.enlist(self, name)
+        self.log = host.state / f"{self.name}.log"
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 [*host.enter, *command],
@@ -106,14 +105,14 @@ class Process:
 class Daemon(Process):
     """`conflux up` on a host, past its READY=1."""
 
-    def __init__(self, host: Host, name: str, command: list[str]) -> None:
-        notify = host.state / f"{name}.notify"
+    def __init__(self, host: Host, command: list[str]) -> None:
+        notify = host.state / "notify"
         notify.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
             notified.bind(str(notify))
             notified.setblocking(False)
             started = time.monotonic()
-            super().__init__(host, name, command, {"NOTIFY_SOCKET": str(notify)})
+            super().__init__(host, "daemon", command, {"NOTIFY_SOCKET": str(notify)})
 
             def ready() -> bool:
                 if self.exit_code is not None:
@@ -126,7 +125,8 @@ class Daemon(Process):
             self.ready_s = time.monotonic() - started
 
     def status(self) -> dict[str, Any]:
-        return self.host.conflux_json("status")
+        answer: dict[str, Any] = self.host.conflux_json("status")
+        return answer
 
     def sockets(self) -> list[str]:
         """Its data-plane sockets: see gauge."""
@@ -169,12 +169,14 @@ class Host:
         self.lab = lab
         self.name = name
         self.number = number
-        self.state = STATE / name
+        self.state = lab.state / name
         self.state.mkdir()
-        self.enter = (*new_namespace(name), "--")
+        self.namespace = f"{lab.number}-{name}"
+        self.enter = (*new_namespace(self.namespace), "--")
         self.addresses: list[str] = []  # underlay, one IPv4 and one IPv6 address per LAN
+        self.lans: list[Lan] = []
         self.config = self.state / "conflux.toml"
-        self._spawned: dict[str, int] = {}
+        self._processes: list[Process] = []
 
     def run(self, *command: str | Path, within_s: float = 30, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a program to its end.  Raises LabFailure with its output if check and it fails."""
@@ -192,11 +194,19 @@ class Host:
 
     def spawn(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Process:
         """Start a program; a later one of the same name gets a log of its own."""
-        return Process(self, self._unique(name), list(map(str, command)), environment or {})
+        return Process(self, name, list(map(str, command)), environment or {})
 
-    def _unique(self, name: str) -> str:
-        self._spawned[name] = self._spawned.get(name, 0) + 1
-        return name if self._spawned[name] == 1 else f"{name}.{self._spawned[name]}"
+    def enlist(self, process: Process, name: str) -> str:
+        """Note a process that is about to start; return a name nobody on this host had before."""
+        self._processes.append(process)
+        earlier = sum(other.name.split(".")[0] == name for other in self._processes[:-1])
+        return f"{name}.{earlier + 1}" if earlier else name
+
+    def close(self) -> None:
+        """End what runs here."""
+        for process in self._processes:
+            if process.exit_code is None:
+                process.kill()
 
     def serve_iperf3(self) -> Process:
         """Start an iperf3 server and return it when it listens."""
@@ -225,21 +235,22 @@ class Host:
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""]
         self.config.write_text("\n".join(lines))  # what JSON and TOML share: strings, numbers, booleans, lists
 
-    def conflux(self, *arguments: str, check: bool = True, within_s: float = 30) -> subprocess.CompletedProcess[str]:
-        """Run one `conflux` command to its end, with this host's configuration."""
+    def configured(self) -> Path:
+        """Return its conflux.toml, written with the lab's settings if it was not yet."""
         if not self.config.exists():
             self.configure({})
-        return self.run(CONFLUX, *arguments, "--config", str(self.config), check=check, within_s=within_s)
+        return self.config
 
-    def conflux_json(self, *arguments: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.conflux(*arguments, "--json").stdout)
-        return answer
+    def conflux(self, *arguments: str, check: bool = True, within_s: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run one `conflux` command to its end, with this host's configuration."""
+        return self.run(CONFLUX, *arguments, "--config", self.configured(), check=check, within_s=within_s)
+
+    def conflux_json(self, *arguments: str) -> Any:
+        return json.loads(self.conflux(*arguments, "--json").stdout)
 
     def daemon(self) -> Daemon:
         """Start `conflux up` and return it when it is ready."""
-        if not self.config.exists():
-            self.configure({})
-        return Daemon(self, self._unique("daemon"), [str(CONFLUX), "up", "--config", str(self.config)])
+        return Daemon(self, [str(CONFLUX), "up", "--config", str(self.configured())])
 
     def overlay_addresses(self, device: str = "conflux0") -> tuple[str, str]:
         """Its IPv4 and IPv6 address on the TUN device."""
@@ -251,8 +262,13 @@ class Host:
     # --- what the wire does to it ---
 
     def unplug(self) -> None:
-        """Take its Ethernet away."""
-        self.run("ip", "link", "set", "eth0", "down")
+        """Pull its cables: the carrier goes, addresses stay."""
+        for lan in self.lans:
+            lan.switch_port(self, "down")
+
+    def plug_in(self) -> None:
+        for lan in self.lans:
+            lan.switch_port(self, "up")
 
     def wire(self) -> gauge.Traffic:
         """What eth0 has carried so far."""
@@ -296,7 +312,6 @@ class Lan:
 
     def __init__(self, name: str, number: int) -> None:
         self.number = number
-        self.namespace = name
         self._enter = (*new_namespace(name), "--")
         self._ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
         self._ip("link", "set", "br0", "up")
@@ -304,8 +319,8 @@ class Lan:
     def attach(self, host: Host) -> None:
         """Give host an Ethernet device on this LAN, with an IPv4 and an IPv6 address."""
         device = f"eth{len(host.addresses) // 2}"
-        port = f"to-{host.name}"[:15]
-        self._ip("link", "add", port, "type", "veth", "peer", "name", device, "netns", host.name)
+        port = port_name(host)
+        self._ip("link", "add", port, "type", "veth", "peer", "name", device, "netns", host.namespace)
         self._ip("link", "set", port, "master", "br0", "up")
         ipv4 = f"10.7.{self.number}.{10 + host.number}"
         ipv6 = f"fd00:7:{self.number}::{10 + host.number}"
@@ -313,31 +328,64 @@ class Lan:
         host.run("ip", "addr", "add", f"{ipv4}/24", "brd", "+", "dev", device)
         host.run("ip", "addr", "add", f"{ipv6}/64", "dev", device, "nodad")
         host.addresses += [ipv4, ipv6]
+        host.lans.append(self)
+
+    def switch_port(self, host: Host, state: str) -> None:
+        """Switch the bridge's port to host "up" or "down"."""
+        self._ip("link", "set", port_name(host), state)
 
     def _ip(self, *words: str) -> None:
         subprocess.run([*self._enter, "ip", *words], check=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A realm whose members' daemons are up."""
+class Realm:
+    """A realm made on one host, and the daemons of its members."""
 
-    daemons: dict[str, Daemon]
-    ipv4: dict[str, str]
-    ipv6: dict[str, str]
+    def __init__(self, root: Host, name: str = "lab") -> None:
+        self.root = root
+        root.conflux("realm", "create", name, "--node", root.name)
+        self.daemons = {root.name: root.daemon()}
+
+    def invite(self, count: int = 1, *options: str) -> str:
+        """Return a token for so many members."""
+        done = self.root.conflux("realm", "invite", "--no-qr", "--count", str(count), *options)
+        return done.stdout.split()[-1]
+
+    def admit(self, host: Host, token: str, *options: str) -> Daemon:
+        """Join host with the token and start its daemon."""
+        host.conflux("join", token, "--name", host.name, *options)
+        daemon = self.daemons[host.name] = host.daemon()
+        return daemon
+
+    def restart(self, host: Host) -> Daemon:
+        """Start the daemon of a host whose daemon has ended."""
+        daemon = self.daemons[host.name] = host.daemon()
+        return daemon
+
+    def logs(self) -> tuple[Process, ...]:
+        return tuple(self.daemons.values())
+
+    def tails(self) -> str:
+        return "".join(daemon.tail() for daemon in self.logs())
 
 
 class Lab:
-    """Everything of one test; make as many as wanted, they share nothing but names."""
+    """Hosts and LANs of one test or demo.  Several may follow one another in one process."""
+
+    _count = 0
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        Lab._count += 1
+        self.number = Lab._count
+        self.state = STATE / str(self.number)
+        self.state.mkdir()
         self.settings = dict(settings or {})
         self.hosts: dict[str, Host] = {}
         self._lans = 0
 
     def lan(self, name: str = "lan") -> Lan:
         self._lans += 1
-        return Lan(name, self._lans)
+        return Lan(f"{self.number}-{name}", self._lans)
 
     def host(self, name: str, *lans: Lan) -> Host:
         host = self.hosts[name] = Host(self, name, len(self.hosts) + 1)
@@ -345,20 +393,23 @@ class Lab:
             lan.attach(host)
         return host
 
-    def join(self, first: Host, *others: Host) -> Joined:
-        """Make a realm on first and join the others to it over the LAN; every daemon is up afterwards."""
-        first.conflux("realm", "create", "lab", "--node", first.name)
-        daemons = {first.name: first.daemon()}
-        token = first.conflux("realm", "invite", "--no-qr", "--count", str(len(others))).stdout.split()[-1]
-        for host in others:
-            host.conflux("join", token, "--name", host.name)
-            daemons[host.name] = host.daemon()
-        addresses = {name: self.hosts[name].overlay_addresses() for name in daemons}
-        return Joined(
-            daemons,
-            ipv4={name: pair[0] for name, pair in addresses.items()},
-            ipv6={name: pair[1] for name, pair in addresses.items()},
-        )
+    def realm(self, root: Host, *others: Host) -> Realm:
+        """Make a realm on root and join the others to it over the LAN; every daemon is up afterwards."""
+        realm = Realm(root)
+        if others:
+            token = realm.invite(len(others))
+            for host in others:
+                realm.admit(host, token)
+        return realm
+
+    def close(self) -> None:
+        """End every program, so that the next lab has the processor to itself; namespaces go when PID 1 does."""
+        for host in self.hosts.values():
+            host.close()
+
+
+def port_name(host: Host) -> str:
+    return f"to-{host.name}"[:15]  # what the kernel allows
 
 
 def new_namespace(name: str) -> tuple[str, ...]:

@@ -1,0 +1,149 @@
+"""Two hosts on one LAN, end to end.
+
+alpha --- br0 --- bravo
+"""
+
+from __future__ import annotations
+
+import pytest
+from conftest import SETTINGS
+from gauge import Count
+from topology import Host, Lab, wait_for
+
+IDLE_WITHIN_S = SETTINGS["stream"]["idle_timeout"] + 5.0  # what the project promises
+
+
+class Pair:
+    def __init__(self, lab: Lab) -> None:
+        lan = lab.lan()
+        self.alpha = lab.host("alpha", lan)
+        self.bravo = lab.host("bravo", lan)
+        for host in (self.alpha, self.bravo):
+            host.count_data_plane()
+        self.realm = lab.realm(self.alpha, self.bravo)
+        self.bravo.serve_iperf3()
+        self.bravo_ipv4, self.bravo_ipv6 = self.bravo.overlay_addresses()
+
+    def await_idle(self) -> None:
+        """Wait until neither daemon has a data-plane socket."""
+        wait_for(
+            lambda: not any(daemon.sockets() for daemon in self.realm.daemons.values()),
+            "no data-plane socket",
+            within_s=IDLE_WITHIN_S,
+            logs=self.realm.logs(),
+        )
+
+    def carried(self) -> list[Count]:
+        return [host.data_plane() for host in (self.alpha, self.bravo)]
+
+
+@pytest.fixture(scope="module")
+def pair(shared_lab: Lab) -> Pair:
+    return Pair(shared_lab)
+
+
+@pytest.fixture(autouse=True)
+def _every_test_starts_from_nothing(pair: Pair) -> None:
+    pair.await_idle()
+
+
+def test_the_first_packet_is_answered_in_ipv6_and_in_ipv4(pair: Pair) -> None:
+    for address in (pair.bravo_ipv6, pair.bravo_ipv4):
+        pair.await_idle()
+        reply = pair.alpha.ping(address, "-c", "1", "-W", "5")
+        assert reply.lost == 0, pair.realm.tails()
+
+
+def test_both_sides_may_start_at_the_same_moment(pair: Pair) -> None:
+    alpha_ipv6 = pair.alpha.overlay_addresses()[1]
+    pings = [
+        pair.alpha.spawn("ping", "ping", "-n", "-c", "20", "-i", "0.02", "-W", "5", pair.bravo_ipv6),
+        pair.bravo.spawn("ping", "ping", "-n", "-c", "20", "-i", "0.02", "-W", "5", alpha_ipv6),
+    ]
+    for ping in pings:
+        ping.wait(15)
+        assert " 0% packet loss" in ping.output(), ping.tail() + pair.realm.tails()
+
+
+def test_no_packet_is_lost_or_overtaken_while_the_link_comes_up(pair: Pair) -> None:
+    reply = pair.alpha.ping(pair.bravo_ipv6, "-c", "100", "-i", "0.003", "-W", "5")
+    assert reply.lost == 0, pair.realm.tails()
+    assert list(reply.numbers) == sorted(reply.numbers)
+
+
+def test_large_packets_pass_in_fragments(pair: Pair) -> None:
+    assert pair.alpha.ping(pair.bravo_ipv6, "-c", "3", "-i", "0.2", "-s", "4000", "-W", "5").lost == 0
+
+
+def test_tcp_passes_both_ways(pair: Pair) -> None:
+    assert pair.alpha.iperf3(pair.bravo_ipv6, seconds=2) > 1.0
+    assert pair.alpha.iperf3(pair.bravo_ipv4, "--reverse", seconds=2) > 1.0
+
+
+def test_conflux_ping_finds_a_node_by_its_name(pair: Pair) -> None:
+    done = pair.alpha.conflux("ping", "bravo", "-c", "2", "-i", "0.2")
+    assert "bravo" in done.stdout
+
+
+def test_idle_leaves_no_socket_no_stream_no_link_and_no_byte(pair: Pair) -> None:
+    assert pair.alpha.ping(pair.bravo_ipv6, "-c", "3", "-i", "0.1").lost == 0
+    assert any(daemon.sockets() for daemon in pair.realm.daemons.values())
+    pair.await_idle()
+    before = pair.carried()
+    for host in (pair.alpha, pair.bravo):
+        for what in ("streams", "links"):
+            assert host.conflux_json(what) == [], what
+    # Nothing can show that nothing happens but letting it not happen for a while; ICE's consent checks, which a
+    # forgotten link would send, come every five seconds.
+    assert pair.alpha.run("sleep", "6").returncode == 0
+    assert pair.carried() == before
+
+
+def test_a_killed_peer_is_noticed_and_traffic_flows_again_when_it_returns(pair: Pair) -> None:
+    stream = pair.alpha.spawn("stream", "ping", "-n", "-i", "0.05", pair.bravo_ipv6)
+
+    def answers() -> int:
+        return stream.output().count("time=")
+
+    wait_for(lambda: answers() > 10, "a running stream", within_s=10, logs=pair.realm.logs())
+    pair.realm.daemons["bravo"].kill()
+    alpha = pair.realm.daemons["alpha"]
+    wait_for(lambda: not alpha.sockets(), "alpha letting go of the dead link", within_s=20, logs=(alpha,))
+    pair.realm.restart(pair.bravo)
+    before = answers()
+    wait_for(lambda: answers() > before + 5, "traffic after bravo's return", within_s=20, logs=pair.realm.logs())
+    stream.kill()
+
+
+def test_a_cable_pulled_for_seconds_is_survived(pair: Pair) -> None:
+    stream = pair.alpha.spawn("stream", "ping", "-n", "-i", "0.05", pair.bravo_ipv6)
+
+    def answers() -> int:
+        return stream.output().count("time=")
+
+    wait_for(lambda: answers() > 10, "a running stream", within_s=10, logs=pair.realm.logs())
+    pair.bravo.unplug()
+    silent_since = answers()
+    pair.alpha.run("sleep", "3")
+    assert answers() <= silent_since + 2
+    pair.bravo.plug_in()
+    wait_for(lambda: answers() > silent_since + 7, "traffic after the pull", within_s=30, logs=pair.realm.logs())
+    stream.kill()
+
+
+def test_sigterm_leaves_no_device_and_no_route(pair: Pair) -> None:
+    pair.realm.daemons["bravo"].down()
+    assert "conflux0" not in all_links_and_routes(pair.bravo)
+    pair.realm.restart(pair.bravo)
+
+
+def test_sigkill_leaves_no_device_and_no_route(pair: Pair) -> None:
+    pair.realm.daemons["bravo"].kill()
+    assert "conflux0" not in all_links_and_routes(pair.bravo)
+    pair.realm.restart(pair.bravo)
+    reply = pair.alpha.ping(pair.bravo_ipv6, "-c", "2", "-i", "0.5", "-W", "5")
+    assert reply.received, pair.realm.tails()
+
+
+def all_links_and_routes(host: Host) -> str:
+    return host.run("sh", "-c", "ip link; ip route; ip -6 route").stdout
