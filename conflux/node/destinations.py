@@ -280,6 +280,12 @@ class Destinations:
         for destination in self._via(peer):
             self._advance(destination, now)
 
+    def link_down(self, peer: NodeId, now: float) -> None:
+        """The link to peer is gone, and with it our wish for one: who still needs it says so again."""
+        for destination in self._via(peer):
+            destination.dialing = False
+            self._advance(destination, now)
+
     def dial_failed(self, peer: NodeId, reason: str, now: float) -> None:
         """A dial came to nothing.  The links dial again by themselves; the streams stay, unless this goes on."""
         if reason == "backing-off":
@@ -351,7 +357,6 @@ class Destinations:
             destination.stream = self._streams.open(destination.card, now=now)
             destination.stream_agreed = False
             self._by_stream[destination.stream] = destination
-        self._dial(destination, now)
         self._advance(destination, now)
 
     def _dial(self, destination: _Destination, now: float) -> None:
@@ -361,10 +366,13 @@ class Destinations:
             destination.dialing = True
 
     def _advance(self, destination: _Destination, now: float) -> None:
-        """Set a route up once there is a stream for it and a link under it."""
+        """Set a route up once there is a stream for it and a link under it; dial when there is none any more."""
+        if destination.route is not None or destination.route_pending is not None or destination.retry_at is not None:
+            return
         link = self._links.link(destination.path.first)
-        idle = destination.route is None and destination.route_pending is None and destination.retry_at is None
-        if idle and destination.stream_agreed and destination.stream is not None and link is not None:
+        if link is None:
+            self._dial(destination, now)
+        elif destination.stream_agreed and destination.stream is not None:
             destination.dialing = False
             self._build_route(destination, link, now)
 
@@ -389,7 +397,6 @@ class Destinations:
         if destination.stream is not None:
             self._datapath.set_route(destination.stream, None, now=now)
         destination.began_at = now
-        self._dial(destination, now)
         self._advance(destination, now)
 
     def _drop_route(self, destination: _Destination, now: float, last: bytes = b"") -> None:

@@ -53,7 +53,7 @@ EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """aead: what this processor opens fastest (anchor.codec.best_aead())."""
+    """aead: what this processor opens fastest (conflux.anchor.speed.best_aead())."""
 
     aead: int
 
@@ -416,6 +416,7 @@ class Node:
             case LinkDown(peer=peer, link=link, reason=reason):
                 self.routes.link_down(link)
                 self._neighbours.pop(link, None)
+                self._to.link_down(peer, now)
                 self._tell("closed", self.plane.card(peer), reason, name=self._name(peer))
             case LinkMessage(link=link, data=data):
                 with self._counting_drops():

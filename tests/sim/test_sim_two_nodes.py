@@ -91,7 +91,7 @@ def test_simultaneous_first_packets_end_with_one_link():
 
 
 def test_unknown_address_is_asked_for_once_and_its_packets_are_dropped_by_name():
-    world, alpha, bravo = pair(8)
+    world, alpha, _ = pair(8)
     nobody = World(0).realm.anchor.ipv6_prefix[99]
     for _ in range(5):
         alpha.packet(ipv6_udp(alpha.address, nobody, b"hello"))
