@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from conflux.control.question import Who
@@ -28,10 +29,20 @@ class KnownCard:
     not_after: int  # unix seconds
 
     @classmethod
-    def verify_untrusted(cls, data: bytes, anchor: RealmAnchor, *, now_unix: int) -> KnownCard:
+    def verify_untrusted(
+        cls, data: bytes, anchor: RealmAnchor, clock: Callable[[], int], observe: Callable[[int], None]
+    ) -> KnownCard:
         """Return the card that data encodes, or raise RemoteProtocolError.  Costs up to three hybrid verifications."""
         card = Card.decode_untrusted(data)
-        card.verify(anchor, now_unix=now_unix)
+        try:
+            card.verify(anchor, now_unix=clock())
+        except RemoteProtocolError as error:
+            if error.reason != "not-yet-valid":
+                raise
+            # The chain is authentic, and it is our clock that is behind: believe the realm, then judge again.
+            observe(card.chain.newest_date)
+            card.verify(anchor, now_unix=clock())
+        observe(card.chain.newest_date)
         credential = card.chain.credential
         return cls(
             card,
@@ -54,8 +65,11 @@ class KnownCard:
 class CardBook:
     """Cards by node, address and name."""
 
-    def __init__(self, anchor: RealmAnchor) -> None:
+    def __init__(self, anchor: RealmAnchor, clock: Callable[[], int], observe: Callable[[int], None]) -> None:
+        """clock: unix seconds.  observe: is told dates the realm has signed; the present is not earlier."""
         self._anchor = anchor
+        self._clock = clock
+        self._observe = observe
         self._known: OrderedDict[NodeId, KnownCard] = OrderedDict()
         self._by_address: dict[IPAddress, NodeId] = {}
         self._by_name: dict[str, NodeId] = {}
@@ -63,37 +77,37 @@ class CardBook:
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, node: NodeId, *, now_unix: int) -> KnownCard | None:
+    def find(self, node: NodeId) -> KnownCard | None:
         """Return the node's card, unless its credential has run out."""
         known = self._known.get(node)
         if known is None:
             return None
-        if now_unix >= known.not_after:
+        if self._clock() >= known.not_after:
             self.remove(node)
             return None
         self._known.move_to_end(node)
         return known
 
-    def find_answer(self, who: Who, *, now_unix: int) -> KnownCard | None:
+    def find_answer(self, who: Who) -> KnownCard | None:
         """Return the card that answers who."""
         node = who.node
         if who.address is not None:
             node = self._by_address.get(who.address)
         elif who.name is not None:
             node = self._by_name.get(who.name)
-        return None if node is None else self.find(node, now_unix=now_unix)
+        return None if node is None else self.find(node)
 
-    def judge_untrusted(self, src: NodeId, data: bytes, *, now_unix: int) -> KnownCard:
+    def judge_untrusted(self, src: NodeId, data: bytes) -> KnownCard:
         """Return what src calls its card, verified and at least as new as ours; raise RemoteProtocolError.
 
         The book is unchanged: the message it came in has yet to be verified with it, or a replayed card would stick.
         """
         ours = self._known.get(src)
         if ours is not None and ours.digest == sha256(data):
-            if now_unix >= ours.not_after:
+            if self._clock() >= ours.not_after:
                 raise RemoteProtocolError("expired")
             return ours
-        fresh = KnownCard.verify_untrusted(data, self._anchor, now_unix=now_unix)
+        fresh = KnownCard.verify_untrusted(data, self._anchor, self._clock, self._observe)
         if fresh.node_id != src:
             raise RemoteProtocolError("wrong-sender", "the card of another node")
         if ours is not None and not fresh.card.newer_than(ours.card):

@@ -63,6 +63,7 @@ class ControlPlane:
     """One node's side of every control channel.  See the module's text.
 
     boot: larger than any boot id this node ever used.  clock: unix seconds, for dates in credentials and nothing else.
+    observe: is told dates that the realm has signed; a clock behind them should catch up.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ControlPlane:
         entropy: Callable[[int], bytes],
         rng: random.Random,
         clock: Callable[[], int],
+        observe: Callable[[int], None] = lambda date_unix: None,
         now: float,
         features: tuple[str, ...] = (),
         new_hop_key: Callable[[], SealKey] = SealKey.generate,
@@ -81,9 +83,8 @@ class ControlPlane:
         self.boot = boot
         self.drops: Counter[str] = Counter()
         self._rng = rng
-        self._clock = clock
         self._author = Author(member, boot=boot, entropy=entropy, now=now, features=features, new_hop_key=new_hop_key)
-        self._book = CardBook(member.anchor)
+        self._book = CardBook(member.anchor, clock, observe)
         self._sources = Sources()
         self._seen = SeenEnvelopes()
         self._requests: dict[int, Request] = {}
@@ -117,7 +118,7 @@ class ControlPlane:
     def reply(self, to: Message, kind: Kind, body: bytes, *, now: float) -> None:
         """Answer a message; should it come again, it gets the identical answer without asking."""
         message = self._author.sign(to.peer, self._author.next_seq(), kind, body, re=to.seq)
-        known = self._find(to.peer)
+        known = self._book.find(to.peer)
         if known is None:
             self._drop("no-card")
             return
@@ -125,7 +126,7 @@ class ControlPlane:
 
     def notify(self, peer: NodeId, kind: Kind, body: bytes, *, now: float) -> None:
         """Send once and expect nothing; dropped if we have no card of the peer."""
-        known = self._find(peer)
+        known = self._book.find(peer)
         if known is None:
             self._drop("no-card")
             return
@@ -137,7 +138,7 @@ class ControlPlane:
         if self._own(query):
             self._events.append(CardFound(self._author.card, query))
             return
-        known = self._book.find_answer(query, now_unix=self._clock())
+        known = self._book.find_answer(query)
         if known is not None:
             self._events.append(CardFound(known.card, query))
             return
@@ -227,17 +228,17 @@ class ControlPlane:
 
     def card(self, node: NodeId) -> Card | None:
         """Return the node's card, if we have it and it holds."""
-        known = self._find(node)
+        known = self._book.find(node)
         return None if known is None else known.card
 
     def card_by_address(self, address: IPAddress) -> Card | None:
         """Return the card of the node that owns an overlay address."""
-        known = self._book.find_answer(Who(address=address), now_unix=self._clock())
+        known = self._book.find_answer(Who(address=address))
         return None if known is None else known.card
 
     def card_by_name(self, name: str) -> Card | None:
         """Return the card of the node of that name."""
-        known = self._book.find_answer(Who(name=name), now_unix=self._clock())
+        known = self._book.find_answer(Who(name=name))
         return None if known is None else known.card
 
     def status(self) -> dict[str, Any]:
@@ -329,7 +330,7 @@ class ControlPlane:
 
     def _sender_of(self, inner: Inner, now: float) -> tuple[KnownCard, bool]:
         """Return the card to verify inner with, and whether it came along and is new."""
-        held = self._find(inner.src)
+        held = self._book.find(inner.src)
         if inner.kind not in (Kind.WHO, Kind.CARD):
             if held is None:
                 if inner.kind != Kind.PRESENCE:
@@ -341,7 +342,7 @@ class ControlPlane:
             data = Question.decode_untrusted(inner.body).card
         elif held is None and not self._wanted(inner):
             raise RemoteProtocolError("unsolicited")
-        known = self._book.judge_untrusted(inner.src, data, now_unix=self._clock())
+        known = self._book.judge_untrusted(inner.src, data)
         if known.card.boot != inner.boot:
             raise RemoteProtocolError("malformed", "card of another boot than the message")
         return known, known is not held
@@ -416,7 +417,7 @@ class ControlPlane:
 
     def _try_request(self, request: Request, now: float) -> None:
         """Send a request, first or again, and set its next time; without a card, ask for the card instead."""
-        known = self._find(request.peer)
+        known = self._book.find(request.peer)
         if known is None:
             request.key_id = None
             request.times.next_at = request.times.ends_at
@@ -505,9 +506,6 @@ class ControlPlane:
         if who.name is not None:
             return who.name == self._author.member.name
         return who.address in self._author.member.addresses
-
-    def _find(self, node: NodeId) -> KnownCard | None:
-        return self._book.find(node, now_unix=self._clock())
 
     def _drop(self, reason: str) -> None:
         self.drops[reason] += 1

@@ -1,0 +1,380 @@
+"""What the control plane does with envelopes that are not what they should be: a counted drop, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from builders import NOW_UNIX, make_card, make_credential, make_member, make_realm, node_keys
+from control_world import Station, World, boot_id
+
+from conflux import wire
+from conflux.control.channel import ENVELOPE_BYTES_MAX, Kind
+from conflux.control.envelope import Envelope, Inner, signed_message
+from conflux.control.question import Question, Who
+from conflux.crypto.seal import seal
+from conflux.crypto.sign import context
+from conflux.ids import NodeId
+from conflux.realm.credential import SKEW_S, Chain
+from conflux.realm.member import Member
+
+
+def acquainted() -> World:
+    """alice and bob have each other's cards and nothing is under way."""
+    world = World("alice", "bob")
+    world["alice"].plane.who(Who(name="bob"), now=world.now)
+    world.run(3)
+    for station in world.stations.values():
+        station.seen.clear()
+        station.sent.clear()
+        station.plane.drops.clear()
+    return world
+
+
+def envelope_of(payload: bytes, *, to: NodeId | None, key_id: bytes | None = None, number: int = 1) -> bytes:
+    return Envelope(to, number.to_bytes(16, "big"), 8, key_id, payload).encode()
+
+
+def inner_of(
+    member: Member,
+    to: NodeId | None,
+    kind: int,
+    body: bytes,
+    *,
+    seq: int = 2**40,
+    boot: int = 1,
+    re: int = 0,
+    signer: Member | None = None,
+    purpose: str = "control",
+) -> bytes:
+    """A message as its sender would have made it, or nearly."""
+    signed = signed_message(to, member.node_id, boot_id(boot), seq, kind, re, body)
+    key = (signer or member).keys.signing
+    signature = key.sign_ed25519(context(purpose, member.realm_id), signed)
+    return Inner(member.node_id, boot_id(boot), seq, kind, re, body, signature).encode()
+
+
+def sealed_to(station: Station, inner: bytes, *, number: int = 1, info: bytes | None = None) -> bytes:
+    card = station.plane.own_card
+    whole = context("control-seal", station.member.realm_id) + card.hop_key_id + station.node
+    return envelope_of(
+        seal(card.hop_public, inner, whole if info is None else info),
+        to=station.node,
+        key_id=card.hop_key_id,
+        number=number,
+    )
+
+
+def drops_of(station: Station) -> dict[str, int]:
+    return dict(station.plane.drops)
+
+
+def test_wellformed_message_of_the_kit_is_accepted() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"x")))
+    assert [message.body for message in bob.messages()] == [b"x"]
+    assert drops_of(bob) == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "malformed"),
+        (b"\x00", "malformed"),
+        (b"\xff" * 40, "malformed"),
+        (b"\x86\x02\xf6" + b"\x50" + bytes(16) + b"\x08\xf6\x41\x00", "version"),
+        (bytes(ENVELOPE_BYTES_MAX + 1), "oversized"),
+        (wire.encode([1, bytes(16), bytes(16), 9, None, b"x"]), "malformed"),  # hop limit
+        (wire.encode([1, bytes(15), bytes(16), 8, None, b"x"]), "malformed"),
+        (wire.encode([1, None, bytes(16), 8, bytes(8), bytes(2000)]), "malformed"),  # sealed for everybody
+        (wire.encode([1, bytes(16), bytes(16), 8, None, b"x"]), "not-for-us"),
+        (wire.encode([1, None, bytes(16), 8, None, b"x"]), "malformed"),  # no Inner in it
+    ],
+)
+def test_malformed_envelope_is_dropped(data: bytes, reason: str) -> None:
+    world = acquainted()
+    world.inject(world["bob"], data)
+    assert drops_of(world["bob"]) == {reason: 1}
+    assert world["bob"].seen == []
+    assert world["bob"].sent == []
+
+
+def test_truncated_and_flipped_envelopes_are_dropped() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    good = sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"x"))
+    for size in range(0, len(good), 61):
+        world.inject(bob, good[:size])
+    for position in range(40, len(good), 61):
+        world.now += 1  # or the budget speaks first
+        flipped = bytearray(good)
+        flipped[position] ^= 1
+        world.inject(bob, bytes(flipped))
+    assert bob.messages() == []
+    assert set(drops_of(bob)) <= {"malformed", "bad-seal", "unknown-key", "version"}
+
+
+def test_forged_signature_is_dropped_and_shuts_nobody_out() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    mallory = make_member(make_realm(), "mallory")
+    forged = inner_of(alice.member, bob.node, Kind.OPEN, b"evil", seq=2**50, signer=mallory)
+    world.inject(bob, sealed_to(bob, forged))
+    assert drops_of(bob) == {"bad-signature": 1}
+    # A huge sequence number and the same envelope id did not move the window.
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"good")))
+    assert [message.body for message in bob.messages()] == [b"good"]
+
+
+def test_signature_for_another_purpose_receiver_or_realm_is_dropped() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    carol = make_member(make_realm(), "carol")
+    foreign = make_member(make_realm("elsewhere"), "alice")
+    for number, inner in enumerate(
+        (
+            inner_of(alice.member, bob.node, Kind.OPEN, b"", purpose="lan-dial"),
+            inner_of(alice.member, carol.node_id, Kind.OPEN, b""),  # sealed anew by carol, to bob
+            inner_of(alice.member, None, Kind.OPEN, b""),
+            inner_of(foreign, bob.node, Kind.OPEN, b""),
+        )
+    ):
+        world.inject(bob, sealed_to(bob, inner, number=number))
+    assert drops_of(bob) == {"bad-signature": 4}
+    assert bob.messages() == []
+
+
+def test_seal_made_for_another_node_is_dropped() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    info = context("control-seal", bob.member.realm_id) + bob.plane.own_card.hop_key_id + alice.node
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b""), info=info))
+    assert drops_of(bob) == {"bad-seal": 1}
+
+
+def test_kinds_that_must_be_sealed_are_refused_plain_and_the_other_way_round() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    world.inject(bob, envelope_of(inner_of(alice.member, bob.node, Kind.OPEN, b""), to=bob.node))
+    assert drops_of(bob) == {"not-sealed": 1}
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.CARD, b"")))
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, 200, b"")))
+    assert drops_of(bob) == {"not-sealed": 1, "malformed": 2}
+
+
+def test_replay_acts_once() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    inner = inner_of(alice.member, bob.node, Kind.OPEN, b"x")
+    first = sealed_to(bob, inner, number=1)
+    world.inject(bob, first)
+    world.inject(bob, first)
+    world.inject(bob, sealed_to(bob, inner, number=2))
+    assert len(bob.messages()) == 1
+    assert drops_of(bob) == {"duplicate": 1, "replayed": 1}
+
+
+def test_replay_from_below_the_window_is_refused() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    for number, seq in enumerate((2**40, 2**40 + 1024, 2**40, 2**40 + 1)):
+        world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"", seq=seq), number=number))
+    assert [message.seq for message in bob.messages()] == [2**40, 2**40 + 1024, 2**40 + 1]
+    assert drops_of(bob) == {"replayed": 1}
+
+
+def test_message_of_an_older_boot_is_refused() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"", boot=0)))
+    assert drops_of(bob) == {"old-boot": 1}
+
+
+def test_unknown_sender_is_asked_for_its_card_and_its_retry_passes() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    carol = world.start("carol")
+    inner = inner_of(carol.member, bob.node, Kind.OPEN, b"hi")
+    world.inject(bob, sealed_to(bob, inner))
+    assert drops_of(bob) == {"unknown-sender": 1}
+    world.run(0.1)
+    world.inject(bob, sealed_to(bob, inner, number=2))
+    assert [message.body for message in bob.messages()] == [b"hi"]
+
+
+def test_unknown_senders_make_few_questions() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    for number in range(60):
+        stranger = make_member(make_realm(), f"stranger-{number % 12}")
+        world.inject(bob, sealed_to(bob, inner_of(stranger, bob.node, Kind.OPEN, b"", seq=number), number=number))
+    assert len(bob.sent) <= 2 * 8  # to the node, and as nobody is there, to the area
+
+
+def test_unknown_key_is_answered_with_few_cards() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    for number in range(60):
+        world.inject(bob, envelope_of(bytes(1200), to=bob.node, key_id=bytes(8), number=number), via=alice.node)
+    assert len(bob.sent) == 8
+    assert drops_of(bob) == {"unknown-key": 60}
+
+
+def question_of(member: Member, card: bytes, query: Who, **options: int) -> bytes:
+    inner = inner_of(member, None, Kind.WHO, Question(query, card).encode(), **options)
+    return envelope_of(inner, to=None, number=options.get("seq", 1) % 2**64)
+
+
+def test_question_of_a_foreign_realm_is_dropped() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    foreign = make_member(make_realm("elsewhere"), "eve")
+    world.inject(bob, question_of(foreign, make_card(foreign, boot=boot_id(1)).encode(), Who(name="bob")))
+    assert drops_of(bob) == {"foreign-realm": 1}
+    assert bob.sent == []
+
+
+def member_with_dates(not_before: int, not_after: int) -> Member:
+    realm = make_realm()
+    credential = make_credential(realm, "tim", not_before=not_before, not_after=not_after)
+    return Member(node_keys("tim"), realm.anchor, Chain(credential, None))
+
+
+def test_question_with_an_expired_credential_is_dropped() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    tim = member_with_dates(NOW_UNIX - 100, NOW_UNIX)
+    world.inject(bob, question_of(tim, make_card(tim, boot=boot_id(1)).encode(), Who(name="bob")))
+    assert drops_of(bob) == {"expired": 1}
+    assert bob.sent == []
+
+
+def test_peer_whose_credential_runs_out_is_no_longer_heard() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    assert bob.plane.card(alice.node) is not None
+    bob.clock_unix = alice.member.chain.not_after
+    assert bob.plane.card(alice.node) is None
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"")))
+    assert drops_of(bob) == {"unknown-sender": 1}
+    world.run(1)
+    assert bob.plane.card(alice.node) is None
+    assert drops_of(bob)["expired"] >= 1
+
+
+def test_clock_behind_catches_up_with_a_date_the_realm_signed() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    begins = NOW_UNIX + 10 * SKEW_S
+    tim = member_with_dates(begins, begins + 1000)
+    world.inject(bob, question_of(tim, make_card(tim, boot=boot_id(1)).encode(), Who(name="bob")))
+    assert drops_of(bob) == {}
+    assert bob.clock_unix == begins
+    assert len(bob.sent) == 1
+
+
+def test_card_of_somebody_else_is_dropped() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    mallory = make_member(make_realm(), "mallory")
+    stolen = alice.plane.own_card.encode()
+    world.inject(bob, question_of(mallory, stolen, Who(name="bob")))
+    assert drops_of(bob) == {"wrong-sender": 1}
+
+
+def test_card_of_another_boot_than_the_message_is_dropped() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    carol = make_member(make_realm(), "carol")
+    world.inject(bob, question_of(carol, make_card(carol, boot=boot_id(1)).encode(), Who(name="bob"), boot=2))
+    assert drops_of(bob) == {"malformed": 1}
+
+
+def test_replayed_card_in_a_forged_message_is_not_kept() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    carol, mallory = make_member(make_realm(), "carol"), make_member(make_realm(), "mallory")
+    body = Question(Who(name="bob"), make_card(carol, boot=boot_id(1)).encode()).encode()
+    world.inject(bob, envelope_of(inner_of(carol, None, Kind.WHO, body, signer=mallory), to=None))
+    assert drops_of(bob) == {"bad-signature": 1}
+    assert bob.plane.card(carol.node_id) is None
+
+
+def test_unsolicited_card_of_a_stranger_is_dropped_before_it_is_verified() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    carol = make_member(make_realm(), "carol")
+    card = make_card(carol, boot=boot_id(1)).encode()
+    world.inject(bob, envelope_of(inner_of(carol, bob.node, Kind.CARD, card), to=bob.node))
+    assert drops_of(bob) == {"unsolicited": 1}
+    assert bob.plane.card(carol.node_id) is None
+
+
+def test_answer_of_a_node_that_does_not_own_the_address_answers_nothing() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    query = Who(address=make_member(make_realm(), "carol").addresses[0])
+    alice.plane.who(query, now=world.now)
+    world.drain()
+    asked = Inner.decode_untrusted(Envelope.decode_untrusted(alice.sent[-1]).payload).seq
+    lie = inner_of(bob.member, alice.node, Kind.CARD, bob.plane.own_card.encode(), re=asked)
+    world.inject(alice, envelope_of(lie, to=alice.node))
+    world.run(4)
+    assert alice.found() == []
+    assert [failed.query for failed in alice.not_found()] == [query]
+
+
+def test_answer_of_another_than_the_asked_is_dropped() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    world.start("carol")
+    carol = world["carol"]
+    alice.plane.who(Who(name="carol"), now=world.now)
+    world.run(0.1)
+    token = alice.plane.request(bob.node, Kind.OPEN, b"", now=world.now)
+    world.inject(alice, sealed_to(alice, inner_of(carol.member, alice.node, Kind.ACCEPT, b"", re=token)))
+    assert alice.messages() == []
+    assert drops_of(alice) == {"late": 1}
+
+
+def test_own_message_coming_back_is_dropped() -> None:
+    world = acquainted()
+    alice = world["alice"]
+    world.inject(alice, sealed_to(alice, inner_of(alice.member, alice.node, Kind.OPEN, b"")))
+    assert drops_of(alice) == {"own-echo": 1}
+
+
+def test_flood_of_one_neighbour_is_dropped_before_it_is_decoded_and_others_are_heard() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    flooder = NodeId(b"f" * 16)
+    for _ in range(1000):
+        world.inject(bob, b"junk", via=flooder)
+    counts = Counter(drops_of(bob))
+    assert counts["flood"] == 600
+    assert counts["malformed"] == 400
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"x")), via=alice.node)
+    assert len(bob.messages()) == 1
+
+
+def test_flood_in_anothers_name_uses_up_only_the_flooders_share() -> None:
+    world = acquainted()
+    alice, bob = world["alice"], world["bob"]
+    flooder = NodeId(b"f" * 16)
+    forged = inner_of(alice.member, bob.node, Kind.OPEN, b"", signer=make_member(make_realm(), "mallory"))
+    envelope = sealed_to(bob, forged)
+    for _ in range(150):
+        world.inject(bob, envelope, via=flooder)
+    assert drops_of(bob) == {"bad-signature": 100, "flood": 50}
+    world.inject(bob, sealed_to(bob, inner_of(alice.member, bob.node, Kind.OPEN, b"x")), via=alice.node)
+    assert len(bob.messages()) == 1
+
+
+def test_presence_of_a_stranger_costs_nothing_but_a_count() -> None:
+    world = acquainted()
+    bob = world["bob"]
+    carol = make_member(make_realm(), "carol")
+    world.inject(bob, envelope_of(inner_of(carol, None, Kind.PRESENCE, wire.encode([1, 1])), to=None))
+    assert drops_of(bob) == {"unknown-sender": 1}
+    assert bob.sent == []

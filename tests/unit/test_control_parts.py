@@ -1,0 +1,209 @@
+"""The small parts under the control plane: windows, budgets, cards, records."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from builders import NOW_UNIX, make_card, make_member, make_realm
+from control_world import boot_id
+
+from conflux import wire
+from conflux.control import cards, pending, replay
+from conflux.control.budget import BudgetTable, TokenBucket
+from conflux.control.cards import CardBook
+from conflux.control.envelope import BODY_BYTES_MAX, PAYLOAD_BYTES_MAX, Envelope, Inner
+from conflux.control.pending import Answers
+from conflux.control.question import Presence, Question, Who
+from conflux.control.replay import ReplayWindow, SeenEnvelopes, Sources, Verdict
+from conflux.crypto.seal import OVERHEAD_BYTES
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.ids import BootId, NodeId
+from conflux.realm.card import Card
+
+A, B = NodeId(b"a" * 16), NodeId(b"b" * 16)
+LAST = replay.WINDOW_SIZE - 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked", "verdict"),
+    [
+        ([], 0, Verdict.FRESH),
+        ([5], 5, Verdict.REPEATED),
+        ([5], 4, Verdict.FRESH),
+        ([5], 6, Verdict.FRESH),
+        ([LAST, 0], 0, Verdict.REPEATED),
+        ([LAST + 1, 0], 0, Verdict.TOO_OLD),
+        ([0, LAST], 0, Verdict.REPEATED),
+        ([0, LAST + 1], 1, Verdict.FRESH),
+        ([7, 2**63], 7, Verdict.TOO_OLD),
+        ([7, 2**63], 2**63 - LAST, Verdict.FRESH),
+    ],
+)
+def test_replay_window_at_its_edges(seen: list[int], asked: int, verdict: Verdict) -> None:
+    window = ReplayWindow()
+    for seq in seen:
+        window.accept(seq)
+    assert window.check(asked) is verdict
+    assert window.check(asked) is verdict  # asking changes nothing
+
+
+def test_boots_of_a_source_only_grow() -> None:
+    sources = Sources()
+    sources.accept(A, boot_id(5), 9)
+    assert sources.check(A, boot_id(4), 10) is Verdict.OLD_BOOT
+    assert sources.check(A, boot_id(5), 9) is Verdict.REPEATED
+    assert sources.check(A, boot_id(6), 9) is Verdict.FRESH
+    sources.accept(A, boot_id(6), 9)
+    assert sources.check(A, boot_id(5), 10) is Verdict.OLD_BOOT
+    assert sources.check(B, boot_id(1), 9) is Verdict.FRESH
+
+
+def test_sources_and_seen_envelopes_are_bounded() -> None:
+    sources, seen = Sources(), SeenEnvelopes()
+    for number in range(replay.SOURCE_COUNT_MAX + 1):
+        sources.accept(NodeId(number.to_bytes(16, "big")), boot_id(1), 1)
+    assert sources.check(NodeId(bytes(16)), boot_id(1), 1) is Verdict.FRESH
+    assert sources.check(NodeId((1).to_bytes(16, "big")), boot_id(1), 1) is Verdict.REPEATED
+    for number in range(replay.ENVELOPE_COUNT_MAX + 1):
+        seen.add(number.to_bytes(16, "big"))
+    assert bytes(16) not in seen
+    assert (1).to_bytes(16, "big") in seen
+
+
+def test_token_bucket_fills_at_its_rate_up_to_its_burst() -> None:
+    bucket = TokenBucket(2.0, 3.0)
+    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
+    assert bucket.wait_s(10.0) == pytest.approx(0.5)
+    assert not bucket.take(10.4)
+    assert bucket.take(10.5)
+    assert [bucket.take(99.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(50.0)  # a clock that goes back gives nothing
+
+
+def test_budget_table_keeps_keys_apart_and_forgets_the_oldest() -> None:
+    table = BudgetTable(1.0, 1.0, count_max=2)
+    assert table.take("a", 0.0)
+    assert not table.take("a", 0.0)
+    assert table.take("b", 0.0)
+    assert table.take("c", 0.0)
+    assert table.take("a", 0.0)  # forgotten, and so full again
+    assert not table.take("c", 0.0)
+
+
+def test_answers_are_remembered_for_as_long_as_somebody_may_ask_and_no_longer() -> None:
+    answers = Answers()
+    answers.add(A, boot_id(1), 7, b"message", 0.0)
+    assert answers.find(A, boot_id(1), 7, pending.ANSWER_LIFETIME_S - 1) is not None
+    assert answers.find(A, boot_id(2), 7, 1.0) is None
+    assert answers.find(A, boot_id(1), 7, pending.ANSWER_LIFETIME_S) is None
+    for seq in range(pending.ANSWER_COUNT_MAX + 1):
+        answers.add(A, boot_id(1), seq, b"", 100.0)
+    assert answers.find(A, boot_id(1), 0, 100.0) is None
+    assert answers.find(A, boot_id(1), 1, 100.0) is not None
+
+
+# ── cards ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_book() -> CardBook:
+    return CardBook(make_realm().anchor, lambda: NOW_UNIX, lambda date_unix: None)
+
+
+def encoded(name: str, boot: int = 1, serial: int = 1) -> bytes:
+    return make_card(make_member(make_realm(), name), boot=boot_id(boot), serial=serial).encode()
+
+
+def test_book_finds_by_node_address_and_name() -> None:
+    book = open_book()
+    bob = make_member(make_realm(), "bob")
+    assert book.store(book.judge_untrusted(bob.node_id, encoded("bob"))) is None
+    for who in (Who(node=bob.node_id), Who(name="bob"), *(Who(address=address) for address in bob.addresses)):
+        found = book.find_answer(who)
+        assert found is not None
+        assert found.node_id == bob.node_id
+    assert book.find_answer(Who(name="alice")) is None
+    book.remove(bob.node_id)
+    assert all(book.find_answer(who) is None for who in (Who(node=bob.node_id), Who(name="bob")))
+
+
+def test_newer_card_replaces_and_older_is_refused() -> None:
+    book = open_book()
+    bob = make_member(make_realm(), "bob").node_id
+    book.store(book.judge_untrusted(bob, encoded("bob", boot=2, serial=2)))
+    for boot, serial in ((2, 1), (1, 9)):
+        with pytest.raises(RemoteProtocolError, match="stale-card"):
+            book.judge_untrusted(bob, encoded("bob", boot=boot, serial=serial))
+    replaced = book.store(book.judge_untrusted(bob, encoded("bob", boot=3, serial=1)))
+    assert replaced is not None
+    assert replaced.boot == boot_id(2)
+    assert len(book) == 1
+
+
+def test_judging_a_card_again_gives_the_one_we_hold() -> None:
+    book = open_book()
+    bob = make_member(make_realm(), "bob").node_id
+    known = book.judge_untrusted(bob, encoded("bob"))
+    book.store(known)
+    assert book.judge_untrusted(bob, encoded("bob")) is known
+
+
+def test_book_is_bounded_and_the_card_unused_longest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "CARD_COUNT_MAX", 2)
+    book = open_book()
+    nodes = {name: make_member(make_realm(), name).node_id for name in ("ann", "bob", "cid")}
+    for name in ("ann", "bob"):
+        book.store(book.judge_untrusted(nodes[name], encoded(name)))
+    assert book.find(nodes["ann"]) is not None
+    book.store(book.judge_untrusted(nodes["cid"], encoded("cid")))
+    assert book.find(nodes["bob"]) is None
+    assert book.find_answer(Who(name="bob")) is None
+    assert book.find(nodes["ann"]) is not None
+
+
+# ── records ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_question_asks_for_exactly_one_thing() -> None:
+    with pytest.raises(LocalProtocolError):
+        Who()
+    with pytest.raises(LocalProtocolError):
+        Who(name="a", node=A)
+    for fields in ([1, None, None, None], [1, b"\x01\x02\x03\x04", "a", None]):
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            Who.decode_untrusted(wire.encode(fields))
+
+
+@pytest.mark.parametrize(
+    "who", [Who(address=IPv4Address("100.64.0.1")), Who(address=IPv6Address("fd00::1")), Who(name="bob"), Who(node=A)]
+)
+def test_question_survives_the_wire(who: Who) -> None:
+    question = Question(who, b"card")
+    assert Question.decode_untrusted(question.encode()) == question
+
+
+def test_largest_card_fits_into_every_layer() -> None:
+    question = Question(Who(node=A), bytes(Card.BYTES_MAX)).encode()
+    assert len(question) <= BODY_BYTES_MAX
+    inner = Inner(A, BootId(bytes(8)), 2**64 - 1, 255, 2**64 - 1, bytes(BODY_BYTES_MAX), bytes(64)).encode()
+    assert len(inner) + OVERHEAD_BYTES <= PAYLOAD_BYTES_MAX
+    Envelope(A, bytes(16), 8, bytes(8), bytes(PAYLOAD_BYTES_MAX)).encode()
+
+
+def test_signed_message_names_receiver_and_every_field() -> None:
+    base = Inner(A, BootId(bytes(8)), 1, 10, 0, b"x", bytes(64))
+    variants = {
+        base.signed_message(B),
+        base.signed_message(None),
+        Inner(B, BootId(bytes(8)), 1, 10, 0, b"x", bytes(64)).signed_message(B),
+        Inner(A, BootId(b"1" * 8), 1, 10, 0, b"x", bytes(64)).signed_message(B),
+        Inner(A, BootId(bytes(8)), 2, 10, 0, b"x", bytes(64)).signed_message(B),
+        Inner(A, BootId(bytes(8)), 1, 11, 0, b"x", bytes(64)).signed_message(B),
+        Inner(A, BootId(bytes(8)), 1, 10, 1, b"x", bytes(64)).signed_message(B),
+        Inner(A, BootId(bytes(8)), 1, 10, 0, b"y", bytes(64)).signed_message(B),
+    }
+    assert len(variants) == 8
+
+
+def test_presence_survives_the_wire() -> None:
+    assert Presence.decode_untrusted(Presence(7).encode()) == Presence(7)
