@@ -6,7 +6,6 @@ alpha --- br0 --- bravo        each runs avahi-daemon, which holds UDP port 5353
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from enter import TREE
 from topology import Host, Lab, Process, wait_for
@@ -41,7 +40,7 @@ def start_avahi(host: Host) -> Process:
     configuration = host.state / "avahi-daemon.conf"
     configuration.write_text(CONFIGURATION.format(name=host.name))
     program = shutil.which("avahi-daemon") or UNPACKED / "usr/sbin/avahi-daemon"
-    libraries = ":".join(str(path) for path in Path(UNPACKED).glob("usr/lib/*-linux-gnu"))
+    libraries = ":".join(str(path) for lib in ("lib", "usr/lib") for path in UNPACKED.glob(f"{lib}/*-linux-gnu"))
     # Its PID file has one fixed place, and it looks for a user of its own even when it stays root.
     script = """
         set -e
