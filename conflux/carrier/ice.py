@@ -1,0 +1,362 @@
+"""ICE for one link (RFC 8445): aioice's agent, made quick to connect, hard to crash and quick to notice a dead peer.
+
+What is ours and why:
+- Host candidates come from a list the caller chose; what STUN and TURN find follows later, so no offer waits for it.
+- A link goes on the moment a pair is nominated.  aioice's own connect() returns up to 20 ms later, at its next pacing
+  tick, and goes on in the background here.
+- Datagrams are sorted by their first byte (RFC 7983) before anything parses them; what raises in a STUN parser is a
+  counted drop.
+- The kernel is asked for ICMP errors on the nominated pair.  An error alone proves nothing (anybody can forge one), so
+  it starts a few quick connectivity checks, and only their silence ends the link: a killed peer is noticed in well
+  under a second of traffic, where consent (RFC 7675) takes half a minute.
+
+Offers to RTCDtlsTransport what it uses of an RTCIceTransport: role, state, _send, _recv.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import re
+import socket
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from conflux.carrier import lean
+from conflux.carrier.server import IceServer
+from conflux.errors import RemoteProtocolError
+
+lean.load()
+
+from aioice import Candidate, Connection, ice, stun  # noqa: E402  # only findable now
+from aioice.candidate import candidate_foundation, candidate_priority  # noqa: E402
+
+CANDIDATE_COUNT_MAX = 16  # ours that go into a description, and the peer's that we try
+RECEIVE_COUNT_MAX = 8192  # datagrams waiting for DTLS; each at most an MTU
+SOCKET_BUFFER_BYTES = 1 << 20  # what we ask for; the kernel's limit may give less
+PROBE_COUNT_MAX = 4
+PROBE_INTERVAL_S = 0.25  # chosen: above most round trips; a slower peer gets four intervals
+
+_ICE_CHARS = re.compile(r"[a-zA-Z0-9+/]+")
+_IP_RECVERR = 11  # linux/in.h
+_IPV6_RECVERR = 25  # linux/in6.h
+
+# What aioice raises on STUN messages that are well framed and wrong inside.
+_STUN_ERRORS = (ValueError, KeyError, IndexError, AssertionError, struct.error)
+
+
+class Endpoint(ice.StunProtocol):
+    """One UDP socket of a link."""
+
+    def __init__(self, agent: Ice, sock: socket.socket) -> None:
+        super().__init__(agent)
+        self._agent = agent
+        self._socket = sock
+        self._agent.endpoints.add(self)
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        assert isinstance(data, bytes)
+        first = data[0] if data else 255
+        if 20 <= first <= 63:
+            self._agent.data_received(data, 1)
+        elif first <= 3:
+            try:
+                super().datagram_received(data, addr)
+            except _STUN_ERRORS:
+                self._agent.drop_counts["stun-malformed"] += 1
+        else:
+            self._agent.drop_counts["not-dtls-nor-stun"] += 1
+
+    def error_received(self, exc: Exception) -> None:
+        """Read what the kernel queued, or the socket stays readable for ever, and tell the agent whom it was about."""
+        with contextlib.suppress(OSError):
+            while True:
+                _, _, _, address = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                self._agent.error_about(self, address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._agent.endpoints.discard(self)
+        super().connection_lost(exc)
+
+    def watch_errors(self) -> None:
+        """Have ICMP errors reported.  Not before nomination: a dead candidate's error would eat the next good send."""
+        if self._socket.family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+
+
+class Ice(Connection):
+    """The ICE agent of one link.
+
+    addresses: the local addresses to make host candidates of.  refused: networks in which no remote candidate may lie.
+    lost: called once, with a reason, when the pair no longer carries.
+    """
+
+    def __init__(
+        self,
+        *,
+        controlling: bool,
+        addresses: Sequence[str],
+        refused: Sequence[IPv4Network | IPv6Network],
+        drop_counts: Counter[str],
+        lost: Callable[[str], None],
+    ) -> None:
+        super().__init__(ice_controlling=controlling)
+        self.endpoints: set[Endpoint] = set()
+        self.drop_counts = drop_counts
+        self.state = "new"
+        self._addresses = addresses[:CANDIDATE_COUNT_MAX]
+        self._refused = refused
+        self._lost = lost
+        self._nomination: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._connecting: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._error_count = 0
+        self._remote_count = 0
+        self._received: deque[bytes] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    @property
+    def role(self) -> str:
+        return "controlling" if self.ice_controlling else "controlled"
+
+    @property
+    def socket_count(self) -> int:
+        """How many sockets are open: one per host candidate and one per relay."""
+        return len(self.endpoints) + sum(not isinstance(protocol, Endpoint) for protocol in self._protocols)
+
+    # ── candidates ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
+        """Open one socket per chosen address and return the host candidates."""
+        loop = asyncio.get_running_loop()
+        candidates = []
+        for address in self._addresses:
+            sock = _bind(address)
+            if sock is None:  # the address went away since it was listed
+                continue
+            _, endpoint = await loop.create_datagram_endpoint(functools.partial(Endpoint, self, sock), sock=sock)
+            endpoint.local_candidate = Candidate(
+                foundation=candidate_foundation("host", "udp", address),
+                component=component,
+                transport="udp",
+                priority=candidate_priority(component, "host"),
+                host=address,
+                port=sock.getsockname()[1],
+                type="host",
+            )
+            self._protocols.append(endpoint)
+            candidates.append(endpoint.local_candidate)
+        return candidates
+
+    async def find_more(self, servers: Sequence[IceServer], found: Callable[[Candidate], None]) -> None:
+        """Ask the servers for further candidates of ours; found is called with each as its answer comes."""
+        asks: list[Coroutine[Any, Any, tuple[Candidate, ice.StunProtocol | None]]] = []
+        for server in servers:
+            if server.scheme == "stun":
+                asks += [
+                    ice.server_reflexive_candidate(endpoint, (server.host, server.port))
+                    for endpoint in self.endpoints
+                    if ":" not in endpoint.local_candidate.host  # aioice asks STUN over IPv4 only
+                ]
+            else:
+                asks.append(self._ask_turn(server))
+        tasks = [asyncio.create_task(ask, name="ice-server") for ask in asks]
+        try:
+            for answer in asyncio.as_completed(tasks):
+                try:
+                    candidate, relay = await answer
+                except (OSError, stun.TransactionError):
+                    self.drop_counts["ice-server-silent"] += 1
+                    continue
+                if relay is not None:
+                    self._protocols.append(relay)
+                    for remote in self.remote_candidates:
+                        self._pair_remote_candidate(remote)
+                    self.sort_check_list()
+                self._local_candidates.append(candidate)
+                found(candidate)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask_turn(self, server: IceServer) -> Coroutine[Any, Any, tuple[Candidate, ice.StunProtocol]]:
+        return ice.relayed_candidate(
+            component=1,
+            hide_related_address=False,
+            protocol_factory=lambda: ice.StunProtocol(self),
+            turn_server=(server.host, server.port),
+            turn_username=server.username,
+            turn_password=server.password,
+            turn_ssl=server.scheme == "turns",
+            turn_transport=server.transport,
+        )
+
+    async def add_remote(self, candidates: Iterable[str]) -> None:
+        """Try the peer's candidates; what is no usable UDP address is a counted drop."""
+        for text in candidates:
+            candidate = self._candidate_untrusted(text)
+            if candidate is None or self._remote_count >= CANDIDATE_COUNT_MAX:
+                self.drop_counts["candidate-refused"] += 1
+                continue
+            self._remote_count += 1
+            await self.add_remote_candidate(candidate)
+
+    def _candidate_untrusted(self, text: str) -> Candidate | None:
+        try:
+            candidate = Candidate.from_sdp(text)
+            address = ipaddress.ip_address(candidate.host)
+        except ValueError:
+            return None
+        usable = (
+            candidate.component == 1
+            and candidate.transport.lower() == "udp"
+            and candidate.type in ("host", "srflx", "relay")
+            and 0 < candidate.port < 65536
+            and 0 <= candidate.priority < 2**32
+            and not address.is_multicast
+            and not address.is_unspecified
+            # A peer must not have us knock at our own local services; a link inside one machine is another matter.
+            and (not address.is_loopback or any(ipaddress.ip_address(own).is_loopback for own in self._addresses))
+            and not any(address in network for network in self._refused)
+        )
+        return candidate if usable else None
+
+    # ── connecting ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reach(self, ufrag: str, pwd: str, candidates: Iterable[str]) -> None:
+        """Connect; returns once a pair is nominated.
+
+        Raises RemoteProtocolError for credentials outside the grammar and ConnectionError if the agent gives up.  More
+        candidates may follow through add_remote() at any time, so it never gives up for want of them.
+        """
+        if not (4 <= len(ufrag) <= 256 and 22 <= len(pwd) <= 256 and _ICE_CHARS.fullmatch(ufrag + pwd)):
+            raise RemoteProtocolError("malformed", "ICE credentials")
+        self.remote_username, self.remote_password = ufrag, pwd
+        await self.add_remote(candidates)
+        self._connecting = asyncio.create_task(self.connect(), name="ice-connect")
+        await asyncio.wait((self._connecting, self._nomination), return_when=asyncio.FIRST_COMPLETED)
+        if not self._nomination.done():
+            await self._connecting
+            raise ConnectionError("no pair was nominated")
+        self.state = "completed"
+
+    def check_complete(self, pair: ice.CandidatePair) -> None:
+        super().check_complete(pair)
+        if pair.nominated and pair.state is ice.CandidatePair.State.SUCCEEDED:
+            if isinstance(pair.protocol, Endpoint):
+                pair.protocol.watch_errors()
+            if not self._nomination.done():
+                self._nomination.set_result(None)
+
+    async def close(self) -> None:
+        """Close every socket.  aioice calls it too, when consent has expired."""
+        current = asyncio.current_task()
+        for task in (self._connecting, self._probing):
+            if task is not None and task is not current and not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+            if task is not None and task.done() and not task.cancelled():
+                task.exception()  # looked at, so that nobody logs it
+        self.state = "closed"
+        self._wake_reader()
+        await super().close()
+        self._lost("consent")
+
+    # ── a peer that is no more ───────────────────────────────────────────────────────────────────────────────────────
+
+    def error_about(self, endpoint: Endpoint, address: tuple[str, int]) -> None:
+        """The kernel could not deliver to address; look whether our peer is still there."""
+        pair = self._nominated.get(1)
+        if pair is None or pair.protocol is not endpoint or address[:2] != pair.remote_addr or self.state == "closed":
+            return
+        self._error_count += 1
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(pair), name="ice-probe")
+
+    async def _probe(self, pair: ice.CandidatePair) -> None:
+        assert self.remote_password is not None
+        try:
+            for _ in range(PROBE_COUNT_MAX):
+                errors_before = self._error_count
+                request = self.build_request(pair, nominate=False)
+                asked = pair.protocol.request(
+                    request, pair.remote_addr, integrity_key=self.remote_password.encode(), retransmissions=0
+                )
+                try:
+                    await asyncio.wait_for(asked, PROBE_INTERVAL_S)
+                    return  # it answers: the error was forged, or is over
+                except stun.TransactionFailed:
+                    break  # something else answers there: the peer's process is another one now
+                except (stun.TransactionError, TimeoutError):
+                    if self._error_count > errors_before:
+                        break
+            else:
+                return  # silent but without further errors: consent decides
+            self._lost("unreachable")
+        finally:
+            self._probing = None
+
+    # ── what DTLS uses ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes, component: int) -> None:
+        if len(self._received) >= RECEIVE_COUNT_MAX:
+            self.drop_counts["receive-queue-full"] += 1
+            return
+        self._received.append(data)
+        self._wake_reader()
+
+    def protocol_lost(self, protocol: ice.StunProtocol) -> None:
+        super().protocol_lost(protocol)
+        pair = self._nominated.get(1)
+        if pair is not None and pair.protocol is protocol:
+            self._lost("socket")
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def _recv(self) -> bytes:
+        while not self._received:
+            if self.state == "closed":
+                raise ConnectionError("the link is closed")
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._received.popleft()
+
+    async def _send(self, data: bytes) -> None:
+        pair = self._nominated.get(1)
+        if pair is None:
+            raise ConnectionError("the link is closed")
+        await pair.protocol.send_data(data, pair.remote_addr)
+
+
+def host_addresses(excluded: Sequence[IPv4Network | IPv6Network]) -> list[str]:
+    """Return this machine's addresses that a peer may reach: no loopback, no link-local IPv6, none of excluded."""
+    found = ice.get_host_addresses(use_ipv4=True, use_ipv6=True)
+    return [
+        text for text in dict.fromkeys(found) if not any(ipaddress.ip_address(text) in network for network in excluded)
+    ][:CANDIDATE_COUNT_MAX]
+
+
+def _bind(address: str) -> socket.socket | None:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+        sock.bind((address, 0))
+    except OSError:
+        sock.close()
+        return None
+    return sock
