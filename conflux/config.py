@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tomli
 
+from conflux.carrier.server import IceServer
 from conflux.config_source import Source
 from conflux.config_value import (
     Refused,
@@ -39,15 +40,6 @@ FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
 SOCKET_NAME = "conflux.sock"
 
 S = TypeVar("S")
-
-
-@dataclass(frozen=True, slots=True)
-class IceServer:
-    """One STUN or TURN server, as WebRTC names it."""
-
-    url: str
-    username: str | None = None
-    credential: str | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +125,7 @@ class LinkSettings:
 
     ice_servers: Annotated[
         tuple[IceServer, ...],
-        Key(ice_servers(IceServer), "STUN and TURN servers; none by default, and none is needed on a LAN."),
+        Key(ice_servers, "STUN and TURN servers; none by default, and none is needed on a LAN."),
     ] = ()
     dial_count_max: Annotated[int, Key(integer(1, 256), "Links being dialled at the same moment.")] = 8
     dial_timeout: Annotated[

@@ -7,19 +7,19 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+
+from conflux.carrier.server import IceServer
+from conflux.errors import ConfigError
 
 PEER_COUNT_MAX = 64  # chosen; static peers are for a handful of places without multicast
 ICE_SERVER_COUNT_MAX = 8  # more only slow gathering down
+ICE_TEXT_CHARS_MAX = 256  # RFC 8489 allows usernames of 509 bytes; nobody's is this long
 SOCKET_PATH_BYTES_MAX = 107  # sun_path, less its closing zero
 DEVICE_NAME_BYTES_MAX = 15  # IFNAMSIZ, less its closing zero
 
 # A name is a DNS label, so that it can stand in a hosts file or a certificate one day.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")
-_ICE_URL = re.compile(r"(stuns?|turns?):[^\s]{1,250}")
-
-T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -148,26 +148,21 @@ def address(value: object) -> tuple[str, int]:
     return host, int(port)
 
 
-def ice_servers(kind: Callable[..., T]) -> Callable[[object], tuple[T, ...]]:
-    """A list of tables, each made into kind(url=, username=, credential=)."""
+def ice_servers(value: object) -> tuple[IceServer, ...]:
+    """A list of tables of url, username and credential."""
     what = 'a list of tables such as { url = "stun:host:port" }'
+    return tuple(_ice_server(entry, what) for entry in _sequence(value, ICE_SERVER_COUNT_MAX, what))
 
-    def check(value: object) -> tuple[T, ...]:
-        return tuple(server(entry) for entry in _sequence(value, ICE_SERVER_COUNT_MAX, what))
 
-    def server(entry: object) -> T:
-        if not isinstance(entry, dict):
-            raise _expects(what, entry)
-        fields: dict[str, Any] = dict(entry)
-        for key, text in fields.items():
-            if key not in ("url", "username", "credential"):
-                raise Refused(f"has an entry with the unknown key {key!r}; known: url, username, credential")
-            if not isinstance(text, str) or not text or len(text) > 256:
-                raise Refused(f"has an entry whose {key} is not a text of 1 to 256 characters")
-        if not _ICE_URL.fullmatch(fields.get("url", "")):
-            raise Refused('has an entry whose url is not "stun:host:port" or "turn:host:port"')
-        if fields["url"].startswith("turn") and not {"username", "credential"} <= fields.keys():
-            raise Refused("has a TURN server without username and credential")
-        return kind(**fields)
-
-    return check
+def _ice_server(entry: object, what: str) -> IceServer:
+    if not isinstance(entry, dict):
+        raise _expects(what, entry)
+    for key, text in entry.items():
+        if key not in ("url", "username", "credential"):
+            raise Refused(f"has an entry with the unknown key {key!r}; known: url, username, credential")
+        if not isinstance(text, str) or not 0 < len(text) <= ICE_TEXT_CHARS_MAX:
+            raise Refused(f"has an entry whose {key} is not a text of 1 to {ICE_TEXT_CHARS_MAX} characters")
+    try:
+        return IceServer.parse(entry.get("url", ""), entry.get("username"), entry.get("credential"))
+    except ConfigError as error:
+        raise Refused(f"has an entry that is no server: {error}") from None

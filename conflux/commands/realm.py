@@ -39,7 +39,7 @@ def create(options: argparse.Namespace) -> int:
     print_member(member, f"realm {member.anchor.name} created")
     sys.stdout.write(
         f"\nThe realm's root key is {state.path / ROOT_KEY}.  Who has it owns the realm:\n"
-        "keep a copy in a safe place.  This node issues for a year without it.\n"
+        "keep a copy in a safe place.  This node invites and signs without it.\n"
         "\nNext: conflux up, and conflux realm invite for every node that shall join.\n"
     )
     return 0

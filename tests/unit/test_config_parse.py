@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conflux import config
-from conflux.config import Config, IceServer, parse
+from conflux.carrier.server import IceServer
+from conflux.config import Config, parse
 from conflux.config_source import Source
 from conflux.errors import ConfigError
 
@@ -56,7 +57,10 @@ socket = "/run/conflux/x.sock"
     assert got.control.lan.interfaces == ("eth0", "wlan0")
     assert got.control.lan.peers == (("10.0.0.1", 7464), ("fe80::1", 7465), ("gate.example", 1))
     assert got.stream.idle_timeout == 3.0
-    assert got.link.ice_servers == (IceServer("stun:s.example:3478"), IceServer("turn:t.example", "u", "c"))
+    assert got.link.ice_servers == (
+        IceServer.parse("stun:s.example:3478"),
+        IceServer.parse("turn:t.example", "u", "c"),
+    )
     assert got.socket == Path("/run/conflux/x.sock")
 
 
@@ -96,8 +100,9 @@ def test_the_socket_stands_in_the_state_directory_unless_named():
         ("[control.lan]\npeers = ['fe80::1:7464']", 2, "[ipv6]:port"),
         ("[control.lan]\nport = 80", 2, "from 1024 to 65535"),
         ("[link]\nice_servers = ['stun:x']", 2, "a list of tables"),
-        ("[link]\nice_servers = [{ url = 'http://x' }]", 2, "stun:host:port"),
-        ("[link]\nice_servers = [{ url = 'turn:x' }]", 2, "without username and credential"),
+        ("[link]\nice_servers = [{ url = 'http://x' }]", 2, "'http://x' is not stun:"),
+        ("[link]\nice_servers = [{ url = 'turn:x' }]", 2, "needs a username"),
+        ("[link]\nice_servers = [{}]", 2, "'' is not stun:"),
         ("[link]\n\n[[link.ice_servers]]\nuri = 'stun:x'", 3, "unknown key 'uri'"),
         ("[api]\nsocket = '/" + 107 * "x" + "'", 2, "at most 107 bytes"),
         ("[node]\nname = ", 2, "invalid value"),
@@ -145,7 +150,9 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 KEY = st.sampled_from(["a", "b", '"q.r"', "'s'", "c-d"])
-VALUE = st.sampled_from(["1", '"""x\ny\n[z]\n"""', "[\n 1,\n [2,\n 3] # ]\n]", "{ k = 1 }", "'''\n#\n'''", "1979-05-27"])
+VALUE = st.sampled_from(
+    ["1", '"""x\ny\n[z]\n"""', "[\n 1,\n [2,\n 3] # ]\n]", "{ k = 1 }", "'''\n#\n'''", "1979-05-27"]
+)
 
 
 @given(st.lists(st.tuples(KEY, VALUE, st.sampled_from(["", "\n", "# a = [\n"])), max_size=6, unique_by=lambda e: e[0]))
@@ -161,7 +168,9 @@ def test_a_key_is_found_on_the_line_it_stands_on(entries):
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_configuration_or_a_config_error(text):
+    said = "conflux.toml:"
     try:
         parse(text)
     except ConfigError as error:
-        assert "conflux.toml:" in str(error)
+        said = str(error)
+    assert said.startswith("conflux.toml:")
