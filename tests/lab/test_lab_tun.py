@@ -1,6 +1,6 @@
 """The TUN device against a real kernel.
 
-child process in its own user and network namespace:   test ──fd──► conflux9 ◄── kernel
+child process in its own network namespace:   test ──fd──► conflux9 ◄── kernel
 """
 
 import subprocess
@@ -30,8 +30,6 @@ def in_namespace(script: str) -> str:
     done = subprocess.run(
         [
             "unshare",
-            "--user",
-            "--map-root-user",
             "--net",
             sys.executable,
             "-W",
