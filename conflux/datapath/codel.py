@@ -23,10 +23,6 @@ class CoDel:
         self._count = 0  # signals since dropping began
         self._count_before = 0
 
-    def reset(self) -> None:
-        """Forget everything: the queue has a new way out."""
-        self.__init__()  # type: ignore[misc]  # the same initial state, written once
-
     def signal(self, sojourn_s: float, backlog_bytes: int, backlog_bytes_min: int, now: float) -> bool:
         """Say whether the packet just taken, after sojourn_s in the queue, is to be dropped or marked.
 

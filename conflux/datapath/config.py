@@ -21,7 +21,7 @@ class DatapathConfig:
     pending_bytes_max: int = 65536  # per address: the first flight of a TCP connection or two, for one search
 
     # One frame stalls the others of its channel for its own sending time: 3.3 ms at 40 Mbit/s.  Larger frames gain
-    # nothing: at 16 KiB the cost per frame is already below a tenth of the cost per byte (bench/test_datapath.py).
+    # little: at 16 KiB a frame itself is a tenth of what its packets cost (bench/test_datapath.py).
     bundle_bytes_max: int = 16384
 
     feedback_interval_s_min: float = 0.1  # below this reports cost more than they tell

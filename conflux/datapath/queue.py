@@ -48,7 +48,7 @@ class FlowQueue:
         self._packets_max = packets_max
         self._bundle_bytes_max = bundle_bytes_max
         self._drop = drop
-        self._buckets = tuple(Bucket(index) for index in range(BUCKET_COUNT))
+        self._buckets: dict[int, Bucket] = {}  # by index, made when first used: most destinations have one flow
         self._turns: deque[Bucket] = deque()  # those with packets, next to be served first
         self._moving_since: float | None = None
         self.bytes = 0
@@ -57,7 +57,10 @@ class FlowQueue:
 
     def push(self, entry: tuple[int, bytes], flow: int, now: float) -> None:
         """Queue one (PACKET, packet) of a flow."""
-        bucket = self._buckets[flow % BUCKET_COUNT]
+        index = flow % BUCKET_COUNT
+        bucket = self._buckets.get(index)
+        if bucket is None:
+            bucket = self._buckets[index] = Bucket(index)
         size = len(entry[1])
         if not bucket.entries:
             self._turns.append(bucket)
@@ -75,8 +78,8 @@ class FlowQueue:
         What queued before is never CoDel's to drop: it waited for a link, not behind a standing queue.
         """
         if now is None or self._moving_since is None:
-            for bucket in self._buckets:
-                bucket.codel.reset()
+            for bucket in self._buckets.values():
+                bucket.codel = CoDel()
             self._moving_since = now
 
     def take(self, bytes_max: int, now: float) -> tuple[int, list[tuple[int, bytes]]]:

@@ -1,0 +1,81 @@
+"""The heap of deadlines."""
+
+from __future__ import annotations
+
+from conflux.datapath.timers import Timer, Timers
+
+
+class Owner:
+    """Wants to be woken at `at`, and notes when it was."""
+
+    def __init__(self, at: float | None = None) -> None:
+        self.at = at
+        self.fired: list[float] = []
+        self.timer = Timer(lambda: self.at, self.fire)
+
+    def fire(self, now: float) -> None:
+        self.fired.append(now)
+        self.at = None
+
+
+def test_the_first_deadline_is_the_next_timeout() -> None:
+    timers = Timers()
+    assert timers.next_timeout() is None
+    for at in (3.0, 1.0, 2.0):
+        timers.arm(Owner(at).timer)
+    assert timers.next_timeout() == 1.0
+
+
+def test_a_timer_fires_once_its_deadline_has_come_and_not_before() -> None:
+    timers, owner = Timers(), Owner(1.0)
+    timers.arm(owner.timer)
+    timers.fire(0.999)
+    assert not owner.fired
+    timers.fire(1.0)
+    timers.fire(2.0)
+    assert owner.fired == [1.0]
+    assert timers.next_timeout() is None
+
+
+def test_a_deadline_that_moved_later_is_found_out_in_time() -> None:
+    timers, owner = Timers(), Owner(1.0)
+    timers.arm(owner.timer)
+    owner.at = 5.0
+    timers.fire(1.0)
+    assert not owner.fired
+    assert timers.next_timeout() == 5.0
+
+
+def test_a_deadline_that_moved_earlier_counts_once_armed() -> None:
+    timers, owner = Timers(), Owner(5.0)
+    timers.arm(owner.timer)
+    owner.at = 1.0
+    timers.arm(owner.timer)
+    assert timers.next_timeout() == 1.0
+    timers.fire(1.0)
+    timers.fire(5.0)
+    assert owner.fired == [1.0]
+
+
+def test_a_cancelled_timer_never_fires() -> None:
+    timers, owner = Timers(), Owner(1.0)
+    timers.arm(owner.timer)
+    timers.cancel(owner.timer)
+    assert timers.next_timeout() is None
+    timers.fire(2.0)
+    assert not owner.fired
+
+
+def test_a_timer_may_arm_itself_again_while_it_fires() -> None:
+    timers, owner = Timers(), Owner(1.0)
+
+    def fire(now: float) -> None:
+        owner.fired.append(now)
+        owner.at = now + 1
+
+    owner.timer.fire = fire
+    timers.arm(owner.timer)
+    timers.fire(1.0)
+    assert timers.next_timeout() == 2.0
+    timers.fire(2.5)
+    assert owner.fired == [1.0, 2.5]
