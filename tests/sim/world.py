@@ -46,7 +46,6 @@ from conflux.events import Event
 from conflux.ids import BootId, LinkId, NodeId, TetherId
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
-from conflux.realm.clock import RealmClock
 from conflux.search.direct import DirectSearch
 
 DESCRIBE_S = 0.005  # what a real carrier takes to gather candidates
@@ -158,8 +157,9 @@ class Host:
         self.boot_number += 1
         boot = BootId((NOW_UNIX + self.boot_number).to_bytes(5, "big") + world.rng.randbytes(3))
         rng = random.Random(world.rng.random())
-        clock = RealmClock(0, system=lambda: float(NOW_UNIX), save=lambda floor: None)
-        plane = ControlPlane(self.member, boot=boot, entropy=rng.randbytes, rng=rng, clock=clock, now=world.now)
+        plane = ControlPlane(
+            self.member, boot=boot, entropy=rng.randbytes, rng=rng, clock=lambda: NOW_UNIX, now=world.now
+        )
         self.node = Node(
             self.member,
             boot=boot,
