@@ -125,9 +125,9 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
         device = Tun.create("conflux9")
         netlink.configure(SETUP)
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
-        print(device.write(packet))
+        print(device.write(packet), device.is_up())
         run("ip link set conflux9 down")
-        print(device.write(packet), dict(device.drops))
+        print(device.write(packet), device.is_up(), dict(device.drops))
 
         async def removed():
             lost = asyncio.get_running_loop().create_future()
@@ -137,7 +137,7 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
 
         asyncio.run(removed())
     """)
-    assert out.splitlines() == ["True", "False {'tun-down': 1}", "conflux9 was removed"]
+    assert out.splitlines() == ["True True", "False False {'tun-down': 1}", "conflux9 was removed"]
 
 
 def test_after_dropping_privileges_the_device_still_moves_packets_and_no_other_can_be_made():

@@ -92,7 +92,7 @@ def test_idle_leaves_no_socket_no_stream_no_link_and_no_byte(pair: Pair) -> None
     before = pair.carried()
     for host in (pair.alpha, pair.bravo):
         for what in ("streams", "links"):
-            assert host.conflux_json(what) == [], what
+            assert host.conflux_json(what)[what] == [], what
     # Nothing can show that nothing happens but letting it not happen for a while; ICE's consent checks, which a
     # forgotten link would send, come every five seconds.
     assert pair.alpha.run("sleep", "6").returncode == 0
