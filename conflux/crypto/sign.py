@@ -58,11 +58,6 @@ class VerifyKey:
         """Return the 1984 bytes."""
         return self._encoded
 
-    @property
-    def ed25519_public(self) -> bytes:
-        """The 32 bytes of the Ed25519 half."""
-        return self._encoded[:ED25519_PUBLIC_BYTES]
-
     def verify(self, context: bytes, message: bytes, signature: bytes) -> None:
         """Raise AuthError unless both halves of the 3373-byte signature verify."""
         if len(signature) != SIGNATURE_BYTES:

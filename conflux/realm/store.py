@@ -20,6 +20,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ from conflux.wire import Record, octets, uint
 CHECK_BYTES = 8
 FILE_BYTES_MAX = 65536
 BOOT_NUMBER_MAX = 2**40 - 1
+EXCLUSIVE_WAIT_S = 1.0  # chosen: a transaction takes milliseconds
+EXCLUSIVE_POLL_S = 0.005
 
 NODE_KEY, ROOT_KEY = "node.key", "root.key"
 ANCHOR, CHAIN, GRANT = "realm.anchor", "realm.chain", "issuer.grant"
@@ -62,6 +65,15 @@ class Counter(Record):
 
 def _explain(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What tells a file from the one that took its place."""
+
+    inode: int
+    written_ns: int
+    mode: int
 
 
 class StateDir:
@@ -122,14 +134,25 @@ class StateDir:
 
     @contextlib.contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
-        """Wait for a lock file and hold it: for short changes that the daemon and the command line both make."""
+        """Wait for a lock file and hold it: for short changes that the daemon and the command line both make.
+
+        The wait is bounded, for it stops the daemon: a command line stopped with Ctrl-Z must not stop it for good.
+        """
         path = self.path / name
         try:
             lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(f"{path}: {_explain(error)}") from None
         try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX)
+            give_up_at = time.monotonic() + EXCLUSIVE_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= give_up_at:
+                        raise StateError(f"{path}: held by another process for {EXCLUSIVE_WAIT_S} s") from None
+                    time.sleep(EXCLUSIVE_POLL_S)
             yield
         finally:
             os.close(lock_fd)
@@ -185,16 +208,25 @@ class StateDir:
             raise StateError(f"{path}: damaged (too large)")
         return data
 
-    def names(self, directory: str, suffix: str) -> list[str]:
-        """Return the names, sorted and as the other methods take them, of a subdirectory's files with suffix."""
+    def versions(self, directory: str, suffix: str) -> dict[str, FileVersion]:
+        """Return the files with suffix of a subdirectory, by name as the other methods take it, in order.
+
+        A file is never changed in place, so an equal version means equal content, unless it is milliseconds old.
+        """
+        found = {}
         try:
             with os.scandir(self.path / directory) as entries:
-                found = [entry.name for entry in entries]
+                for entry in entries:
+                    if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                        status = entry.stat(follow_symlinks=False)
+                        found[f"{directory}/{entry.name}"] = FileVersion(
+                            status.st_ino, status.st_mtime_ns, status.st_mode
+                        )
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise StateError(f"{self.path / directory}: {_explain(error)}") from None
-        return sorted(f"{directory}/{name}" for name in found if name.endswith(suffix) and not name.startswith("."))
+        return dict(sorted(found.items()))
 
     def save_record(self, name: str, record: Record) -> None:
         """Write a record to a file."""

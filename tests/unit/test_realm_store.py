@@ -335,6 +335,19 @@ def test_issuer_records_are_kept_one_file_each(state):
     assert list(files.issued()) == files.invites() == []
 
 
+def test_records_another_process_changed_are_read_again(state):
+    ours, theirs = IssuerFiles(state), IssuerFiles(StateDir.open(state.path))
+    prefix = REALM.anchor.ipv4_prefix
+    first = Issued(ALPHA.node_id, "alpha", (), (), prefix[5], 3, 1000, NOW_UNIX)
+    ours.save_issued(first)
+    assert list(ours.issued()) == list(theirs.issued()) == [first]
+    second = Issued(ALPHA.node_id, "omega", (), (), prefix[5], 4, 1000, NOW_UNIX)
+    theirs.save_issued(second)
+    assert list(ours.issued()) == [second]
+    theirs.forget_issued(ALPHA.node_id)
+    assert list(ours.issued()) == []
+
+
 def test_transactions_of_two_processes_do_not_overlap(state):
     # flock belongs to the open file, so two threads stand for two processes.
     inside, overlaps = [], []
@@ -354,6 +367,16 @@ def test_transactions_of_two_processes_do_not_overlap(state):
         thread.join()
     assert len(overlaps) == 150
     assert not any(overlaps)
+
+
+def test_transaction_of_a_stopped_process_is_not_waited_for_for_ever(state, monkeypatch):
+    monkeypatch.setattr(store, "EXCLUSIVE_WAIT_S", 0.0)
+    with (
+        IssuerFiles(state).transaction(),
+        pytest.raises(StateError, match=r"issuer\.lock: held by another process"),
+        IssuerFiles(StateDir.open(state.path)).transaction(),
+    ):
+        pass
 
 
 def test_what_a_crash_left_is_not_taken_for_a_record(state):
