@@ -43,6 +43,8 @@ PROBE_COUNT_MAX = 4
 PROBE_INTERVAL_S = 0.25  # chosen: above most round trips; a slower peer gets four intervals
 
 _ICE_CHARS = re.compile(r"[a-zA-Z0-9+/]+")
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h: above the system's limit, for who may administer the network
+_SO_RCVBUFFORCE = 33
 _IP_RECVERR = 11  # linux/in.h
 _IPV6_RECVERR = 25  # linux/in6.h
 
@@ -82,6 +84,10 @@ class Endpoint(ice.StunProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._agent.endpoints.discard(self)
         super().connection_lost(exc)
+
+    @property
+    def receive_buffer_bytes(self) -> int:
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def watch_errors(self) -> None:
         """Have ICMP errors reported.  Not before nomination: a dead candidate's error would eat the next good send."""
@@ -130,6 +136,11 @@ class Ice(Connection):
     def socket_count(self) -> int:
         """How many sockets are open: one per host candidate and one per relay."""
         return len(self.endpoints) + sum(not isinstance(protocol, Endpoint) for protocol in self._protocols)
+
+    @property
+    def receive_buffer_bytes(self) -> int:
+        """What the kernel holds for us per socket; 0 if there is none."""
+        return min((endpoint.receive_buffer_bytes for endpoint in self.endpoints), default=0)
 
     # ── candidates ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -353,8 +364,11 @@ def _bind(address: str) -> socket.socket | None:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+        for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         sock.bind((address, 0))
     except OSError:
         sock.close()

@@ -170,6 +170,7 @@ class RtcLink:
             raise RemoteProtocolError("dtls", "handshake failed or the certificate is another one")
         if self._initiator:
             self._take_control(RTCDataChannel(self._sctp, RTCDataChannelParameters(label=LINK_LABEL)))
+        self._sctp.fit(self._ice.receive_buffer_bytes)
         await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.message_bytes_max), remote.sctp_port)
 
     async def _take_down(self, establishing: asyncio.Task[None]) -> None:

@@ -67,6 +67,9 @@ class Tether:
         """Close every channel; down is not called."""
         self._is_down = True
         self._wake()
+        self._close_channels()
+
+    def _close_channels(self) -> None:
         for channel in self.channels:
             if channel is not None:
                 channel.close()
@@ -99,5 +102,8 @@ class Tether:
 
     def _closed(self) -> None:
         if not self._is_down:
-            self.close()
+            self._is_down = True
+            self._wake()
+            # Not here: aiortc may be closing channel after channel, and does not expect us to take one of them away.
+            asyncio.get_running_loop().call_soon(self._close_channels)
             self._down()
