@@ -49,7 +49,14 @@ class Egress:
 
     def update(self, now: float) -> None:
         """Take note that the sender or its route changed."""
-        self.queue.move(now if self.moving else None)
+        if self.moving:
+            self.queue.move(now)
+        else:
+            self.hold()
+
+    def hold(self) -> None:
+        """Take note that packets have nowhere to go: they grow old."""
+        self.queue.move(None)
         self._timers.arm(self._timer)
 
     def close(self, reason: str) -> None:

@@ -222,7 +222,10 @@ class Datapath(Protocol):
         """Erase the stream's keys and labels.  No-op if unknown."""
 
     def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
-        """Send an entry in the stream's next frame; for a stream we receive, in its next feedback, at once."""
+        """Send an entry in the stream's next frame; for a stream we receive, in its next feedback, at once.
+
+        Raises LocalProtocolError when more wait than one frame holds (the stream has no route, or nobody drains).
+        """
 
     # ── bytes ──
 

@@ -5,6 +5,14 @@ packet ─► packet.parse ─► egress ─► queue ─► sender.frame ──
 frame_untrusted ─► label ─┬► sender.feedback_untrusted
                           └► receiver.frame_untrusted ─► next_delivery
                                         └► receiver.feedback ───────► next_feedback
+
+Every drop has a reason, counted:
+
+    from the TUN device   packet-short packet-version packet-length packet-too-big bad-source no-destination
+                          pending-full queue-full aged codel, and what refuse() and remove_egress() are given
+    from the carrier      truncated oversized version reserved unknown-label unknown-epoch replay auth
+                          malformed unknown-kind misplaced-entry bad-report upcall-full
+    inside a good frame   packet-short packet-version packet-length spoofed not-ours delivery-full
 """
 
 from __future__ import annotations
@@ -161,6 +169,7 @@ class ReferenceDatapath:
         sender.erase()
         if sender.egress.sender is sender:
             sender.egress.sender = None
+            sender.egress.hold()
             self._ready.pop(sender.egress.destination, None)
 
     def _sender(self, stream: StreamId) -> StreamSender:

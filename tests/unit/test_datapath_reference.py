@@ -403,6 +403,14 @@ def test_a_removed_sender_leaves_the_queue_to_the_next(pair: Pair) -> None:
     assert pair.carry(1.0) == [udp()]
 
 
+def test_what_a_removed_sender_leaves_grows_old(pair: Pair) -> None:
+    pair.a.packet(udp(), now=0.0)
+    pair.a.remove_sender(STREAM)
+    assert pair.a.next_timeout() == 10.0
+    pair.a.handle_timeout(now=10.0)
+    assert pair.a.drop_counts() == {"aged": 1}
+
+
 def test_a_removed_receiver_knows_no_label_and_owes_no_feedback(pair: Pair) -> None:
     pair.a.packet(udp(), now=0.0)
     pair.carry(0.0)
