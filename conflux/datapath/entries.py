@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from conflux.anchor.frame import ENTRY_HEADER_BYTES
 from conflux.errors import LocalProtocolError
 
 
 class Entries:
-    """At most as many, and as large, as fit one frame."""
+    """At most as many, and as large, as fit one frame; beyond that the oldest are dropped as "entry-full".
 
-    __slots__ = ("_bytes", "_bytes_max", "_count_max", "_waiting")
+    A peer decides how often we answer it, so too many entries are a drop and never an error of ours.  What waits already
+    is not queued again: a repeated request has one answer.
+    """
 
-    def __init__(self, *, count_max: int, bytes_max: int) -> None:
+    __slots__ = ("_bytes", "_bytes_max", "_count_max", "_drop", "_waiting")
+
+    def __init__(self, *, count_max: int, bytes_max: int, drop: Callable[[str], None]) -> None:
         self._count_max = count_max
         self._bytes_max = bytes_max
+        self._drop = drop
         self._waiting: list[tuple[int, bytes]] = []
         self._bytes = 0
 
@@ -21,12 +28,18 @@ class Entries:
         return len(self._waiting)
 
     def push(self, kind: int, body: bytes) -> None:
-        """Keep one entry.  Raises LocalProtocolError when one frame could not hold what waits."""
-        size = self._bytes + ENTRY_HEADER_BYTES + len(body)
-        if len(self._waiting) >= self._count_max or size > self._bytes_max:
-            raise LocalProtocolError("too many entries wait for one frame")
-        self._waiting.append((kind, body))
-        self._bytes = size
+        """Keep one entry.  Raises LocalProtocolError for one that no frame could hold."""
+        entry = (kind, body)
+        size = ENTRY_HEADER_BYTES + len(body)
+        if size > self._bytes_max:
+            raise LocalProtocolError("an entry larger than a frame's bundle")
+        if entry in self._waiting:
+            return
+        while self._waiting and (len(self._waiting) >= self._count_max or self._bytes + size > self._bytes_max):
+            self._bytes -= ENTRY_HEADER_BYTES + len(self._waiting.pop(0)[1])
+            self._drop("entry-full")
+        self._waiting.append(entry)
+        self._bytes += size
 
     def take(self) -> tuple[list[tuple[int, bytes]], int]:
         """Return what waits and how many bytes of bundle it is; nothing waits afterwards."""

@@ -224,7 +224,7 @@ class Datapath(Protocol):
     def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
         """Send an entry in the stream's next frame; for a stream we receive, in its next feedback, at once.
 
-        Raises LocalProtocolError when more wait than one frame holds (the stream has no route, or nobody drains).
+        What waits already is not queued again; when more wait than one frame holds, the oldest are dropped.
         """
 
     # ── bytes ──

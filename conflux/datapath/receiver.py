@@ -88,7 +88,9 @@ class StreamReceiver:
         self.source = source
         self.routes: dict[tuple[int, int], Hop] = {}  # by (link, label), oldest first
         self.hop: Hop | None = None  # where feedback goes
-        self.entries = Entries(count_max=outlets.config.entry_count_max, bytes_max=outlets.config.bundle_bytes_max)
+        self.entries = Entries(
+            count_max=outlets.config.entry_count_max, bytes_max=outlets.config.bundle_bytes_max, drop=outlets.drop
+        )
         self.frame_count = 0
         self.packet_count = 0
         self.report_count = 0
@@ -247,7 +249,7 @@ class StreamReceiver:
     # ── feedback ──
 
     def queue_entry(self, kind: int, body: bytes) -> None:
-        """Send an entry in a feedback frame at once.  Raises LocalProtocolError when more wait than one frame holds."""
+        """Send an entry in a feedback frame at once.  Raises LocalProtocolError for one no frame could hold."""
         self.entries.push(kind, body)
         self._outlets.feedback_ready(self.stream)
 

@@ -11,7 +11,7 @@ Every drop has a reason, counted:
     from the TUN device   packet-short packet-version packet-length packet-too-big bad-source no-destination
                           pending-full queue-full aged codel, and what refuse() and remove_egress() are given
     from the carrier      truncated oversized version reserved unknown-label unknown-epoch replay auth
-                          malformed unknown-kind misplaced-entry bad-report upcall-full
+                          malformed unknown-kind misplaced-entry bad-report upcall-full entry-full
     inside a good frame   packet-short packet-version packet-length spoofed not-ours delivery-full
 """
 

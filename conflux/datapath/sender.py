@@ -80,7 +80,9 @@ class StreamSender:
         self.egress = egress
         self.hop: Hop | None = None
         self.labels: set[tuple[int, int]] = set()  # (link, label) under which feedback is accepted
-        self.entries = Entries(count_max=outlets.config.entry_count_max, bytes_max=outlets.config.bundle_bytes_max)
+        self.entries = Entries(
+            count_max=outlets.config.entry_count_max, bytes_max=outlets.config.bundle_bytes_max, drop=outlets.drop
+        )
         self.frame_count = 0
         self.packet_count = 0
         self.bytes_sent = 0  # whole frames

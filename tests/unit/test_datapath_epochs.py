@@ -70,14 +70,29 @@ def test_an_entry_of_a_receiver_goes_at_once_with_its_feedback(pair: Pair) -> No
     assert pair.report(0.0) == [Entry(STREAM, f.REKEY, b"answer", 0)]
 
 
-def test_more_entries_than_fit_a_frame_are_refused_here(pair: Pair) -> None:
-    for stream, datapath in ((STREAM, pair.a), (STREAM, pair.b)):
+def test_an_entry_no_frame_could_hold_is_refused(pair: Pair) -> None:
+    for datapath in (pair.a, pair.b):
         with pytest.raises(LocalProtocolError):
-            datapath.queue_entry(stream, f.REKEY, bytes(20_000))
-        for _ in range(16):
-            datapath.queue_entry(stream, f.REKEY, b"")
-        with pytest.raises(LocalProtocolError):
-            datapath.queue_entry(stream, f.REKEY, b"")
+            datapath.queue_entry(STREAM, f.REKEY, bytes(20_000))
+
+
+@pytest.mark.parametrize(("size", "kept"), [(2, 16), (1200, 13)])
+def test_of_more_entries_than_fit_a_frame_the_newest_go(pair: Pair, size: int, kept: int) -> None:
+    bodies = [index.to_bytes(2, "big") + bytes(size - 2) for index in range(40)]
+    for body in bodies:
+        pair.b.queue_entry(STREAM, f.REKEY, body)
+    assert [entry.body for entry in pair.report(0.0) if isinstance(entry, Entry)] == bodies[-kept:]
+    assert pair.b.drop_counts() == {"entry-full": 40 - kept}
+
+
+def test_an_entry_that_waits_is_not_queued_again() -> None:
+    pair = Pair(route=False)
+    for _ in range(40):
+        pair.a.queue_entry(STREAM, f.REKEY, b"the same offer, repeated")
+    pair.a.set_route(STREAM, HOP_A, now=0.0)
+    pair.carry(0.0)
+    assert upcalls(pair.b).count(Entry(STREAM, f.REKEY, b"the same offer, repeated", 0)) == 1
+    assert pair.a.drop_counts() == {}
 
 
 def test_padding_is_ignored_and_misplaced_entries_are_counted(pair: Pair) -> None:
