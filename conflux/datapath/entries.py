@@ -11,8 +11,8 @@ from conflux.errors import LocalProtocolError
 class Entries:
     """At most as many, and as large, as fit one frame; beyond that the oldest are dropped as "entry-full".
 
-    A peer decides how often we answer it, so too many entries are a drop and never an error of ours.  What waits already
-    is not queued again: a repeated request has one answer.
+    A peer decides how often we answer it, so too many entries are a drop and never an error of ours.  What waits
+    already is not queued again: a repeated request has one answer.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_count_max", "_drop", "_waiting")
