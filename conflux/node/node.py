@@ -172,6 +172,13 @@ class Node:
             card = self._cached(query)
         return card
 
+    def adopt(self, member: Member, *, now: float) -> None:
+        """Go on with a renewed credential: the same node, keys and addresses, other dates.  Streams live on."""
+        self.member = member
+        self.streams.adopt(member)
+        self.plane.adopt(member, now=now)
+        self._settle(now)
+
     def close_all(self, *, now: float) -> None:
         """End every stream we send; the links go with them."""
         self._to.close_all(now)

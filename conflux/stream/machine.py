@@ -180,6 +180,10 @@ class Streams:
         self._sends: deque[Send | Reply] = deque()
         self._events: deque[Event] = deque()
 
+    def adopt(self, member: Member) -> None:
+        """Open streams under a renewed credential of the same node from now on."""
+        self._member = member
+
     # ── sender ──
 
     def open(self, card: Card, *, now: float) -> StreamId:
