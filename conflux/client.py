@@ -77,9 +77,7 @@ class ApiClient:
             connection.connect(str(self._path))
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
-            raise NotRunning(
-                f"no daemon listens on {self._path}: start it with `conflux up`"
-            ) from None
+            raise NotRunning(f"no daemon listens on {self._path}: start it with `conflux up`") from None
         except PermissionError:
             connection.close()
             raise UserError(

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +28,10 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000  # refuse to attach to a device that exists
+
+# linux/sockios.h, linux/if.h
+SIOCGIFFLAGS = 0x8913
+IFF_UP = 0x0001
 
 # read() on the descriptor of a device that somebody removed
 _GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO)
@@ -113,6 +118,18 @@ class Tun:
             self.written_count += 1
             return True
         return False
+
+    def is_up(self) -> bool:
+        """Say whether packets can pass the device now: it exists and nobody has set it down."""
+        if self._fd < 0:
+            return False
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            try:
+                answer = fcntl.ioctl(asker, SIOCGIFFLAGS, struct.pack("16s24x", self.name.encode()))
+            except OSError:
+                return False
+        flags: int = struct.unpack_from("H", answer, 16)[0]
+        return bool(flags & IFF_UP)
 
     def close(self) -> None:
         """Remove the device, and with it its addresses and routes."""

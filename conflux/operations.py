@@ -1,0 +1,247 @@
+"""What the daemon answers on its socket: one method per request, wired to the running node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+
+from conflux import __version__, report
+from conflux.api import Argument, Arguments, Operation
+from conflux.echo import OVERHEAD_BYTES, Echo
+from conflux.errors import UserError
+from conflux.events import Event
+from conflux.feed import Feed
+from conflux.ids import format_node_id
+from conflux.realm.card import Card
+
+if TYPE_CHECKING:
+    from conflux.daemon import Daemon
+
+RESOLVE_TIMEOUT_S = 5.0  # a question is repeated for 3 s before it counts as unanswered
+REPLY_TIMEOUT_S = 12.0  # a first packet may wait 10 s for its way
+PING_COUNT_MAX = 1_000_000
+
+# The events that tell what the set-up of a stream cost, as `conflux ping` shows them.
+SETUP_EVENTS = frozenset({"who", "card", "dial", "handshake", "link", "frames", "failed", "unreachable"})
+
+
+class Operations:
+    """Answers requests about one daemon."""
+
+    def __init__(self, daemon: Daemon, feed: Feed, echo: Echo) -> None:
+        self._daemon = daemon
+        self._feed = feed
+        self._echo = echo
+
+    def table(self) -> Mapping[str, Operation]:
+        """Return every request there is."""
+        return {
+            "status": Operation(call=self._status),
+            "streams": Operation(call=self._streams),
+            "routes": Operation(call=self._routes),
+            "links": Operation(call=self._links),
+            "watch": Operation(stream=lambda arguments: self._feed.watch()),
+            "ping": Operation(
+                stream=self._ping,
+                arguments={
+                    "name": Argument(str, required=True, least=1, most=128),
+                    "count": Argument(int, default=4, least=1, most=PING_COUNT_MAX),
+                    "interval": Argument(float, default=1.0, least=0.01, most=3600),
+                    "size": Argument(int, default=56, least=0, most=60000),
+                },
+            ),
+            "down": Operation(stream=self._down),
+        }
+
+    # ── looking ──
+
+    async def _status(self, arguments: Arguments) -> object:
+        daemon, pump = self._daemon, self._daemon.pump
+        status = pump.node.status()
+        credential = daemon.membership.member.chain.credential
+        channels = [
+            {"name": channel.name, "up": channel.state.up, "detail": channel.state.detail}
+            for channel in daemon.channels
+        ]
+        tun = daemon.tun
+        warnings = daemon.membership.warnings()
+        up = tun.is_up()
+        if not up:
+            warnings.append(f"{tun.name} is down: no packet passes (ip link set {tun.name} up, or restart conflux)")
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - daemon.started_at, 1),
+            **status,
+            "credential": {
+                "not_after": daemon.membership.member.chain.not_after,
+                "renew_at": credential.renew_at,
+                "serial": credential.serial,
+                "issuer": format_node_id(credential.issuer),
+                "tags": list(credential.tags),
+                "capabilities": list(credential.capabilities),
+            },
+            "device": {
+                "name": tun.name,
+                "mtu": daemon.config.tun.mtu,
+                "up": up,
+                "read": tun.read_count,
+                "written": tun.written_count,
+            },
+            "control": channels,
+            "sockets": daemon.carrier.socket_count(),
+            "tasks": pump.egress_names(),
+            "streams": report.streams(status, pump.node.plane),
+            "links": report.links(status, pump.node.plane, now=pump.now()),
+            "drops": self._drops(status["drops"]),
+            "memory": report.memory(),
+            "warnings": warnings,
+        }
+
+    def _drops(self, node_drops: Mapping[str, int]) -> Mapping[str, int]:
+        daemon = self._daemon
+        channels: Counter[str] = Counter()
+        for channel in daemon.channels:
+            channels.update(getattr(channel, "drop_counts", {}))
+        api = {"api-refused": daemon.api.refused_count} if daemon.api.refused_count else {}
+        return report.merge_drops(
+            node_drops, daemon.pump.drops, daemon.carrier.drop_counts, daemon.tun.drops, channels, api
+        )
+
+    async def _streams(self, arguments: Arguments) -> object:
+        node = self._daemon.pump.node
+        return {"streams": report.streams(node.status(), node.plane)}
+
+    async def _routes(self, arguments: Arguments) -> object:
+        node = self._daemon.pump.node
+        return report.routes(node.status(), node.plane)
+
+    async def _links(self, arguments: Arguments) -> object:
+        pump = self._daemon.pump
+        return {"links": report.links(pump.node.status(), pump.node.plane, now=pump.now())}
+
+    # ── acting ──
+
+    async def _down(self, arguments: Arguments) -> AsyncIterator[object]:
+        """Never answers: the connection ends when the daemon does."""
+        self._daemon.stop()
+        await asyncio.Event().wait()
+        yield None
+
+    async def _ping(self, arguments: Arguments) -> AsyncIterator[object]:
+        pump, size = self._daemon.pump, arguments["size"]
+        if size + OVERHEAD_BYTES > self._daemon.config.tun.mtu:
+            raise UserError(f"{size} bytes do not fit the MTU: at most {self._daemon.config.tun.mtu - OVERHEAD_BYTES}")
+        began = time.monotonic()
+        card = await self._resolve(arguments["name"])
+        source = next(each for each in pump.node.member.addresses if isinstance(each, IPv6Address))
+        destination = next(each for each in card.addresses if isinstance(each, IPv6Address))
+        if destination == source:
+            raise UserError(f"{card.name} is this node")
+        yield {
+            "to": card.name,
+            "node": format_node_id(card.node_id),
+            "address": str(destination),
+            "resolve_ms": round((time.monotonic() - began) * 1000, 3),
+        }
+        run = PingRun(pump.packet, self._echo, source, destination, arguments["count"], arguments["interval"], size)
+        with self._daemon.pump.listening(lambda event: run.note(event, card)):
+            async for item in run.items():
+                yield item
+
+    async def _resolve(self, target: str) -> Card:
+        """Return the card of the node a person names.  Raises UserError if nobody answers to that."""
+        pump = self._daemon.pump
+        answered = asyncio.Event()
+
+        def note(event: Event) -> None:
+            if event.kind in ("found", "not-found") and event.name == target:
+                answered.set()
+
+        with self._daemon.pump.listening(note):
+            card: Card | None = pump.command(pump.node.resolve, target)
+            if card is None:
+                try:
+                    async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                        await answered.wait()
+                except TimeoutError:
+                    pass
+                card = pump.command(pump.node.resolve, target)
+        if card is None:
+            raise UserError(f"no node of this realm answers to {target!r}: is it running, and is the name right?")
+        return card
+
+
+class PingRun:
+    """One `conflux ping`: requests go out at their interval, answers are told as they come, silence at the end."""
+
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        echo: Echo,
+        source: IPv6Address,
+        destination: IPv6Address,
+        count: int,
+        interval_s: float,
+        size: int,
+    ) -> None:
+        self._send = send
+        self._echo = echo
+        self._count = count
+        self._interval_s = interval_s
+        self._size = size
+        self._answers: asyncio.Queue[tuple[int, float]] = asyncio.Queue()  # at most one per request
+        session = echo.open(source, destination, lambda sequence, rtt_s: self._answers.put_nowait((sequence, rtt_s)))
+        if session is None:
+            raise UserError("too many pings are running")
+        self._session = session
+        self._sent_at = 0.0
+        self._setup: list[dict[str, Any]] = []
+
+    def note(self, event: Event, card: Card) -> None:
+        """Remember what the first request set in motion."""
+        if event.kind in SETUP_EVENTS and event.node in (None, card.node_id) and self._setup is not None:
+            after_ms = round((time.monotonic() - self._sent_at) * 1000, 3)
+            self._setup.append({"event": event.kind, "after_ms": after_ms})
+
+    async def items(self) -> AsyncIterator[object]:
+        """Yield one item per request, answered or not."""
+        sending = asyncio.create_task(self._send_all(), name="ping")
+        pending = self._count
+        try:
+            while pending:
+                wait_s = None if not sending.done() else max(0.0, self._sent_at + REPLY_TIMEOUT_S - time.monotonic())
+                answer = asyncio.ensure_future(self._answers.get())
+                await asyncio.wait(
+                    {answer} | ({sending} if wait_s is None else set()), timeout=wait_s, return_when="FIRST_COMPLETED"
+                )
+                if answer.done():
+                    pending -= 1
+                    yield self._item(*answer.result())
+                    continue
+                answer.cancel()
+                if sending.done():
+                    await sending
+                    if time.monotonic() >= self._sent_at + REPLY_TIMEOUT_S:
+                        break
+            for sequence in sorted(self._session.sent_at):
+                yield self._item(sequence, None)
+        finally:
+            sending.cancel()
+            self._echo.close(self._session)
+
+    async def _send_all(self) -> None:
+        for sequence in range(1, self._count + 1):
+            if sequence > 1:
+                await asyncio.sleep(self._interval_s)
+            self._sent_at = time.monotonic()
+            self._send(self._session.request(sequence, self._size, now=self._sent_at))
+
+    def _item(self, sequence: int, rtt_s: float | None) -> object:
+        setup, self._setup = self._setup, []
+        return {"sequence": sequence, "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 3), "setup": setup}

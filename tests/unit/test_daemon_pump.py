@@ -1,0 +1,191 @@
+"""The pump with real links over the loopback: packets in at one node, out at the other, and nothing left afterwards.
+
+kernel ─► pump ─► node ─► egress task ─► aiortc ═══ 127.0.0.1 ═══ aiortc ─► node ─► pump ─► kernel
+             └──────────── control messages in memory ────────────────────────┘
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from ipaddress import IPv6Address
+
+import pytest
+from builders import NOW_UNIX, make_member, make_realm
+
+from conflux.anchor.frame import AES_256_GCM
+from conflux.carrier.rtc import RtcCarrier
+from conflux.control.memory import MemoryChannel, MemoryExchange, MemoryHub
+from conflux.control.plane import ControlPlane
+from conflux.datapath.config import DatapathConfig
+from conflux.datapath.reference import ReferenceDatapath
+from conflux.echo import ECHO_REPLY, ECHO_REQUEST, Echo
+from conflux.feed import Feed
+from conflux.ids import BootId
+from conflux.link.interface import LinkConfig
+from conflux.link.links import Links
+from conflux.node import Node, NodeConfig
+from conflux.operations import PingRun
+from conflux.pump import Pump
+from conflux.search.direct import DirectSearch
+
+WITHIN_S = 20.0  # a busy machine; nothing here takes a tenth of it
+
+
+class Board:
+    """A node with a pump, a carrier on the loopback, and a kernel that answers echo requests."""
+
+    def __init__(self, name: str, exchange: MemoryExchange, idle_timeout_s: float = 15.0) -> None:
+        self.member = make_member(make_realm("pump"), name)
+        self.address = next(each for each in self.member.addresses if isinstance(each, IPv6Address))
+        self.delivered: list[bytes] = []
+        self.arrived = asyncio.Event()
+        self.failures: list[BaseException] = []
+        self.echo = Echo(os.urandom)
+        self.feed = Feed()
+        rng = random.Random(name)
+        boot = BootId(b"\0\0\0\0\1" + os.urandom(3))
+        node = Node(
+            self.member,
+            boot=boot,
+            config=NodeConfig(aead=AES_256_GCM),
+            datapath=ReferenceDatapath(DatapathConfig(idle_timeout_s=idle_timeout_s)),
+            plane=ControlPlane(
+                self.member, boot=boot, entropy=os.urandom, rng=rng, clock=lambda: NOW_UNIX, now=Pump.now()
+            ),
+            links=Links(self.member.node_id, rng=rng, entropy=os.urandom, config=LinkConfig(linger_s=0.1)),
+            search=DirectSearch(),
+            rng=rng,
+            entropy=os.urandom,
+        )
+        self.pump = Pump(node, deliver=self._deliver, echo=self.echo, feed=self.feed, fail=self.failures.append)
+        self.carrier = RtcCarrier(
+            on_event=self.pump.carrier_event, on_frame=self.pump.frame, addresses=lambda: ["127.0.0.1"]
+        )
+        self.channel = MemoryChannel(exchange, self.member.node_id)
+        self.pump.attach(self.carrier, [self.channel])
+
+    def _deliver(self, packet: bytes) -> None:
+        if packet[40] == ECHO_REQUEST:
+            answer = packet[:8] + packet[24:40] + packet[8:24] + bytes([ECHO_REPLY]) + packet[41:]
+            self.pump.packet(answer)
+        self.delivered.append(packet)
+        self.arrived.set()
+
+    def ping(self, other: "Board", count: int = 1) -> PingRun:
+        return PingRun(self.pump.packet, self.echo, self.address, other.address, count, 0.01, 56)
+
+    def udp(self, other: "Board", payload: bytes) -> bytes:
+        body = bytes(4) + (8 + len(payload)).to_bytes(2, "big") + bytes(2) + payload
+        head = bytes([0x60, 0, 0, 0]) + len(body).to_bytes(2, "big") + bytes([17, 64])
+        return head + self.address.packed + other.address.packed + body
+
+
+@contextlib.asynccontextmanager
+async def boards(*names: str, idle_timeout_s: float = 15.0):
+    exchange = MemoryExchange(MemoryHub(rng=random.Random(1)))
+    made = [Board(name, exchange, idle_timeout_s) for name in names]
+    for board in made:
+        await board.channel.start(board.pump.arrival, board.pump.channel_changed)
+    try:
+        yield made
+    finally:
+        for board in made:
+            await board.pump.close()
+            await board.carrier.close()
+            await board.channel.stop()
+        assert [board.failures for board in made] == [[] for _ in made]
+
+
+def run(scenario) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(WITHIN_S):
+            await scenario()
+
+    asyncio.run(limited())
+
+
+async def heard(board: Board, kind: str) -> None:
+    """Wait for an event of a kind; the watch begins when this task first runs."""
+    async for event in board.feed.watch():
+        if event["event"] == kind:
+            return
+
+
+def test_a_ping_brings_links_up_and_is_answered():
+    async def scenario():
+        async with boards("alpha", "bravo") as (alpha, bravo):
+            items = [item async for item in alpha.ping(bravo, 3).items()]
+            assert [item["sequence"] for item in items] == [1, 2, 3]
+            assert all(item["rtt_ms"] > 0 for item in items)
+            assert alpha.pump.egress_names() == ["egress bravo"]
+            assert bravo.pump.egress_names() == ["egress alpha"]
+            assert alpha.delivered == [], "the answers were the ping's, not the kernel's"
+
+    run(scenario)
+
+
+def test_packets_come_out_in_the_order_they_went_in():
+    async def scenario():
+        async with boards("alpha", "bravo") as (alpha, bravo):
+            sent = [alpha.udp(bravo, b"%04d" % number) for number in range(300)]
+            for packet in sent:
+                alpha.pump.packet(packet)
+            while len(bravo.delivered) < len(sent):
+                bravo.arrived.clear()
+                await bravo.arrived.wait()
+            assert bravo.delivered == sent
+
+    run(scenario)
+
+
+def test_after_idle_no_task_no_link_and_no_socket_is_left():
+    async def scenario():
+        async with boards("alpha", "bravo", idle_timeout_s=0.2) as (alpha, bravo):
+            closed = [asyncio.create_task(heard(board, "closed")) for board in (alpha, bravo)]
+            assert len([item async for item in alpha.ping(bravo).items()]) == 1
+            await asyncio.gather(*closed)
+            for board in (alpha, bravo):
+                assert board.pump.egress_names() == []
+                assert board.carrier.socket_count() == 0
+
+    run(scenario)
+
+
+def test_a_dead_destination_has_its_own_task_and_delays_nobody():
+    async def scenario():
+        async with boards("alpha", "bravo", "dead") as (alpha, bravo, dead):
+            assert len([item async for item in alpha.ping(dead).items()]) == 1
+            dead.pump._running = False  # its process hangs: the sockets are there, nobody answers
+            warm = [item async for item in alpha.ping(bravo, 2).items()]
+            for number in range(200):
+                alpha.pump.packet(alpha.udp(dead, bytes(1000)))
+                if number % 20 == 0:
+                    await asyncio.sleep(0)
+            beside = [item async for item in alpha.ping(bravo, 10).items()]
+            assert alpha.pump.egress_names() == ["egress bravo", "egress dead"]
+            assert all(item["rtt_ms"] is not None for item in warm + beside)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("method", ["packet", "receive", "frame", "carrier_event", "handle_timeout"])
+def test_an_unexpected_exception_is_told_and_never_swallowed(method):
+    async def scenario():
+        exchange = MemoryExchange(MemoryHub(rng=random.Random(1)))
+        board = Board("alpha", exchange)
+        bug = KeyError("a bug")
+
+        def broken(*arguments, now):
+            raise bug
+
+        setattr(board.pump.node, method, broken)
+        if method == "handle_timeout":
+            board.pump.node.next_timeout = lambda: 0.0
+            board.pump._timeout()
+        else:
+            inputs = {"receive": board.pump.arrival, "frame": lambda data: board.pump.frame(1, data)}
+            inputs.get(method, getattr(board.pump, method, None))(b"")
+        assert board.failures == [bug]
+
+    run(scenario)
