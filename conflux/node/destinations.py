@@ -49,6 +49,7 @@ class _Destination:
     dialing: bool = False
     failure_count: int = 0
     retry_at: float | None = None  # between tries; None while one is under way or the stream flows
+    epoch: int = 0
     received_count: int = 0  # of the last feedback, to tell what is new
     lost_count: int = 0
     marked_count: int = 0
@@ -144,8 +145,8 @@ class Destinations:
     def feedback(self, feedback: Feedback, now: float) -> None:
         """The far end says what it saw: the search learns from what is new in it."""
         destination = self._by_stream.get(feedback.stream)
-        if destination is None:
-            return
+        if destination is None or feedback.epoch != destination.epoch:
+            return  # a late report of the epoch before: its counts say nothing about this one
         counts = (feedback.received_count, feedback.lost_count, feedback.marked_count)
         before = (destination.received_count, destination.lost_count, destination.marked_count)
         new = (max(0, count - old) for count, old in zip(counts, before, strict=True))
@@ -221,6 +222,7 @@ class Destinations:
         """The stream has its next keys."""
         self._datapath.rekey_sender(event.stream, event.data, event.feedback, now=now)
         if destination := self._by_stream.get(event.stream):
+            destination.epoch = event.data.epoch
             destination.received_count = destination.lost_count = destination.marked_count = 0
             self._tell("rekey", destination.card, f"epoch {event.data.epoch}")
 
@@ -415,6 +417,7 @@ class Destinations:
             self._by_stream.pop(destination.stream, None)
         destination.stream = None
         destination.stream_agreed = False
+        destination.epoch = 0
         destination.received_count = destination.lost_count = destination.marked_count = 0
 
     def _close(self, destination: _Destination, now: float) -> None:

@@ -12,20 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from conflux.carrier.interface import CloseTether, OpenTether
-from conflux.crypto import box, kdf, seal
-from conflux.crypto.sign import context
+from conflux.crypto import box, kdf
 from conflux.datapath.interface import Hop
 from conflux.errors import RemoteProtocolError
 from conflux.ids import LinkId, RealmId, StreamId, TetherId
 from conflux.realm.card import Card
+from conflux.route import onion
 from conflux.route.message import (
     REQUEST_BYTES,
-    ROUTE_KEY_BYTES,
     Confirm,
     Message,
     Refuse,
     Setup,
-    Slot,
     Teardown,
     decode_message_untrusted,
     encode_message,
@@ -35,8 +33,7 @@ CHANNEL_COUNT = 4  # data channels per tether; chosen, see bench/
 CONFIRM_TIMEOUT_S = 2.0  # one round trip and one HPKE opening; a neighbour that takes longer is not there
 LIFETIME_S = 3600  # a route nobody tears down is forgotten
 INCOMING_PER_LINK_MAX = 64  # routes one neighbour may have through us at once
-SEEN_SLOT_COUNT_MAX = 4096  # oldest first; hop keys turn hourly, so a replay older than that cannot be opened
-NOTHING_HASH = kdf.sha256(b"")
+SEEN_COUNT_MAX = 4096  # oldest first; hop keys turn hourly, so a replay older than that cannot be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,7 @@ class Routes:
         self._route_next = 1
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[tuple[LinkId, int], _Incoming] = {}
-        self._seen_slots: dict[bytes, None] = {}
+        self._seen: dict[bytes, None] = {}
         self._transmits: deque[Transmit] = deque()
         self._commands: deque[OpenTether | CloseTether] = deque()
         self._events: deque[Event] = deque()
@@ -158,20 +155,20 @@ class Routes:
         """Set a route up over an open link to the card's node; RouteReady or RouteFailed names the number returned."""
         route = self._route_next
         self._route_next += 1
+        hops = (onion.HopKey(card.node_id, card.hop_key_id, card.hop_public),)
+        wrapped, keys = onion.wrap(hops, stream, lifetime_s=LIFETIME_S, realm=self._realm, entropy=self._entropy)
         state = _Outgoing(
             stream,
             link,
             TetherId(self._entropy(8)),
             self._fresh_label(link),
             self._entropy(REQUEST_BYTES),
-            self._entropy(ROUTE_KEY_BYTES),
+            keys[-1],
             now + CONFIRM_TIMEOUT_S,
         )
         self._outgoing[route] = state
-        slot = Slot(stream, LIFETIME_S, state.route_key, NOTHING_HASH).encode()
-        sealed = seal.seal(card.hop_public, slot, self._slot_info(card.hop_key_id))
         self._commands.append(OpenTether(link, state.tether, CHANNEL_COUNT))
-        self._send(link, Setup(state.request, state.tether, CHANNEL_COUNT, state.label_in, card.hop_key_id, sealed))
+        self._send(link, Setup(state.request, state.tether, CHANNEL_COUNT, state.label_in, wrapped))
         return route
 
     def close(self, route: int, last: bytes = b"") -> Hop | None:
@@ -238,37 +235,37 @@ class Routes:
         if sum(key[0] == link for key in self._incoming) >= INCOMING_PER_LINK_MAX:
             self._send(link, Refuse(setup.request, b"", b"busy"))
             return
+        slot_hash = kdf.sha256(setup.onion[: onion.SLOT_BYTES])
         try:
-            slot_hash = kdf.sha256(setup.slot)
-            if slot_hash in self._seen_slots:
+            if slot_hash in self._seen:
                 raise RemoteProtocolError("replay", "the slot was used")
-            slot = Slot.decode_untrusted(self._unseal_slot(setup.key_id, setup.slot, self._slot_info(setup.key_id)))
+            peeled = onion.peel_untrusted(setup.onion, self._unseal_slot, realm=self._realm)
         except RemoteProtocolError as error:
             self._send(link, Refuse(setup.request, b"", error.reason.encode()))
             raise
         self._remember_slot(slot_hash)
-        stream = StreamId(slot.stream)
-        if slot.remainder_hash != NOTHING_HASH or not self._accepts(stream):
-            reason = b"unknown-stream" if slot.remainder_hash == NOTHING_HASH else b"malformed"
-            self._send(link, Refuse(setup.request, box.seal_once(_refusal_key(slot.route_key), reason), b""))
+        stream = peeled.stream
+        if stream is None or not self._accepts(stream):
+            reason = b"unknown-next" if stream is None else b"unknown-stream"
+            self._send(link, Refuse(setup.request, box.seal_once(onion.refusal_key(peeled.route_key), reason), b""))
             return
         hop = Hop(link, TetherId(setup.tether), setup.channel_count, setup.label_back, self._fresh_label(link))
-        sealed = self._seal_confirmation(stream, _route_tag(slot.route_key))
-        self._incoming[link, hop.label_in] = _Incoming(stream, hop, now + slot.lifetime_s)
+        sealed = self._seal_confirmation(stream, onion.tag(peeled.route_key))
+        self._incoming[link, hop.label_in] = _Incoming(stream, hop, now + peeled.lifetime_s)
         self._events.append(ReceiverRoute(stream, hop))
         self._send(link, Confirm(setup.request, hop.label_in, sealed))
 
     def _remember_slot(self, slot_hash: bytes) -> None:
-        self._seen_slots[slot_hash] = None
-        if len(self._seen_slots) > SEEN_SLOT_COUNT_MAX:
-            del self._seen_slots[next(iter(self._seen_slots))]
+        self._seen[slot_hash] = None
+        if len(self._seen) > SEEN_COUNT_MAX:
+            del self._seen[next(iter(self._seen))]
 
     def _receive_confirm(self, link: LinkId, confirm: Confirm) -> None:
         route, state = self._asked(link, confirm.request)
         if confirm.label == 0 or state.label_out:
             raise RemoteProtocolError("malformed", "label 0, or confirmed before")
         tag = self._unseal_confirmation(state.stream, confirm.sealed)
-        if not kdf.equal(tag, _route_tag(state.route_key)):
+        if not kdf.equal(tag, onion.tag(state.route_key)):
             raise RemoteProtocolError("auth", "the confirmation is of another route")
         state.label_out = confirm.label
         state.expires_at = float("inf")  # a route lives as long as its stream uses it; silence makes it suspect
@@ -280,7 +277,7 @@ class Routes:
             raise RemoteProtocolError("unexpected", "a refusal of a confirmed route")
         reason = refuse.plain
         if refuse.sealed:
-            reason = box.unseal_once(_refusal_key(state.route_key), refuse.sealed)
+            reason = box.unseal_once(onion.refusal_key(state.route_key), refuse.sealed)
         self._commands.append(CloseTether(link, state.tether))
         self._drop_outgoing(route, reason.decode("ascii", "replace")[:32])
 
@@ -365,15 +362,3 @@ class Routes:
             label = int.from_bytes(self._entropy(4), "big")
             if label and label not in used and (link, label) not in self._incoming:
                 return label
-
-    def _slot_info(self, key_id: bytes) -> bytes:
-        return context("route-slot", self._realm) + key_id
-
-
-def _route_tag(route_key: bytes) -> bytes:
-    """What only the hop that opened the slot, and we, can know."""
-    return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-tag", size=16)
-
-
-def _refusal_key(route_key: bytes) -> bytes:
-    return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-refusal", size=32)

@@ -1,8 +1,8 @@
 """What neighbours say to each other on conflux.link.1 about routes.
 
     S                                            D            (one hop; a relay in between does the same twice)
-    │  SETUP: request, tether, label back, slot  │
-    │ ─────────────────────────────────────────► │   the slot opens with D's hop key: stream, route key
+    │  SETUP: request, tether, label back, onion │
+    │ ─────────────────────────────────────────► │   the onion opens with D's hop key: stream, route key
     │  CONFIRM: request, label, sealed tag       │
     │ ◄───────────────────────────────────────── │   sealed under the stream's feedback key: D, and nobody else
     │  frames under label  ► ◄  feedback under label back
@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conflux.errors import RemoteProtocolError
+from conflux.route.onion import ONION_BYTES
 from conflux.wire import Record, decode_untrusted, encode, octets, uint
 
 REQUEST_BYTES = 8
-ROUTE_KEY_BYTES = 32
-SLOT_BYTES_MAX = 2048
 SEALED_BYTES_MAX = 512
 MESSAGE_BYTES_MAX = 8192
 CHANNEL_COUNT_MAX = 16
@@ -30,7 +29,7 @@ CHANNEL_COUNT_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class Setup(Record):
-    """Let frames under a label of your choice go where the slot says; send what comes back under label_back."""
+    """Let frames under a label of your choice go where the onion says; send what comes back under label_back."""
 
     TYPE: ClassVar[int] = 1
     SHAPES = (
@@ -38,16 +37,14 @@ class Setup(Record):
         octets(8),
         uint(CHANNEL_COUNT_MAX),
         uint(2**32 - 1),
-        octets(8),
-        octets(1, SLOT_BYTES_MAX),
+        octets(ONION_BYTES),
     )
 
     request: bytes
     tether: bytes
     channel_count: int
     label_back: int
-    key_id: bytes  # which hop key the slot is sealed to
-    slot: bytes
+    onion: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +84,6 @@ class Teardown(Record):
 
     label: int
     last: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Slot(Record):
-    """What the last hop finds in its slot."""
-
-    BYTES_MAX = SLOT_BYTES_MAX
-    SHAPES = (octets(16), uint(86400), octets(ROUTE_KEY_BYTES), octets(32))
-
-    stream: bytes
-    lifetime_s: int
-    route_key: bytes
-    remainder_hash: bytes  # SHA-256 of what follows the slot: nothing, on the last hop
 
 
 Message = Setup | Confirm | Refuse | Teardown

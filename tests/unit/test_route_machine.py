@@ -11,6 +11,7 @@ from conflux.ids import LinkId, StreamId
 from conflux.route import machine
 from conflux.route.machine import Routes
 from conflux.route.message import Confirm, Refuse, Setup, Teardown, decode_message_untrusted, encode_message
+from conflux.route.onion import ONION_BYTES
 
 REALM = make_realm("routes")
 D = make_member(REALM, "destination")
@@ -93,12 +94,12 @@ def test_route_is_not_ready_before_its_tether_is_open():
     assert isinstance(commands(s)[0], OpenTether)
 
 
-def test_the_slot_names_no_sender_and_differs_every_time():
+def test_the_onion_names_no_stream_and_differs_every_time():
     s = end(0)
     s.build(STREAM, D_CARD, LINK_S, now=0.0)
     s.build(STREAM, D_CARD, LINK_S, now=0.0)
     first, second = sent(s), sent(s)
-    assert first.slot != second.slot
+    assert first.onion != second.onion
     assert STREAM not in encode_message(first)
 
 
@@ -221,9 +222,9 @@ def test_a_neighbour_has_a_bounded_number_of_routes():
         b"",
         b"\x82\x01\x40",
         b"\x82\x09\x40",
-        encode_message(Setup(bytes(8), bytes(8), 4, 0, bytes(8), b"x")),
-        encode_message(Setup(bytes(8), bytes(8), 0, 7, bytes(8), b"x")),
-        encode_message(Setup(bytes(8), bytes(8), 4, 7, D_CARD.hop_key_id, b"not a slot")),
+        encode_message(Setup(bytes(8), bytes(8), 4, 0, bytes(ONION_BYTES))),
+        encode_message(Setup(bytes(8), bytes(8), 0, 7, bytes(ONION_BYTES))),
+        encode_message(Setup(bytes(8), bytes(8), 4, 7, D_CARD.hop_key_id + bytes(ONION_BYTES - 8))),
     ],
 )
 def test_malformed_message_is_refused_and_changes_nothing(message):

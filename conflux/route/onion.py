@@ -1,0 +1,150 @@
+"""The onion that sets a route up: four slots of one size, one used per hop, so that no hop can tell its position.
+
+    SETUP carries   slot 1 | slot 2 | slot 3 | slot 4          each: key id 8 | HPKE (RFC 9180) ciphertext
+
+    A hop opens slot 1 and finds: what it is to do, a route key, the hash of slots 2 to 4 as they came.  It passes on
+
+        ( slot 2 | slot 3 | slot 4 | zeros )  XOR  ChaCha20 keystream of the route key
+
+    which is again four slots: the first one opens with the next hop's key, the last one is filler.
+
+The sender builds it backwards, as Sphinx does (Danezis and Goldberg 2009): the fillers are known to it, because they
+are keystream, so every hop's hash can be made to fit what that hop will see.  Whatever a hop changes, the next one
+refuses.  Knows nothing of links and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from conflux.crypto import kdf, seal
+from conflux.crypto.sign import context
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.ids import NodeId, RealmId, StreamId
+
+SLOT_COUNT = 4
+KEY_ID_BYTES = 8
+ROUTE_KEY_BYTES = 32
+_FORWARD, _DELIVER = 0, 1
+_PLAIN_BYTES = 1 + 16 + 4 + ROUTE_KEY_BYTES + kdf.SHA256_BYTES
+SLOT_BYTES = KEY_ID_BYTES + seal.OVERHEAD_BYTES + _PLAIN_BYTES
+ONION_BYTES = SLOT_COUNT * SLOT_BYTES
+LIFETIME_S_MAX = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class HopKey:
+    """A hop as the sender sees it: who it is, and the key its card gave."""
+
+    node: NodeId
+    key_id: bytes
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Peeled:
+    """What a hop found in its slot.
+
+    +------+----------------------+------------+--------------+----------------------+
+    | what | next node or stream  | lifetime s | route key    | hash of what follows |
+    | 1    | 16                   | 4          | 32           | 32                   |
+    +------+----------------------+------------+--------------+----------------------+
+    """
+
+    next: NodeId | None  # pass the rest on to it
+    stream: StreamId | None  # or: this is where the stream ends
+    lifetime_s: int
+    route_key: bytes = field(repr=False)
+    rest: bytes = field(repr=False)  # the onion for the next hop
+
+
+def wrap(
+    hops: Sequence[HopKey],
+    stream: StreamId,
+    *,
+    lifetime_s: int,
+    realm: RealmId,
+    entropy: Callable[[int], bytes],
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the onion for the first hop, and every hop's route key, the last hop's last.
+
+    hops: one to four, the stream's receiver last.  Raises RemoteProtocolError if a card's key is no key.
+    """
+    if not 1 <= len(hops) <= SLOT_COUNT:
+        raise LocalProtocolError(f"a route of {len(hops)} hops")
+    keys = tuple(entropy(ROUTE_KEY_BYTES) for _ in hops)
+    streams = [keystream(key) for key in keys]
+
+    # What the last hop will see at the end of its onion, because every hop before it put a slot of zeros there and
+    # XORed keystream over it; what is between its slot and that is ours to choose.
+    filler = b""
+    for number in range(len(hops) - 1):
+        filler = xor(filler + bytes(SLOT_BYTES), streams[number][-SLOT_BYTES * (number + 1) :])
+    free = entropy(ONION_BYTES - SLOT_BYTES - len(filler))
+    tail = free + filler
+
+    onion = b""
+    for number in reversed(range(len(hops))):
+        hop, key = hops[number], keys[number]
+        if number < len(hops) - 1:
+            tail = xor(onion, streams[number])[:-SLOT_BYTES]
+            action, target = _FORWARD, bytes(hops[number + 1].node)
+        else:
+            action, target = _DELIVER, bytes(stream)
+        plain = bytes([action]) + target + lifetime_s.to_bytes(4) + key + kdf.sha256(tail)
+        onion = hop.key_id + seal.seal(hop.public, plain, slot_info(realm, hop.key_id)) + tail
+    return onion, keys
+
+
+def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes], *, realm: RealmId) -> Peeled:
+    """Open our slot.  unseal(key id, sealed, info): the plaintext, or RemoteProtocolError("stale-key") or "auth".
+
+    Raises RemoteProtocolError; "auth" also when what follows the slot is not what the sender put there.
+    """
+    if len(onion) != ONION_BYTES:
+        raise RemoteProtocolError("malformed", f"onion of {len(onion)} bytes")
+    key_id, sealed, tail = onion[:KEY_ID_BYTES], onion[KEY_ID_BYTES:SLOT_BYTES], onion[SLOT_BYTES:]
+    plain = unseal(key_id, sealed, slot_info(realm, key_id))
+    if len(plain) != _PLAIN_BYTES or plain[0] not in (_FORWARD, _DELIVER):
+        raise RemoteProtocolError("malformed", "slot")
+    target, lifetime_s = plain[1:17], int.from_bytes(plain[17:21])
+    route_key, tail_hash = plain[21 : 21 + ROUTE_KEY_BYTES], plain[21 + ROUTE_KEY_BYTES :]
+    if not kdf.equal(tail_hash, kdf.sha256(tail)):
+        raise RemoteProtocolError("auth", "the onion was altered behind our slot")
+    if lifetime_s > LIFETIME_S_MAX:
+        raise RemoteProtocolError("malformed", f"lifetime of {lifetime_s} s")
+    rest = xor(tail + bytes(SLOT_BYTES), keystream(route_key))
+    if plain[0] == _DELIVER:
+        return Peeled(None, StreamId(target), lifetime_s, route_key, rest)
+    return Peeled(NodeId(target), None, lifetime_s, route_key, rest)
+
+
+def tag(route_key: bytes) -> bytes:
+    """Return 16 bytes only the hop that opened the slot, and the sender, can know: what a confirmation carries."""
+    return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-tag", size=16)
+
+
+def refusal_key(route_key: bytes) -> bytes:
+    """Return the 32-byte key under which that hop refuses."""
+    return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-refusal", size=32)
+
+
+def slot_info(realm: RealmId, key_id: bytes) -> bytes:
+    """Return what the seal of a slot binds."""
+    return context("route-slot", realm) + key_id
+
+
+def keystream(route_key: bytes) -> bytes:
+    """Return ChaCha20 (RFC 8439) keystream over one whole onion, under a key derived for this alone."""
+    key = kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-mask", size=32)
+    encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+    return encryptor.update(bytes(ONION_BYTES))
+
+
+def xor(a: bytes, b: bytes) -> bytes:
+    """Return a XOR b, of equal length."""
+    return (int.from_bytes(a) ^ int.from_bytes(b)).to_bytes(len(a))
