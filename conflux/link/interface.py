@@ -16,7 +16,7 @@ class LinkConfig:
     answer_count_max: int = 16  # offers of others being answered; above it they are refused as "busy"
     dial_timeout_s: float = 10.0
     linger_s: float = 2.0  # an unused link that we opened
-    answer_linger_s: float = 10.0  # an unused link that the far side opened: closing it is first of all its business
+    answer_linger_s: float = 300.0  # one that the far side opened: it may have users we cannot see, so it closes first
     yield_s: float = 2.0  # after our offer lost to one that has not come yet
     backoff_s_min: float = 0.5
     backoff_s_max: float = 30.0
