@@ -65,7 +65,7 @@ class Endpoint(ice.StunProtocol):
         assert isinstance(data, bytes)
         first = data[0] if data else 255
         if 20 <= first <= 63:
-            self._agent.data_received(data, 1)
+            self._agent.dtls_received(data)
         elif first <= 3:
             try:
                 super().datagram_received(data, addr)
@@ -318,6 +318,14 @@ class Ice(Connection):
     # ── what DTLS uses ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes, component: int) -> None:
+        """Take what aioice took for data: through a relay all of it, from an endpoint only STUN it could not read."""
+        if data and 20 <= data[0] <= 63:
+            self.dtls_received(data)
+        else:
+            self.drop_counts["stun-malformed"] += 1
+
+    def dtls_received(self, data: bytes) -> None:
+        """Queue one datagram for DTLS."""
         if len(self._received) >= RECEIVE_COUNT_MAX:
             self.drop_counts["receive-queue-full"] += 1
             return

@@ -154,8 +154,9 @@ class RtcLink:
                 ),
             )
         )
+        looking = None
         if self._ice_servers:
-            self._spawn(
+            looking = self._spawn(
                 self._ice.find_more(
                     self._ice_servers,
                     lambda found: self._emit(CandidatesFound(self.link, (found.to_sdp(),))),
@@ -164,6 +165,8 @@ class RtcLink:
             )
         remote = await self._remote
         await self._ice.reach(remote.ice_ufrag, remote.ice_pwd, remote.candidates)
+        if looking is not None:  # a silent server's ICMP errors would eat good sends, and we have a way
+            looking.cancel()
         fingerprint = remote.dtls_sha256.hex(":").upper()
         await self._dtls.start(RTCDtlsParameters(fingerprints=[RTCDtlsFingerprint("sha-256", fingerprint)]))
         if self._dtls.state != "connected":
@@ -185,10 +188,11 @@ class RtcLink:
         await self._dtls.stop()
         await self._ice.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"link-{self.link}-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _dtls_changed(self) -> None:
         if self._dtls.state == "closed":
