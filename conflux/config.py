@@ -77,7 +77,7 @@ class TunSettings:
     """[tun]"""
 
     name: Annotated[str, Key(device_name, "Name of the TUN device.")] = "conflux0"
-    mtu: Annotated[int, Key(integer(1280, 65000), "Largest IP packet on the device, bytes.")] = 1280
+    mtu: Annotated[int, Key(integer(1280, 65000), "Largest IP packet on the device, bytes.")] = 4000
     ipv4: Annotated[bool, Key(boolean, "Give the device the node's IPv4 address too, if it has one.")] = True
 
 

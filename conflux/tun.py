@@ -14,10 +14,13 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Self
 
 from conflux.errors import UserError
+from conflux.ids import IPAddress
+from conflux.netlink import Setup
 
 CLONE_DEVICE = Path("/dev/net/tun")
 READ_COUNT_MAX = 64  # packets per wake-up: one busy device must not keep timers and sockets waiting
@@ -119,17 +122,29 @@ class Tun:
             return True
         return False
 
-    def is_up(self) -> bool:
-        """Say whether packets can pass the device now: it exists and nobody has set it down."""
-        if self._fd < 0:
-            return False
+    def trouble(self, setup: Setup) -> str | None:
+        """Return what keeps packets from passing the device now, or None: somebody may have changed it since."""
+        if self._fd < 0 or (flags := self._flags()) is None:
+            return f"{self.name} is gone: restart conflux"
+        if not flags & IFF_UP:
+            return f"{self.name} is down: restart conflux"
+        # Setting a device down takes its routes and IPv6 addresses away, and setting it up does not bring them back.
+        for network in setup.networks:
+            if (self.name, network) not in _routes():
+                return f"{self.name} has lost the route to {network}: restart conflux"
+        for address in setup.addresses:
+            if address.version == 6 and (self.name, address) not in _ipv6_addresses():
+                return f"{self.name} has lost its address {address}: restart conflux"
+        return None
+
+    def _flags(self) -> int | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
             try:
                 answer = fcntl.ioctl(asker, SIOCGIFFLAGS, struct.pack("16s24x", self.name.encode()))
             except OSError:
-                return False
+                return None
         flags: int = struct.unpack_from("H", answer, 16)[0]
-        return bool(flags & IFF_UP)
+        return flags
 
     def close(self) -> None:
         """Remove the device, and with it its addresses and routes."""
@@ -139,6 +154,28 @@ class Tun:
             self._loop.remove_reader(self._fd)
         os.close(self._fd)
         self._fd = -1
+
+
+def _routes() -> set[tuple[str, IPv4Network | IPv6Network]]:
+    """Return (device, network) of every route, in the words of /proc/net: reading them needs no privilege."""
+    found: set[tuple[str, IPv4Network | IPv6Network]] = set()
+    for words in _lines("/proc/net/route")[1:]:
+        network, mask = (struct.pack("<I", int(words[index], 16)) for index in (1, 7))
+        found.add((words[0], IPv4Network((network, int.from_bytes(mask).bit_count()))))
+    for words in _lines("/proc/net/ipv6_route"):
+        found.add((words[9], IPv6Network((bytes.fromhex(words[0]), int(words[1], 16)))))
+    return found
+
+
+def _ipv6_addresses() -> set[tuple[str, IPAddress]]:
+    return {(words[5], IPv6Address(bytes.fromhex(words[0]))) for words in _lines("/proc/net/if_inet6")}
+
+
+def _lines(path: str) -> list[list[str]]:
+    try:
+        return [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()]
+    except OSError:  # no such protocol in this kernel
+        return []
 
 
 def _refusal(name: str, error: OSError) -> UserError:

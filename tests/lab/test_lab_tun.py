@@ -125,9 +125,11 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
         device = Tun.create("conflux9")
         netlink.configure(SETUP)
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
-        print(device.write(packet), device.is_up())
+        print(device.write(packet), device.trouble(SETUP))
         run("ip link set conflux9 down")
-        print(device.write(packet), device.is_up(), dict(device.drops))
+        print(device.write(packet), dict(device.drops), device.trouble(SETUP))
+        run("ip link set conflux9 up")
+        print(device.trouble(SETUP))
 
         async def removed():
             lost = asyncio.get_running_loop().create_future()
@@ -136,8 +138,15 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
             print(await asyncio.wait_for(lost, 10))
 
         asyncio.run(removed())
+        print(device.trouble(SETUP))
     """)
-    assert out.splitlines() == ["True True", "False False {'tun-down': 1}", "conflux9 was removed"]
+    assert out.splitlines() == [
+        "True None",
+        "False {'tun-down': 1} conflux9 is down: restart conflux",
+        "conflux9 has lost the route to fd12:3456:789a::/48: restart conflux",
+        "conflux9 was removed",
+        "conflux9 is gone: restart conflux",
+    ]
 
 
 def test_after_dropping_privileges_the_device_still_moves_packets_and_no_other_can_be_made():
