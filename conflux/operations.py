@@ -65,14 +65,19 @@ class Operations:
         status = pump.node.status()
         credential = daemon.membership.member.chain.credential
         channels = [
-            {"name": channel.name, "up": channel.state.up, "detail": channel.state.detail}
+            {
+                "name": channel.name,
+                "up": channel.state.up,
+                "detail": channel.state.detail,
+                "neighbours": channel.status(),
+            }
             for channel in daemon.channels
         ]
         tun = daemon.tun
         warnings = daemon.membership.warnings()
-        up = tun.is_up()
-        if not up:
-            warnings.append(f"{tun.name} is down: no packet passes (ip link set {tun.name} up, or restart conflux)")
+        trouble = tun.trouble(daemon.setup)
+        if trouble is not None:
+            warnings.append(trouble)
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -89,7 +94,7 @@ class Operations:
             "device": {
                 "name": tun.name,
                 "mtu": daemon.config.tun.mtu,
-                "up": up,
+                "up": trouble is None,
                 "read": tun.read_count,
                 "written": tun.written_count,
             },
@@ -107,7 +112,7 @@ class Operations:
         daemon = self._daemon
         channels: Counter[str] = Counter()
         for channel in daemon.channels:
-            channels.update(getattr(channel, "drop_counts", {}))
+            channels.update(channel.drops)
         api = {"api-refused": daemon.api.refused_count} if daemon.api.refused_count else {}
         return report.merge_drops(
             node_drops, daemon.pump.drops, daemon.carrier.drop_counts, daemon.tun.drops, channels, api
@@ -137,12 +142,14 @@ class Operations:
         pump, size = self._daemon.pump, arguments["size"]
         if size + OVERHEAD_BYTES > self._daemon.config.tun.mtu:
             raise UserError(f"{size} bytes do not fit the MTU: at most {self._daemon.config.tun.mtu - OVERHEAD_BYTES}")
+        member = pump.node.member
+        own = {member.name, format_node_id(member.node_id), *map(str, member.addresses)}
+        if arguments["name"].lower() in own:
+            raise UserError(f"{arguments['name']} is this node itself")
         began = time.monotonic()
         card = await self._resolve(arguments["name"])
-        source = next(each for each in pump.node.member.addresses if isinstance(each, IPv6Address))
+        source = next(each for each in member.addresses if isinstance(each, IPv6Address))
         destination = next(each for each in card.addresses if isinstance(each, IPv6Address))
-        if destination == source:
-            raise UserError(f"{card.name} is this node")
         yield {
             "to": card.name,
             "node": format_node_id(card.node_id),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import socket
 import tempfile
 from pathlib import Path
 
@@ -26,12 +24,6 @@ def load(options: argparse.Namespace) -> Config:
 def daemon(options: argparse.Namespace) -> ApiClient:
     """Return a client of the daemon of this configuration."""
     return ApiClient(load(options).socket)
-
-
-def host_label() -> str:
-    """Return this host's name as a node name: "Pi_4.local" is "pi-4"."""
-    first = socket.gethostname().split(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", first)[:63].strip("-") or "node"
 
 
 def read_file(path: Path, bytes_max: int) -> bytes:

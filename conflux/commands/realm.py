@@ -10,6 +10,7 @@ import time
 from conflux.commands import context, show
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
 from conflux.ids import format_node_id
+from conflux.joining import host_label
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.founding import found_realm, issuer_of
 from conflux.realm.invite import make_invite
@@ -31,15 +32,16 @@ def create(options: argparse.Namespace) -> int:
     state = StateDir.open(config.node.state_dir, create=True)
     state.lock()
     try:
-        name = options.node or config.node.name or context.host_label()
+        name = options.node or config.node.name or host_label()
         now_unix = int(time.time())
         member = found_realm(state, options.name, name, now_unix=now_unix, entropy=os.urandom, ipv4_prefix=options.ipv4)
     finally:
         state.close()
     print_member(member, f"realm {member.anchor.name} created")
     sys.stdout.write(
-        f"\nThe realm's root key is {state.path / ROOT_KEY}.  Who has it owns the realm:\n"
-        "keep a copy in a safe place.  This node invites and signs without it.\n"
+        f"  root key   {state.path / ROOT_KEY}\n"
+        "\nWho has the root key owns the realm: keep a copy of it in a safe place.  This\n"
+        "node invites and signs without it.\n"
         "\nNext: conflux up, and conflux realm invite for every node that shall join.\n"
     )
     return 0

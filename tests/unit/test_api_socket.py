@@ -217,6 +217,11 @@ def test_a_file_in_the_way_is_left_alone(path):
     assert path.read_text() == "precious"
 
 
+def test_a_path_the_kernel_does_not_take_is_refused(tmp_path):
+    with pytest.raises(StateError, match="AF_UNIX path too long"):
+        served(tmp_path / (120 * "x"), lambda: None)
+
+
 def test_without_a_daemon_the_client_says_so(path):
     with pytest.raises(NotRunning, match="start it with `conflux up`"):
         ApiClient(path).call("echo", name="x")

@@ -1,0 +1,131 @@
+"""`conflux realm` and the files it keeps, run as a person would."""
+
+import stat
+
+import pytest
+
+from conflux import cli
+from conflux.realm.invite import Token
+from conflux.realm.store import StateDir
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+def conflux(capsys, *arguments: object) -> tuple[int, str, str]:
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_create_makes_a_member_that_issues(capsys, state):
+    code, out, err = conflux(capsys, "realm", "create", "home", "--node", "gate", "--state-dir", state)
+    assert (code, err) == (0, "")
+    assert out.startswith("realm home created\n")
+    assert max(len(line) for line in out.splitlines() if str(state) not in line) <= 80
+    member = StateDir.open(state).member()
+    assert (member.name, member.anchor.name) == ("gate", "home")
+    assert all(str(address) in out for address in member.addresses)
+    assert stat.S_IMODE((state / "root.key").stat().st_mode) == 0o600
+
+
+def test_a_second_realm_in_one_directory_is_refused(capsys, state):
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    before = {path.name: path.read_bytes() for path in state.iterdir() if path.is_file() and path.name != "lock"}
+    code, out, err = conflux(capsys, "realm", "create", "work", "--state-dir", state)
+    assert (code, out) == (1, "")
+    assert "belongs to realm home already" in err
+    assert before == {
+        path.name: path.read_bytes() for path in state.iterdir() if path.is_file() and path.name != "lock"
+    }
+
+
+def test_an_invitation_for_scripts_is_the_token_alone(capsys, state):
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    code, out, _ = conflux(
+        capsys, "realm", "invite", "--no-qr", "--count", 3, "--hint", "192.0.2.7:7464", "--state-dir", state
+    )
+    assert code == 0
+    token = Token.parse(out)
+    assert (token.count, token.hints) == (3, ("192.0.2.7:7464",))
+
+
+def test_an_invitation_for_people_has_a_code_that_fits_the_screen(capsys, state):
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    _, out, _ = conflux(capsys, "realm", "invite", "--state-dir", state)
+    code, _, words = out.partition("\nGood for 1 node until ")
+    assert code.count("█") > 100
+    assert max(map(len, code.splitlines())) <= 80
+    assert "\n  conflux join cfx1" in words
+
+
+@pytest.mark.parametrize("command", [["invite"], ["sign", "x"]])
+def test_who_does_not_issue_is_told_so(capsys, state, command):
+    code, _, err = conflux(capsys, "realm", *command, "--state-dir", state)
+    assert code == 1
+    assert "no such state directory" in err
+    StateDir.open(state, create=True)
+    code, _, err = conflux(capsys, "realm", *command, "--state-dir", state)
+    assert code == 1
+    assert "in no realm yet" in err
+
+
+def test_a_node_joins_by_files_carried_back_and_forth(capsys, state, tmp_path):
+    far, request = tmp_path / "far", tmp_path / "kitchen.request"
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    code, out, _ = conflux(capsys, "join", "--request", request, "--name", "kitchen", "--state-dir", far)
+    assert code == 0
+    assert "conflux realm sign kitchen.request" in out
+    code, signed, _ = conflux(capsys, "realm", "sign", request, "--tag", "light", "--state-dir", state)
+    assert code == 0
+    code, joined, err = conflux(capsys, "join", "--answer", f"{request}.answer", "--state-dir", far)
+    assert (code, err) == (0, "")
+    root = [line.split("root", 1)[1].strip() for line in (signed + joined).splitlines() if " root" in f" {line}"]
+    assert len(root) == 2
+    assert root[0] == root[1], "both people read the same words"
+    member = StateDir.open(far).member()
+    assert (member.name, member.chain.credential.tags) == ("kitchen", ("light",))
+
+
+def test_an_answer_without_its_request_is_refused(capsys, state, tmp_path):
+    answer = tmp_path / "answer"
+    answer.write_bytes(b"x")
+    StateDir.open(state, create=True)
+    code, _, err = conflux(capsys, "join", "--answer", answer, "--state-dir", state)
+    assert code == 1
+    assert "no request was made here" in err
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\0" + data, lambda data: b""])
+def test_a_damaged_request_or_answer_is_refused_by_name(capsys, state, tmp_path, damage):
+    far, request = tmp_path / "far", tmp_path / "r"
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    conflux(capsys, "join", "--request", request, "--name", "kitchen", "--state-dir", far)
+    whole = request.read_bytes()
+    request.write_bytes(damage(whole))
+    code, _, err = conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    assert (code, "not a join request, or a damaged one" in err, err.count("\n")) == (1, True, 1)
+    request.write_bytes(whole)
+    conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    answer = tmp_path / "r.answer"
+    answer.write_bytes(damage(answer.read_bytes()))
+    code, _, err = conflux(capsys, "join", "--answer", answer, "--state-dir", far)
+    assert (code, err.count("\n")) == (1, 1)
+    assert StateDir.open(far).member() is None
+
+
+def test_a_name_that_is_taken_is_refused(capsys, state, tmp_path):
+    request = tmp_path / "r"
+    conflux(capsys, "realm", "create", "home", "--node", "gate", "--state-dir", state)
+    conflux(capsys, "join", "--request", request, "--name", "gate", "--state-dir", tmp_path / "far")
+    code, _, err = conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    assert (code, err) == (1, "conflux: another node of the realm has this name; choose another with --name\n")
+
+
+@pytest.mark.parametrize("token", ["hello", "cfx1AAAA", "cfx1" + "A" * 2000])
+def test_what_is_no_invitation_is_refused_before_anything_is_made(capsys, state, token):
+    code, _, err = conflux(capsys, "join", token, "--state-dir", state)
+    assert (code, err.count("\n")) == (1, 1)
+    assert not state.exists()

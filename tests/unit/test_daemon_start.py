@@ -1,0 +1,76 @@
+"""What keeps the daemon from starting is one clear error, before anything is changed."""
+
+import os
+
+import pytest
+
+from conflux import daemon, privileges, tun
+from conflux.config import parse
+from conflux.errors import UserError
+from conflux.realm.founding import found_realm
+from conflux.realm.store import StateDir
+
+
+@pytest.fixture(autouse=True)
+def _harmless(monkeypatch):
+    """Should a start get as far as that, the test run keeps its privileges."""
+    monkeypatch.setattr(privileges, "drop", lambda: pytest.fail("came too far"))
+
+
+def config(path, more: str = ""):
+    return parse(f'[node]\nstate_dir = "{path}"\n{more}')
+
+
+@pytest.fixture
+def member(tmp_path):
+    path = tmp_path / "state"
+    state = StateDir.open(path, create=True)
+    found_realm(state, "home", "gate", now_unix=1_800_000_000, entropy=os.urandom)
+    return path
+
+
+def refusal(settings) -> str:
+    with pytest.raises(UserError) as caught:
+        daemon.run(settings)
+    return str(caught.value)
+
+
+def test_without_a_state_directory(tmp_path):
+    assert "no such state directory" in refusal(config(tmp_path / "gone"))
+
+
+def test_without_a_realm(tmp_path):
+    StateDir.open(tmp_path / "state", create=True)
+    said = refusal(config(tmp_path / "state"))
+    assert "in no realm yet: `conflux join` or `conflux realm create` first" in said
+
+
+def test_beside_another_daemon_of_the_same_directory(member):
+    held = StateDir.open(member)
+    held.lock()
+    assert f"in use by process {os.getpid()}" in refusal(config(member))
+    held.close()
+
+
+def test_in_a_directory_of_somebody_else(member, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert "belongs to user" in refusal(config(member))
+
+
+def test_without_a_tun_driver_the_lock_is_given_back(member, monkeypatch, tmp_path):
+    monkeypatch.setattr(tun, "CLONE_DEVICE", tmp_path / "gone")
+    assert "load the kernel module" in refusal(config(member))
+    StateDir.open(member).lock()
+
+
+def test_with_a_damaged_key(member):
+    data = bytearray((member / "node.key").read_bytes())
+    data[20] ^= 1
+    (member / "node.key").write_bytes(data)
+    assert "node.key: damaged" in refusal(config(member))
+
+
+def test_with_a_mistyped_token_in_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr(tun.Tun, "create", lambda name: pytest.fail("came too far"))
+    said = refusal(config(tmp_path / "state", '[realm]\ntoken = "cfx1AAAA"\n'))
+    assert said.startswith("realm.token: ")
