@@ -1,0 +1,76 @@
+"""Who is connected, and which of two connections to the same node stays.  Sans-IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from conflux.control.lan.config import HANDSHAKE_S
+from conflux.control.lan.handshake import Peer
+from conflux.ids import NodeId
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour(Generic[C]):
+    """One proven peer and the connection to it.  dialled: by us."""
+
+    peer: Peer
+    connection: C
+    dialled: bool
+    since: float
+
+
+class Neighbours(Generic[C]):
+    """At most one connection per node."""
+
+    def __init__(self, me: NodeId) -> None:
+        self._me = me
+        self._by_node: dict[NodeId, Neighbour[C]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_node)
+
+    def __contains__(self, node: NodeId) -> bool:
+        return node in self._by_node
+
+    def find(self, node: NodeId) -> Neighbour[C] | None:
+        """Return the neighbour of that id."""
+        return self._by_node.get(node)
+
+    def all(self) -> list[Neighbour[C]]:
+        """Return every neighbour."""
+        return list(self._by_node.values())
+
+    def has_instance(self, instance: bytes) -> bool:
+        """Say whether the node announced under that name is connected."""
+        return any(neighbour.peer.instance == instance for neighbour in self._by_node.values())
+
+    def admit(self, fresh: Neighbour[C]) -> Neighbour[C] | None:
+        """Take a new connection in and return the one that has to go: none, the old one, or the new one itself."""
+        held = self._by_node.get(fresh.peer.node)
+        if held is not None and not self._replaces(fresh, held):
+            return fresh
+        self._by_node[fresh.peer.node] = fresh
+        return held
+
+    def remove(self, connection: C) -> Neighbour[C] | None:
+        """Drop the neighbour of a connection that ended; None if another has taken its place."""
+        for node, neighbour in self._by_node.items():
+            if neighbour.connection is connection:
+                del self._by_node[node]
+                return neighbour
+        return None
+
+    def _replaces(self, fresh: Neighbour[C], held: Neighbour[C]) -> bool:
+        """Decide as the other side decides: by what both know."""
+        if fresh.peer.boot != held.peer.boot:
+            return fresh.peer.boot > held.peer.boot  # it restarted, and TCP has not told us yet
+        if fresh.since - held.since > HANDSHAKE_S:
+            return True  # not a race: nobody dials a neighbour it has, so it has lost what we hold
+        return self._rank(fresh) < self._rank(held)
+
+    def _rank(self, neighbour: Neighbour[C]) -> tuple[bytes, bytes]:
+        """What the smaller id dialled survives; of two dials of one side, the smaller session."""
+        return (self._me if neighbour.dialled else neighbour.peer.node, neighbour.peer.session)
