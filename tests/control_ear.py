@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from builders import NOW_UNIX, make_member, make_realm
@@ -19,6 +20,25 @@ from conflux.realm.join import JoinAnswer, JoinRequest
 from conflux.realm.member import Member
 
 WAIT_S = 10.0
+
+
+class Tally(Counter[str]):
+    """Drop counts that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._something = asyncio.Event()
+
+    def __setitem__(self, reason: str, count: int) -> None:
+        super().__setitem__(reason, count)
+        self._something.set()
+
+    async def until(self, reason: str) -> None:
+        """Wait until something is counted under that reason."""
+        async with asyncio.timeout(WAIT_S):
+            while not self[reason]:
+                self._something.clear()
+                await self._something.wait()
 
 
 class Ear:
@@ -69,7 +89,7 @@ def lan_channel(
 
     places = tuple((listen[0], port) for port in peers)
     settings: dict[str, object] = {"port": 0, "mdns": False, "accept_rate_per_address": 200.0, **options}
-    return LanChannel(
+    channel = LanChannel(
         found,
         boot=boot_id(boot),
         judge=judge,
@@ -79,6 +99,14 @@ def lan_channel(
         config=LanConfig(listen=listen, peers=places, **settings),  # type: ignore[arg-type]  # tests know the keys
         issuer=issuer,
     )
+    channel.drops = Tally()
+    return channel
+
+
+async def counted(channel: LanChannel, reason: str) -> None:
+    """Wait until a drop is counted: the far side of what was just done."""
+    assert isinstance(channel.drops, Tally)
+    await channel.drops.until(reason)
 
 
 async def start_lan(name: str, *peers: int, **options: object) -> tuple[LanChannel, Ear]:
