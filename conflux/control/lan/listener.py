@@ -155,6 +155,9 @@ class Listener:
             self._end(sock, connection, "handshake-timeout")
         except RemoteProtocolError as error:
             self._end(sock, connection, error.reason)
+        except UserError as error:  # the clock's floor could not be kept, or the like
+            log.error("a neighbour's connection: %s", error)
+            self._end(sock, connection, "local")
         except OSError as error:  # ssl.SSLError is one
             log.debug("handshake: %s", error)
             self._end(sock, connection, "handshake")

@@ -30,7 +30,7 @@ from conflux.control.lan.handshake import INSTANCE_BYTES, Acceptor, Dialler, Our
 from conflux.control.lan.listener import ADDRESS_COUNT_MAX, Listener, budget_key
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.lan.target import Target
-from conflux.errors import RemoteProtocolError
+from conflux.errors import RemoteProtocolError, UserError
 from conflux.ids import BootId, NodeId, format_node_id
 from conflux.realm.credential import Chain
 from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest
@@ -256,6 +256,9 @@ class LanChannel:
                 self.drops["dial-failed"] += 1
             except RemoteProtocolError as error:
                 self._dial_refused(target, error)
+            except UserError as error:  # the clock's floor could not be kept, or the like
+                log.error("dialling %s: %s", target.places, error)
+                self.drops["local"] += 1
             else:
                 target.node = peer.node
                 if target.announced and peer.instance != target.instance:
@@ -326,6 +329,10 @@ class LanChannel:
             self.drops[f"join-{error.reason}"] += 1
             log.info("a request to join from %s was refused: %s", connection.remote, error)
             connection.send(FrameType.JOIN_REFUSED, JoinRefused(error.reason).encode())
+            return
+        except UserError as error:  # our own records: not the joiner's business
+            log.error("a request to join from %s could not be answered: %s", connection.remote, error)
+            connection.send(FrameType.JOIN_REFUSED, JoinRefused("busy").encode())
             return
         log.info("%s joined from %s", answer.chain.credential.name, connection.remote)
         connection.send(FrameType.JOINED, answer.encode())
