@@ -12,6 +12,7 @@ from typing import cast
 from conflux.control.lan.config import (
     CLOSE_S_MAX,
     PING_S,
+    PROBE_S_MAX,
     SILENCE_S_MAX,
     TCP_UNACKED_MS_MAX,
     WRITE_BUFFER_BYTES_MAX,
@@ -47,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._deliver: Callable[[bytes], None] | None = None
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._probe: asyncio.TimerHandle | None = None
 
     # ── asyncio's side ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
         self._wake()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -128,6 +132,16 @@ class Connection(asyncio.Protocol):
             self.abort(error.reason)
             return
         self._watch()
+
+    def probe(self) -> None:
+        """Make sure that the peer is there: it has to be heard of very soon."""
+        if self._probe is None and self.send(FrameType.PING):
+            self._probe = asyncio.get_running_loop().call_later(PROBE_S_MAX, self._probed, self._heard_at)
+
+    def _probed(self, heard_at_before: float) -> None:
+        self._probe = None
+        if self._heard_at == heard_at_before:
+            self.abort("silent")
 
     def retire(self, after_s: float) -> None:
         """Close later: what is on its way here is still delivered."""

@@ -34,8 +34,9 @@ _TROUBLE = (OSError, RuntimeError, ValueError, TimeoutError, ZeroconfError)
 
 
 class Discovery:
-    """found(instance, places) is called for every node of the realm, again when it is announced again; gone(instance).
+    """found(instance, places) is called for every node of the realm, and when it is announced again; gone(instance).
 
+    moved() is called when our own addresses changed.
     port: where we listen; None: only look, announce nothing.
     """
 
@@ -48,6 +49,7 @@ class Discovery:
         config: LanConfig,
         found: Callable[[bytes, tuple[tuple[str, int], ...]], None],
         gone: Callable[[bytes], None],
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.trouble: str | None = None  # what a person should know
         self._tag = tag.hex().encode()
@@ -56,6 +58,7 @@ class Discovery:
         self._config = config
         self._found = found
         self._gone = gone
+        self._moved = moved
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._interfaces: Interfaces | None = None
@@ -86,6 +89,8 @@ class Discovery:
         while True:
             interfaces = usable_interfaces(self._config)
             if interfaces != self._interfaces or self._zeroconf is None:
+                if self._interfaces is not None:
+                    self._moved()
                 await self._close()
                 await self._open(interfaces)
             await self._wait()

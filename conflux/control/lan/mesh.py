@@ -108,6 +108,7 @@ class LanChannel:
                 config=self.config,
                 found=self.found,
                 gone=self.gone,
+                moved=self.moved,
             )
             await self._discovery.start()
 
@@ -183,6 +184,9 @@ class LanChannel:
 
     def found(self, instance: bytes, places: tuple[tuple[str, int], ...]) -> None:
         """mDNS shows a node of the realm, perhaps again: dial it now unless it is connected."""
+        for neighbour in self._neighbours.all():
+            if neighbour.peer.instance == instance:
+                neighbour.connection.probe()  # announced anew: perhaps it has moved, and the connection leads nowhere
         for target in self._targets:
             if target.announced and target.instance == instance:
                 target.places = places
@@ -203,6 +207,11 @@ class LanChannel:
             if target.announced and target.instance == instance:
                 target.over = True
                 target.wake()
+
+    def moved(self) -> None:
+        """Our own addresses changed: see now which neighbours are still there, and not after 45 s of silence."""
+        for neighbour in self._neighbours.all():
+            neighbour.connection.probe()
 
     # ── dialling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
