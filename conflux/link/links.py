@@ -196,6 +196,9 @@ class Links:
                 self._repeat_answer(entry, current, seq)
                 return
             crossed = offer.number == current.number
+            # The peer gave an attempt up and begins to count anew, as when it sees that we are another process.
+            anew = crossed and not current.initiator and seq > current.offer_seq
+            crossed = crossed and not anew
             if offer.number < current.number or (crossed and not (current.initiator and peer < self.me)):
                 self._refuse(peer, offer.attempt, current.number, "glare" if crossed else "stale", re=seq)
                 return

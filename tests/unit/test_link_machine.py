@@ -136,6 +136,19 @@ def test_higher_node_id_takes_the_other_offer_in_glare() -> None:
     assert kinds == [Disconnect, Describe]
 
 
+def test_offer_of_a_peer_that_counts_anew_takes_the_place_of_its_older_one() -> None:
+    machine = links(HIGH)
+    machine.receive_signal(LOW, Kind.OFFER, Offer(b"first!!!", 1, description("x")).encode(), 5, now=0)
+    commands(machine)
+    machine.receive_signal(LOW, Kind.OFFER, Offer(b"second!!", 1, description("y")).encode(), 6, now=0)
+    assert [type(command) for command in commands(machine)] == [Disconnect, Describe]
+    assert signals(machine) == []
+    machine.receive_signal(LOW, Kind.OFFER, Offer(b"first!!!", 1, description("x")).encode(), 5, now=0)
+    (refusal,) = signals(machine)
+    assert refusal.kind == Kind.LINK_REFUSED, "an offer that comes late does not bring the old attempt back"
+    assert commands(machine) == []
+
+
 def test_glare_refusal_waits_for_the_winning_offer_then_dials_again() -> None:
     machine = links(HIGH, yield_s=2)
     offer = offer_of(machine, LOW)
