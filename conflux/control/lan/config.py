@@ -9,6 +9,7 @@ DEFAULT_PORT = 7464
 
 HANDSHAKE_S = 5.0  # TCP, TLS and ours together; a board of 2012 needs a tenth of it
 PING_S = 15.0  # of silence
+PING_LATER_S = 18.0  # the acceptor's: the dialler's ping breaks its silence first, so that one side pings and not both
 SILENCE_S_MAX = 45.0  # pinged twice and a third one due
 PROBE_S_MAX = 2.0  # for the answer to one ping, when there is reason to doubt that the peer is there
 TCP_UNACKED_MS_MAX = 10_000  # TCP gives up on what it sent sooner than on silence (TCP_USER_TIMEOUT, RFC 5482)

@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._deliver: Callable[[bytes], None] | None = None
         self._heard_at = 0.0
+        self._ping_s = PING_S
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
 
@@ -121,9 +122,10 @@ class Connection(asyncio.Protocol):
             raise RemoteProtocolError("malformed", f"{kind.name} where it has no place")
         return kind, body
 
-    def run(self, deliver: Callable[[bytes], None]) -> None:
-        """Deliver every envelope from now on, and watch for silence."""
+    def run(self, deliver: Callable[[bytes], None], *, ping_s: float = PING_S) -> None:
+        """Deliver every envelope from now on, and ping after ping_s of silence."""
         self._deliver = deliver
+        self._ping_s = ping_s
         early, self._frames = self._frames, deque()
         try:
             for kind, body in early:
@@ -189,9 +191,9 @@ class Connection(asyncio.Protocol):
         if silence_s >= SILENCE_S_MAX:
             self.abort("silent")
             return
-        if silence_s >= PING_S:
+        if silence_s >= self._ping_s:
             self.send(FrameType.PING)
-        wait_s = PING_S - silence_s if silence_s < PING_S else min(PING_S, SILENCE_S_MAX - silence_s)
+        wait_s = self._ping_s - silence_s if silence_s < self._ping_s else min(PING_S, SILENCE_S_MAX - silence_s)
         self._timer = loop.call_later(max(wait_s, 0.01), self._watch)
 
     def _wake(self) -> None:

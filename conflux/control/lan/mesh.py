@@ -19,6 +19,8 @@ from conflux.control.lan.config import (
     CONNECTION_COUNT_MAX,
     DIAL_COUNT_MAX,
     HANDSHAKE_S,
+    PING_LATER_S,
+    PING_S,
     RETIRE_S,
     TARGET_COUNT_MAX,
     LanConfig,
@@ -356,7 +358,7 @@ class LanChannel:
         neighbour = Neighbour(peer, connection, dialled, loop.time())
         held = self._neighbours.find(peer.node)
         loser = self._neighbours.admit(neighbour)
-        connection.run(lambda envelope: self._received(neighbour, envelope))
+        connection.run(lambda envelope: self._received(neighbour, envelope), ping_s=PING_S if dialled else PING_LATER_S)
         if loser is not None:
             # Its last messages may be on the way to us; whoever dialled again gets them.
             loser.connection.retire(RETIRE_S)
