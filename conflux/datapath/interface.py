@@ -5,6 +5,8 @@
                           └─────────────────── node ──────────────────────────────┘
                                   ◄── next_upcall()
 
+    carrier ─frame_untrusted()─►  relay ─next_relayed()─►  carrier
+
 The reference datapath (reference.py) is Python and sans-IO; a compiled engine takes its place behind the same tables.
 Keys handed down are the datapath's to erase once the entry that holds them is removed.
 """
@@ -227,13 +229,32 @@ class Datapath(Protocol):
         What waits already is not queued again; when more wait than one frame holds, the oldest are dropped.
         """
 
+    # ── tables: relay ──
+
+    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
+        """Pass frames on: data from the side before to the side ahead, feedback the other way.
+
+        A frame that arrives under a side's label_in leaves on the other side under its label_out, and on the channel
+        it came on, modulo channel_count.  Only label and CE change.  Raises LocalProtocolError if both sides are on one
+        link, or if a label is taken.
+        """
+
+    def remove_relay(self, link: LinkId, label_in: int) -> None:
+        """Pass nothing on any more, in either direction; either side's label names the relay.  No-op if unknown.
+
+        Frames that wait are dropped.  Who wants them to arrive lets a route be quiet before it goes.
+        """
+
     # ── bytes ──
 
     def packet(self, packet: bytes, *, now: float) -> None:
         """Take one IP packet from the TUN device."""
 
-    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float) -> None:
-        """Take one data-channel message of a tether from the carrier."""
+    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float, channel: int = 0) -> None:
+        """Take one data-channel message of a tether from the carrier.
+
+        channel: index of the data channel in its tether; a frame passed on leaves on the channel of that index.
+        """
 
     def sendable(self) -> tuple[NodeId, ...]:
         """Destinations whose next_frame() is not None."""
@@ -243,6 +264,15 @@ class Datapath(Protocol):
 
     def next_feedback(self, *, now: float) -> OutFrame | None:
         """Return one feedback frame that is due, or None."""
+
+    def relayable(self) -> tuple[LinkId, ...]:
+        """Links that frames passed on wait for, the longest unserved first."""
+
+    def next_relayed(self, link: LinkId, *, now: float) -> OutFrame | None:
+        """Return the next frame passed on over a link, or None.
+
+        The routes over the link take turns, by bytes; None too when all that waited had waited too long.
+        """
 
     def next_delivery(self) -> bytes | None:
         """Return one IP packet for the TUN device, or None."""

@@ -3,8 +3,9 @@
 packet ─► packet.parse ─► egress ─► queue ─► sender.frame ──────────► next_frame
                 └► pending (Miss)              ▲ reports
 frame_untrusted ─► label ─┬► sender.feedback_untrusted
-                          └► receiver.frame_untrusted ─► next_delivery
-                                        └► receiver.feedback ───────► next_feedback
+                          ├► receiver.frame_untrusted ─► next_delivery
+                          │             └► receiver.feedback ───────► next_feedback
+                          └► relay ─────────────────────────────────► next_relayed
 
 Every drop has a reason, counted:
 
@@ -12,6 +13,7 @@ Every drop has a reason, counted:
                           pending-full queue-full aged codel, and what refuse() and remove_egress() are given
     from the carrier      truncated oversized version reserved unknown-label unknown-epoch replay auth
                           malformed unknown-kind misplaced-entry bad-report upcall-full entry-full
+    while passed on       relay-full relay-rate relay-aged relay-gone
     inside a good frame   packet-short packet-version packet-length spoofed not-ours delivery-full
 """
 
@@ -31,6 +33,7 @@ from conflux.datapath.outlets import Outlets
 from conflux.datapath.packet import parse
 from conflux.datapath.pending import Pending
 from conflux.datapath.receiver import StreamReceiver
+from conflux.datapath.relay import RelayTable
 from conflux.datapath.sender import StreamSender
 from conflux.datapath.timers import Timers
 from conflux.errors import LocalProtocolError, RemoteProtocolError
@@ -72,6 +75,7 @@ class ReferenceDatapath:
             feedback_ready=self._mark_feedback,
         )
         self._pending = Pending(self._outlets)
+        self._relays = RelayTable(self._config, self._drop)
 
     # ── tables: egress ──
 
@@ -146,8 +150,9 @@ class ReferenceDatapath:
             return
         if hop is not None:
             label = (hop.link, hop.label_in)
-            if self._feedback_labels.setdefault(label, sender) is not sender:
+            if self._relays.holds(label, feedback=True) or self._feedback_labels.get(label, sender) is not sender:
                 raise LocalProtocolError("the feedback label is taken")
+            self._feedback_labels[label] = sender
             sender.labels.add(label)
         sender.set_route(hop)
         self._update(sender.egress, now)
@@ -201,7 +206,7 @@ class ReferenceDatapath:
     def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
         receiver = self._receiver(stream)
         label = (hop.link, hop.label_in)
-        if self._labels.get(label, (receiver, hop))[0] is not receiver:
+        if self._relays.holds(label, feedback=False) or self._labels.get(label, (receiver, hop))[0] is not receiver:
             raise LocalProtocolError("the label is taken")
         self._labels[label] = (receiver, hop)
         receiver.add_route(hop)
@@ -248,6 +253,16 @@ class ReferenceDatapath:
         if sender.hop is not None:
             self._ready.setdefault(sender.egress.destination, sender.egress)
 
+    # ── tables: relay ──
+
+    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
+        if (before.link, before.label_in) in self._labels or (ahead.link, ahead.label_in) in self._feedback_labels:
+            raise LocalProtocolError("the label is taken")
+        self._relays.add(before, ahead, now)
+
+    def remove_relay(self, link: LinkId, label_in: int) -> None:
+        self._relays.remove((link, label_in))
+
     # ── bytes ──
 
     def packet(self, packet: bytes, *, now: float) -> None:
@@ -272,22 +287,23 @@ class ReferenceDatapath:
         else:
             self._drop("no-destination")  # multicast, another network, ourselves
 
-    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float) -> None:
+    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float, channel: int = 0) -> None:
         try:
             header = peek(data)
             label = (link, header[2])
-            if header[0] & FEEDBACK:
+            feedback = header[0] & FEEDBACK != 0
+            if feedback:
                 sender = self._feedback_labels.get(label)
-                if sender is None:
-                    self._drop("unknown-label")
-                else:
+                if sender is not None:
                     sender.feedback_untrusted(data, now)
-                return
-            found = self._labels.get(label)
-            if found is None:
-                self._drop("unknown-label")
+                    return
             else:
-                found[0].frame_untrusted(found[1], data, header, now)
+                found = self._labels.get(label)
+                if found is not None:
+                    found[0].frame_untrusted(found[1], data, header, now)
+                    return
+            if not self._relays.receive_untrusted(label, feedback, channel, data, now):
+                self._drop("unknown-label")
         except RemoteProtocolError as error:
             self._drop(error.reason)
 
@@ -311,6 +327,12 @@ class ReferenceDatapath:
             if frame is not None:
                 return frame
         return None
+
+    def relayable(self) -> tuple[LinkId, ...]:
+        return self._relays.ready()
+
+    def next_relayed(self, link: LinkId, *, now: float) -> OutFrame | None:
+        return self._relays.next(link, now)
 
     def next_delivery(self) -> bytes | None:
         if not self._deliveries:
@@ -342,6 +364,7 @@ class ReferenceDatapath:
             "pending": self._pending.status(),
             "senders": [sender.status() for sender in self._senders.values()],
             "receivers": [receiver.status() for receiver in self._receivers.values()],
+            "relays": self._relays.status(),
             "drops": dict(self._drops),
         }
 
