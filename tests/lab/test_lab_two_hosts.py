@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from conftest import SETTINGS
 from gauge import Count
-from topology import Host, Lab, wait_for
+from topology import Host, Lab, Watch, wait_for
 
 IDLE_WITHIN_S = SETTINGS["stream"]["idle_timeout"] + 5.0  # what the project promises
 
@@ -129,6 +129,57 @@ def test_a_cable_pulled_for_seconds_is_survived(pair: Pair) -> None:
     pair.bravo.plug_in()
     wait_for(lambda: answers() > silent_since + 7, "traffic after the pull", within_s=30, logs=pair.realm.logs())
     stream.kill()
+
+
+def test_noise_on_the_data_plane_is_survived(pair: Pair) -> None:
+    stream = pair.alpha.spawn("stream", "ping", "-n", "-i", "0.02", "-c", "150", pair.bravo_ipv6)
+    daemon = pair.realm.daemons["alpha"]
+    ports = wait_for(
+        lambda: {int(address.rsplit(":", 1)[1], 16) for address in daemon.sockets()},
+        "a data-plane socket on alpha",
+        within_s=5,
+        logs=pair.realm.logs(),
+    )
+    noise = (
+        "import os, socket\n"
+        "family = socket.AF_INET6 if ':' in '{address}' else socket.AF_INET\n"
+        "with socket.socket(family, socket.SOCK_DGRAM) as sender:\n"
+        "    for size in (0, 1, 12, 20, 100, 1200) * 50:\n"
+        "        for port in {ports}:\n"
+        "            sender.sendto(os.urandom(size), ('{address}', port))\n"
+    )
+    for address in pair.alpha.addresses:
+        pair.bravo.run("python", "-c", noise.format(address=address, ports=ports))
+    stream.wait(20)
+    assert " 0% packet loss" in stream.output(), stream.tail() + pair.realm.tails()
+    assert "Traceback" not in daemon.output()
+
+
+def test_a_peer_that_falls_silent_is_suspected_in_a_second_and_let_go(pair: Pair) -> None:
+    stream = pair.alpha.spawn("stream", "ping", "-n", "-i", "0.05", pair.bravo_ipv6)
+    wait_for(lambda: stream.output().count("time=") > 10, "a stream", within_s=10, logs=pair.realm.logs())
+    watch = Watch(pair.alpha)
+    wait_for(watch.connected, "conflux watch connecting", within_s=5)
+    events: list[str] = []
+
+    def happened(*kinds: str) -> bool:
+        events.extend(event["event"] for event in watch.new())
+        return any(kind in events for kind in kinds)
+
+    pair.bravo.unplug()
+    wait_for(lambda: happened("suspect"), f"suspicion, among {events}", within_s=2, logs=pair.realm.logs())
+    alpha = pair.realm.daemons["alpha"]
+    pings = stream.output()
+    stream.kill()
+    wait_for(lambda: not alpha.sockets(), "alpha letting go of the link", within_s=40, logs=(alpha,))
+    pair.bravo.plug_in()
+    assert pings.count("time=") >= 10
+    wait_for(
+        lambda: pair.alpha.ping(pair.bravo_ipv6, "-c", "1", "-W", "2").received,
+        "an answer after the peer's return",
+        within_s=20,
+        logs=pair.realm.logs(),
+    )
 
 
 def test_sigterm_leaves_no_device_and_no_route(pair: Pair) -> None:
