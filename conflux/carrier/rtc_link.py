@@ -110,8 +110,10 @@ class RtcLink:
 
     async def run(self) -> None:
         """Live until ended; report Closed last."""
-        establishing = asyncio.create_task(self._establish(), name=f"link-{self.link}-establish")
         try:
+            # Takes a millisecond and is not cut short: a socket cancelled in the making would have no owner to close it.
+            await self._ice.gather_candidates()
+            establishing = self._spawn(self._establish(), "establish")
             await asyncio.wait((establishing, self._over), return_when=asyncio.FIRST_COMPLETED)
             if not self._over.done():
                 await establishing
@@ -122,7 +124,7 @@ class RtcLink:
             self.end(f"failed: {type(error).__name__}")
         finally:
             self.end("failed")  # only if nothing else was to blame
-            await self._take_down(establishing)
+            await self._take_down()
             self._emit(Closed(self.link, self._over.result()))
 
     def end(self, reason: str) -> None:
@@ -136,7 +138,6 @@ class RtcLink:
             self._remote.set_result(remote)
 
     async def _establish(self) -> None:
-        await self._ice.gather_candidates()
         candidates = tuple(candidate.to_sdp() for candidate in self._ice.local_candidates)
         fingerprint = next(
             print_.value for print_ in self._dtls.getLocalParameters().fingerprints if print_.algorithm == "sha-256"
@@ -176,11 +177,12 @@ class RtcLink:
         self._sctp.fit(self._ice.receive_buffer_bytes)
         await self._sctp.start(RTCSctpCapabilities(maxMessageSize=remote.message_bytes_max), remote.sctp_port)
 
-    async def _take_down(self, establishing: asyncio.Task[None]) -> None:
+    async def _take_down(self) -> None:
         """Say goodbye twice, as SCTP and as DTLS, each in a datagram of its own; then close the sockets."""
-        for task in (establishing, *self._tasks):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(establishing, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for tether in self._tethers.values():
             tether.close()
         self._tethers.clear()

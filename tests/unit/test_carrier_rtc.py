@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from conflux.carrier.interface import (
     CarrierEvent,
@@ -111,7 +112,8 @@ def on_loopback(test: Callable[[Side, Side], Awaitable[None]]) -> Callable[[], N
         assert others == []
 
     def wrapped() -> None:
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the daemon's loop
+            runner.run(run())
 
     wrapped.__name__ = getattr(test, "__name__", "wrapped")
     wrapped.__doc__ = test.__doc__
@@ -244,6 +246,19 @@ async def test_disconnect_in_any_state_closes_every_socket(left: Side, right: Si
     assert (await left.event(Closed)).reason == "asked"
     assert left.carrier.socket_count() == 0
     assert right.carrier.socket_count() == 1
+
+
+@on_loopback
+async def test_disconnect_while_sockets_are_being_made_leaves_none(left: Side, right: Side) -> None:
+    before = sockets()
+    for turn_count in range(12):
+        left.carrier.perform(Describe(LEFT, initiator=True))
+        for _ in range(turn_count):
+            await asyncio.sleep(0)
+        left.carrier.perform(Disconnect(LEFT))
+        await left.event(Closed)
+        left.events.clear()
+        assert sockets() == before, f"after {turn_count} turns of the loop"
 
 
 @on_loopback
