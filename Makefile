@@ -21,9 +21,11 @@ demo: prepare
 	$(LAB) tests/lab/demo.py
 
 test: prepare-test
-	.ci/lane lint $(MAKE) --no-print-directory lint-lane
-	.ci/lane unit $(MAKE) --no-print-directory unit-lane
-	.ci/lane lab $(MAKE) --no-print-directory lab-lane
+	failed=; \
+	for lane in lint unit lab; do \
+	    .ci/lane $$lane $(MAKE) --no-print-directory $$lane-lane || failed="$$failed $$lane"; \
+	done; \
+	[ -z "$$failed" ] || { echo "lanes that failed:$$failed"; exit 1; }
 	echo 'all lanes passed: lint, unit (with property, vectors, sim), lab'
 
 bench: prepare-bench
