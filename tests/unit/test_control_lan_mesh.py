@@ -97,13 +97,16 @@ def test_two_that_dial_each_other_keep_one_connection_the_smaller_ids() -> None:
         second, second_ear = await start_lan(names[1])
         first.found(b"not real", (("127.0.0.1", second.port),))
         second.found(b"nor this", (("127.0.0.1", first.port),))
+        dials = [target.task for channel in (first, second) for target in channel._targets]
+        await asyncio.gather(*(dial for dial in dials if dial is not None))
         await first_ear.until(lambda: bool(first_ear.up))
         await second_ear.until(lambda: bool(second_ear.up))
         for channel in (first, second):
             (kept,) = (neighbour.connection for neighbour in channel._neighbours.all())
             for connection in channel._connections - {kept}:
                 await connection.closed  # a second later: what was on its way is still delivered
-        assert first.status()[0]["dialled"] or not second.status()[0]["dialled"]
+        assert first.status()[0]["dialled"]
+        assert not second.status()[0]["dialled"]
         assert (first_ear.changes, second_ear.changes) == ([(node_of(names[1]), True)], [(node_of(names[0]), True)])
         await stop(first, second)
 
@@ -476,6 +479,44 @@ def test_talking_peer_is_not_pinged_and_a_ping_is_answered() -> None:
             connection.abort("done")
 
         runner.run(scene())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_probed_peer_has_two_seconds_to_be_heard_of(answers: bool) -> None:
+    with asyncio.Runner(loop_factory=Clockwork) as runner:
+
+        async def scene() -> None:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, Clockwork)
+            connection, pipe = Connection(), Pipe()
+            connection.connection_made(pipe)
+            connection.run(lambda envelope: None)
+            for _ in range(3):
+                connection.probe()
+            assert pipe.written == [encode_frame(FrameType.PING)]
+            loop.offset += 1.0
+            if answers:
+                connection.data_received(encode_frame(FrameType.PONG))
+            loop.offset += 1.1
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert pipe.aborted is not answers
+            connection.abort("done")
+
+        runner.run(scene())
+
+
+def test_acceptor_pings_later_than_the_dialler() -> None:
+    async def scene() -> None:
+        alice, alice_ear = await start_lan("alice")
+        bob, bob_ear = await start_lan("bob", alice.port)
+        await alice_ear.until(lambda: bool(alice_ear.up))
+        await bob_ear.until(lambda: bool(bob_ear.up))
+        (accepted,), (dialled,) = alice._connections, bob._connections
+        assert (dialled._ping_s, accepted._ping_s) == (15.0, 18.0)
+        await stop(alice, bob)
+
+    run(scene)
 
 
 def test_peer_that_does_not_keep_up_is_dropped() -> None:
