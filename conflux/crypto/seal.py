@@ -47,6 +47,11 @@ def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
         raise RemoteProtocolError("malformed", f"sealing key: {error}") from None
 
 
+def check_public_untrusted(public: bytes) -> None:
+    """Raise RemoteProtocolError unless seal() takes this key: that depends on nothing but the key."""
+    seal(public, b"", b"")
+
+
 class SealKey:
     """The private side: a node's hop key."""
 

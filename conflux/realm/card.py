@@ -7,6 +7,7 @@ from typing import Self
 
 from conflux.crypto.kdf import sha256
 from conflux.crypto.seal import PUBLIC_BYTES as HOP_PUBLIC_BYTES
+from conflux.crypto.seal import check_public_untrusted
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BOOT_ID_BYTES, BootId, IPAddress, NodeId
 from conflux.realm.anchor import RealmAnchor
@@ -72,6 +73,8 @@ class Card(Signed):
             raise RemoteProtocolError("malformed", "hop key id")
         self.chain.verify(anchor, now_unix=now_unix)
         self.verify_signature(self.chain.credential.verify_key(), anchor.realm_id)
+        # A member may sign any bytes; here it costs that card, later it would be an error in whoever seals to it.
+        check_public_untrusted(self.hop_public)
 
     def newer_than(self, other: Card) -> bool:
         """Say whether this card of the same node replaces the other: a later boot, or a later card of that boot."""

@@ -15,6 +15,7 @@ from conflux.control.question import Question, Who
 from conflux.crypto.seal import seal
 from conflux.crypto.sign import context
 from conflux.ids import NodeId
+from conflux.realm.card import Card
 from conflux.realm.credential import SKEW_S, Chain
 from conflux.realm.member import Member
 
@@ -378,3 +379,18 @@ def test_presence_of_a_stranger_costs_nothing_but_a_count() -> None:
     world.inject(bob, envelope_of(inner_of(carol, None, Kind.PRESENCE, wire.encode([1, 1])), to=None))
     assert drops_of(bob) == {"unknown-sender": 1}
     assert bob.sent == []
+
+
+@pytest.mark.parametrize("kind", [Kind.WHO, Kind.CARD])
+def test_card_nobody_can_seal_to_is_dropped_and_requests_go_on(kind: Kind) -> None:
+    world = World("alice", "bob")
+    alice, bob = world["alice"].member, world["bob"]
+    hop_public = make_card(alice).hop_public[:-32] + bytes(32)  # X25519 refuses the point
+    card = Card.build(alice.keys, alice.chain, boot=boot_id(1), hop_public=hop_public, serial=9)
+    bob.plane.request(alice.node_id, Kind.OPEN, b"x", now=world.now)
+    body = Question(Who(node=bob.node), card.encode()).encode() if kind is Kind.WHO else card.encode()
+    world.inject(bob, envelope_of(inner_of(alice, bob.node, kind, body), to=bob.node))
+    assert drops_of(bob) == {"malformed": 1}
+    assert bob.plane.card(alice.node_id) is None
+    world.run(3)
+    assert bob.plane.card(alice.node_id) == world["alice"].plane.own_card

@@ -35,6 +35,18 @@ def test_hop_key_id_names_the_hop_key():
 
 
 @pytest.mark.parametrize(
+    "hop_public",
+    [
+        pytest.param(b"\xff" * 1184 + CARD.hop_public[1184:], id="no ML-KEM key"),
+        pytest.param(CARD.hop_public[:1184] + bytes(32), id="X25519 point of small order"),
+    ],
+)
+def test_card_with_a_hop_key_nobody_can_seal_to_is_refused(hop_public):
+    changed = dataclasses.replace(CARD, hop_public=hop_public, hop_key_id=hop_key_id_of(hop_public))
+    assert refusal(changed.sign(ALPHA.keys.signing, ALPHA.realm_id)) == "malformed"
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("boot", BootId(bytes(8))), ("serial", 2), ("features", ("x",)), ("signature", bytes(3373))],
 )
