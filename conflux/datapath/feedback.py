@@ -67,7 +67,7 @@ class Report:
 
 def encode_interval(interval_s: float) -> bytes:
     """Return the body of the REPORT entry with which a sender asks for an interval."""
-    return _INTERVAL.pack(min(int(interval_s * 1e6), _U32_MAX))
+    return _INTERVAL.pack(min(round(interval_s * 1e6), _U32_MAX))
 
 
 def decode_interval_untrusted(body: bytes) -> float:

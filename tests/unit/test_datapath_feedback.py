@@ -65,6 +65,8 @@ def test_an_interval_survives_its_bytes() -> None:
     assert encode_interval(0.25).hex(" ") == "00 03 d0 90"
     assert decode_interval_untrusted(encode_interval(0.25)) == 0.25
     assert decode_interval_untrusted(encode_interval(1e9)) == (2**32 - 1) / 1e6
+    for data in (bytes(4), b"\0\0\0\xf9", b"\0\7\xe1\x20", b"\xff\xff\xff\xff"):
+        assert encode_interval(decode_interval_untrusted(data)) == data
     with pytest.raises(RemoteProtocolError, match="bad-report"):
         decode_interval_untrusted(b"\0\0\0")
 
