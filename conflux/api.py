@@ -44,9 +44,8 @@ class Argument:
 
     def check(self, name: str, value: object) -> object:
         """Return value, or raise UserError saying what is expected."""
-        if self.kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not self.kind:
+        is_whole = self.kind is float and type(value) is int  # 1 for 1.0; converted once it is known to be small
+        if type(value) is not self.kind and not is_whole:
             raise UserError(f"{name} must be {_KINDS[self.kind]}")
         if self.kind is bool:
             return value
@@ -55,7 +54,7 @@ class Argument:
         if not self.least <= size <= self.most:
             unit = " characters" if self.kind is str else ""
             raise UserError(f"{name} must be {_KINDS[self.kind]} of {self.least:g} to {self.most:g}{unit}")
-        return value
+        return float(size) if is_whole else value
 
 
 _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

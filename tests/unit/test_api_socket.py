@@ -141,6 +141,7 @@ def test_a_bug_is_told_to_the_daemon_and_not_to_the_client(path):
         (b'{"do":"echo","name":"x","count":true}', "count must be a whole number"),
         (b'{"do":"echo","name":"x","count":10}', "count must be a whole number of 1 to 9"),
         (b'{"do":"echo","name":"x","wait":NaN}', "wait must be a number of 0.5 to 2"),
+        (b'{"do":"echo","name":"x","wait":1' + b"0" * 400 + b"}", "wait must be a number of 0.5 to 2"),
         (b'{"do":"echo","name":"x","all":1}', "all must be true or false"),
     ],
 )
