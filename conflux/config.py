@@ -198,6 +198,8 @@ def parse(text: str, *, name: str = "conflux.toml") -> Config:
     except tomli.TOMLDecodeError as error:
         said = error.msg[:1].lower() + error.msg[1:]
         raise ConfigError(f"{name}:{error.lineno}: {said} (column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # limits: of the digits of a number, of nesting
+        raise ConfigError(f"{name}: {error}") from None
     return _build(Config, table, (), Source(name, text))
 
 

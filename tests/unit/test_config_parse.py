@@ -94,6 +94,9 @@ def test_the_socket_stands_in_the_state_directory_unless_named():
         ("[node]\nname = 'Pi 4'", 2, "not 'Pi 4'"),
         ("[stream]\nidle_timeout = inf", 2, "from 1 to 3600, not inf"),
         ("[stream]\nidle_timeout = 0", 2, "not 0"),
+        ("[stream]\nidle_timeout = nan", 2, "not nan"),
+        ("[stream]\nidle_timeout = 1" + 400 * "0", 2, "from 1 to 3600, not 1000"),
+        ("[tun]\nmtu = 0x" + 4000 * "f", 2, "not a number of thousands of digits"),
         ("[control.lan]\npeers = 'a:1'", 2, 'a list of "host:port"'),
         ("[control.lan]\npeers = ['a']", 2, "not 'a'"),
         ("[control.lan]\npeers = ['a:0']", 2, "a port from 1 to 65535"),
@@ -112,6 +115,20 @@ def test_the_socket_stands_in_the_state_directory_unless_named():
 def test_what_is_wrong_is_named_with_its_line(text, line, words):
     said = refusal(text)
     assert said.startswith(f"conflux.toml:{line}: ")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[tun]\nmtu = " + 5000 * "1", "4300 digits"),
+        ("[tun]\nmtu = " + 5000 * "[", "nested"),
+        ("a" + 5000 * ".a" + " = 1", "parts"),
+    ],
+)
+def test_what_the_toml_reader_gives_up_on_is_refused_in_its_words(text, words):
+    said = refusal(text)
+    assert said.startswith("conflux.toml: ")
     assert words in said
 
 
