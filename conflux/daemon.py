@@ -40,6 +40,7 @@ from conflux.link.links import Links
 from conflux.log import LOGGER
 from conflux.membership import CHECK_S, Membership
 from conflux.node import Node, NodeConfig
+from conflux.node.relaying import FEATURE
 from conflux.operations import Operations
 from conflux.pump import Pump
 from conflux.realm.clock import RealmClock
@@ -48,7 +49,7 @@ from conflux.realm.issuer import Issuer
 from conflux.realm.join import JoinAnswer, JoinRequest
 from conflux.realm.member import Member
 from conflux.realm.store import StateDir
-from conflux.search.direct import DirectSearch
+from conflux.search.first import FirstSearch
 from conflux.systemd import Notifier
 from conflux.tun import Tun
 
@@ -180,6 +181,7 @@ class Daemon:
             clock=clock.now_unix,
             observe=clock.observe,
             now=Pump.now(),
+            features=(FEATURE,),
         )
         limits = config.link
         link_config = LinkConfig(
@@ -198,7 +200,7 @@ class Daemon:
             ),
             plane=plane,
             links=Links(member.node_id, rng=rng, entropy=os.urandom, config=link_config),
-            search=DirectSearch(),
+            search=FirstSearch(member.node_id),
             rng=rng,
             entropy=os.urandom,
         )

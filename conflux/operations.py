@@ -62,7 +62,7 @@ class Operations:
 
     async def _status(self, arguments: Arguments) -> object:
         daemon, pump = self._daemon, self._daemon.pump
-        status = pump.node.status()
+        status = pump.node.status(now=pump.now())
         credential = daemon.membership.member.chain.credential
         channels = [
             {
@@ -120,15 +120,15 @@ class Operations:
 
     async def _streams(self, arguments: Arguments) -> object:
         node = self._daemon.pump.node
-        return {"streams": report.streams(node.status(), node.plane)}
+        return {"streams": report.streams(node.status(now=self._daemon.pump.now()), node.plane)}
 
     async def _routes(self, arguments: Arguments) -> object:
         node = self._daemon.pump.node
-        return report.routes(node.status(), node.plane)
+        return report.routes(node.status(now=self._daemon.pump.now()), node.plane)
 
     async def _links(self, arguments: Arguments) -> object:
         pump = self._daemon.pump
-        return {"links": report.links(pump.node.status(), pump.node.plane, now=pump.now())}
+        return {"links": report.links(pump.node.status(now=pump.now()), pump.node.plane, now=pump.now())}
 
     # ── acting ──
 

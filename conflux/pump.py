@@ -53,6 +53,9 @@ class Carrier(Protocol):
     async def drain(self, link: LinkId, tether: TetherId) -> None:
         """Wait until the tether has room for the next frame, or is gone."""
 
+    async def drain_link(self, link: LinkId) -> None:
+        """Wait until little of all the link's tethers waits, or it is gone."""
+
 
 class Pump:
     """Runs one node.  deliver: takes an IP packet for the TUN device."""
@@ -80,6 +83,7 @@ class Pump:
         self._timer_at = 0.0
         self._drain_due = False
         self._egress: dict[NodeId, _Egress] = {}
+        self._relaying: dict[LinkId, asyncio.Task[None]] = {}
         self._transmits: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
         self._running = True
@@ -100,9 +104,9 @@ class Pump:
         """Take one IP packet of this host."""
         self._input(self.node.packet, packet)
 
-    def frame(self, link: LinkId, data: bytes) -> None:
-        """Take one data-channel message of a tether."""
-        self._input(self.node.frame, link, data)
+    def frame(self, link: LinkId, data: bytes, channel: int) -> None:
+        """Take one data-channel message of a tether; channel: the index of the channel it came on."""
+        self._input(self.node.frame, link, data, channel)
 
     def carrier_event(self, event: CarrierEvent) -> None:
         """Take one event of the carrier."""
@@ -245,6 +249,9 @@ class Pump:
 
     def _update_egress(self) -> None:
         wanted = self.node.destinations()
+        for link in self.node.datapath.relayable():
+            if link not in self._relaying:
+                self._relaying[link] = self.start(self._relay_frames(link), f"relay {link}")
         for destination in self.node.datapath.sendable():
             if (egress := self._egress.get(destination)) is not None:
                 egress.wake.set()
@@ -285,6 +292,20 @@ class Pump:
                 self.touch()
                 await carrier.drain(frame.link, frame.tether)
 
+    async def _relay_frames(self, link: LinkId) -> None:
+        """Send what waits to be passed on over one link; a task that lives while something does.
+
+        It waits for the link's total, not for one tether: the turns are the datapath's to give, so nothing may pile up
+        behind it.
+        """
+        datapath, carrier = self.node.datapath, self._carrier
+        try:
+            while (frame := datapath.next_relayed(link, now=time.monotonic())) is not None:
+                carrier.write(frame)
+                await carrier.drain_link(link)
+        finally:
+            del self._relaying[link]
+
     # ── the end ──
 
     async def close(self) -> None:
@@ -296,6 +317,7 @@ class Pump:
         if self._timer is not None:
             self._timer.cancel()
         tasks = [egress.task for egress in self._egress.values()] + list(self._transmits)
+        tasks += self._relaying.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

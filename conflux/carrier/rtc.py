@@ -38,16 +38,16 @@ DRAINED_BYTES = 128 * 1024  # what may wait in a tether when drain() returns: tw
 class RtcCarrier:
     """Every link of one process.
 
-    on_event and on_frame are called in the event loop's thread and must not block.  excluded: the overlay's own
-    networks; a link through the overlay would carry itself.  addresses: which local addresses to use, asked anew for
-    every link; None for every address of the machine outside excluded.
+    on_event and on_frame(link, data, channel index) are called in the event loop's thread and must not block.
+    excluded: the overlay's own networks; a link through the overlay would carry itself.  addresses: which local
+    addresses to use, asked anew for every link; None for every address of the machine outside excluded.
     """
 
     def __init__(
         self,
         *,
         on_event: Callable[[CarrierEvent], None],
-        on_frame: Callable[[LinkId, bytes], None],
+        on_frame: Callable[[LinkId, bytes, int], None],
         ice_servers: Sequence[IceServer] = (),
         excluded: Sequence[IPv4Network | IPv6Network] = (),
         addresses: Callable[[], Sequence[str]] | None = None,
@@ -130,6 +130,12 @@ class RtcCarrier:
         channels = known.tether(tether) if known is not None else None
         if channels is not None:
             await channels.drain(DRAINED_BYTES)
+
+    async def drain_link(self, link: LinkId) -> None:
+        """Wait until little of all the link's tethers waits to be sent; returns at once if the link is gone."""
+        known = self._links.get(link)
+        if known is not None:
+            await known.drain(DRAINED_BYTES)
 
     def buffered(self, link: LinkId, tether: TetherId) -> int:
         """Return how many bytes of the tether wait to be sent; 0 if it is gone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, cast
 
@@ -71,7 +72,7 @@ class RtcLink:
         *,
         initiator: bool,
         emit: Callable[[CarrierEvent], None],
-        frame: Callable[[LinkId, bytes], None],
+        frame: Callable[[LinkId, bytes, int], None],
         addresses: Callable[[], Sequence[str]] | None,
         excluded: Sequence[IPv4Network | IPv6Network],
         ice_servers: Sequence[IceServer],
@@ -111,7 +112,7 @@ class RtcLink:
     async def run(self) -> None:
         """Live until ended; report Closed last."""
         try:
-            # Takes a millisecond and is not cut short: a socket cancelled in the making would have no owner to close it.
+            # A millisecond, not to be cut short: a socket cancelled in the making would have no owner to close it.
             await self._ice.gather_candidates()
             establishing = self._spawn(self._establish(), "establish")
             await asyncio.wait((establishing, self._over), return_when=asyncio.FIRST_COMPLETED)
@@ -301,6 +302,12 @@ class RtcLink:
         """Return the tether, or None."""
         return self._tethers.get(tether_id)
 
+    async def drain(self, bytes_max: int) -> None:
+        """Return when at most bytes_max wait to be sent on all tethers together, or when the link is over."""
+        while not self._over.done() and sum(tether.buffered_bytes for tether in self._tethers.values()) > bytes_max:
+            fullest = max(self._tethers.values(), key=lambda tether: tether.buffered_bytes)
+            await fullest.drain(bytes_max // len(self._tethers))
+
     def _new_tether(self, tether_id: TetherId, channel_count: int) -> Tether:
         def down() -> None:
             self._tethers.pop(tether_id, None)
@@ -312,13 +319,13 @@ class RtcLink:
         return tether
 
     def _add_channel(self, tether: Tether, index: int, channel: RTCDataChannel) -> None:
-        channel.on("message", self._frame_untrusted)
+        channel.on("message", partial(self._frame_untrusted, index))
         channel.on("error", self._report)
         tether.add(index, channel)
 
-    def _frame_untrusted(self, data: bytes | str) -> None:
+    def _frame_untrusted(self, index: int, data: bytes | str) -> None:
         if self._check_untrusted(data) and isinstance(data, bytes):
-            self._frame(self.link, data)
+            self._frame(self.link, data, index)
 
     def _channel_untrusted(self, channel: RTCDataChannel) -> None:
         """The far side opened a channel: take it if it is one we know and there is room, or close it."""

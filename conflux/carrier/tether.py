@@ -85,9 +85,11 @@ class Tether:
                 self._drained = asyncio.Event()
                 for channel in self.channels:
                     if channel is not None:
-                        # Half the bound each would do for two; any of them falling is worth a look at the sum.
-                        channel.bufferedAmountLowThreshold = bytes_max // len(self.channels)
                         channel.on("bufferedamountlow", self._wake)
+            for channel in self.channels:
+                if channel is not None:
+                    # Half the bound each would do for two; any of them falling is worth a look at the sum.
+                    channel.bufferedAmountLowThreshold = bytes_max // len(self.channels)
             self._drained.clear()
             await self._drained.wait()
 

@@ -144,6 +144,10 @@ class ControlPlane:
             return
         self._pursue(query, now, asked=True)
 
+    def refresh(self, node: NodeId, *, now: float) -> None:
+        """Ask a node for its card although we have one, whose hop key has turned."""
+        self._introduce(node, now)
+
     def adopt(self, member: Member, *, now: float) -> None:
         """Go on with a renewed credential of the same node."""
         self._author.adopt(member)

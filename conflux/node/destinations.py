@@ -1,25 +1,34 @@
-"""Every destination's life: search, handshake, dial, route, repair, idle.
+"""Every destination's life: search, handshake, dial, route, move, repair, idle.
 
 A destination has its own queue in the datapath and its own state here; nothing is shared, so one that is dead or slow
 holds up no other.  Decides for the sending side; what arrives from others is the node's.
+
+A stream is tried over several paths at once: the first route confirmed carries it, a better one takes over, and the one
+before stays until what is under way on it has arrived.  The stream does not notice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
-from conflux.datapath.interface import Datapath, Feedback
-from conflux.ids import IPAddress, LinkId, NodeId, StreamId, format_node_id
+from conflux.datapath.interface import Datapath, Feedback, Hop
+from conflux.errors import RemoteProtocolError, UserError
+from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
 from conflux.link.links import Links
+from conflux.node.relaying import may_relay
 from conflux.realm.card import Card
 from conflux.route import machine as route
 from conflux.search.interface import Measured, Path, Search
 from conflux.stream import machine as stream
 
+TRY_COUNT_MAX = 3  # paths tried at once for one destination
+RETIRE_S = 1.0  # a route that was left takes what is under way on it; then it is torn down
+REFRESH_S = route.LIFETIME_S * 0.8  # then a new route over the same path replaces the one that would expire
 RETRY_S_MIN = 0.5  # after the first failure; doubles
 RETRY_S_MAX = 30.0
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
@@ -35,18 +44,32 @@ class Tell(Protocol):
 
 
 @dataclass(slots=True)
+class _Try:
+    """One path for the stream: being tried, carrying it, or retiring."""
+
+    path: Path
+    wanted: bool  # whoever asked for exactly this route gets it, better or not (a probe, a move, a refresh)
+    cold: bool  # relays may still have to open links, so the time to its confirmation says nothing of its round trip
+    dialing: bool = False
+    route: int | None = None  # while it is set up and after
+    began_at: float = 0.0  # of the set-up
+    until: float = 0.0  # retiring only
+
+
+@dataclass(slots=True)
 class _Destination:
-    """State only; the node decides.  In every state its queue is its own: nobody waits behind it."""
+    """State only; the methods below decide.  In every state its queue is its own: nobody waits behind it."""
 
     card: Card
     began_at: float
-    path: Path
     stream: StreamId | None = None
     stream_agreed: bool = False
-    route: int | None = None  # carries the stream
-    route_pending: int | None = None  # being set up
-    route_began_at: float = 0.0
-    dialing: bool = False
+    active: _Try | None = None  # carries the stream
+    tries: list[_Try] = field(default_factory=list)
+    retiring: list[_Try] = field(default_factory=list)
+    race_at: float | None = None  # when the next candidate is tried too
+    refresh_at: float = float("inf")
+    suspect: bool = False  # feedback stopped: whatever is confirmed next carries
     failure_count: int = 0
     retry_at: float | None = None  # between tries; None while one is under way or the stream flows
     epoch: int = 0
@@ -63,15 +86,20 @@ class _Destination:
         return self.card.name
 
     @property
+    def routed(self) -> list[_Try]:
+        """Everything that may hold a route."""
+        return [*([self.active] if self.active else []), *self.tries, *self.retiring]
+
+    @property
     def state(self) -> str:
         """The word `conflux streams` shows."""
-        if self.route is not None:
-            return "flowing"
+        if self.active is not None:
+            return "suspect" if self.suspect else "flowing"
         if self.retry_at is not None:
             return "waiting to retry"
         if not self.stream_agreed:
             return "handshake"
-        return "route" if self.route_pending is not None else "dialing"
+        return "route" if any(attempt.route is not None for attempt in self.tries) else "dialing"
 
 
 @dataclass(slots=True)
@@ -137,62 +165,72 @@ class Destinations:
             self._close(destination, now)
 
     def suspect(self, id_: StreamId, now: float) -> None:
-        """Nothing came back for what was sent."""
+        """Nothing came back for what was sent: ask for the same route again, and race every other path beside it."""
         if destination := self._by_stream.get(id_):
             self._tell("suspect", destination.card, "no feedback")
-            self._probe(destination, now)
+            self._doubt(destination, now)
 
     def feedback(self, feedback: Feedback, now: float) -> None:
         """The far end says what it saw: the search learns from what is new in it."""
         destination = self._by_stream.get(feedback.stream)
-        if destination is None or feedback.epoch != destination.epoch:
+        if destination is None or destination.active is None or feedback.epoch != destination.epoch:
             return  # a late report of the epoch before: its counts say nothing about this one
+        destination.suspect = False
         counts = (feedback.received_count, feedback.lost_count, feedback.marked_count)
         before = (destination.received_count, destination.lost_count, destination.marked_count)
         new = (max(0, count - old) for count, old in zip(counts, before, strict=True))
         destination.received_count, destination.lost_count, destination.marked_count = counts
-        self._search.measured(destination.path, Measured(feedback.rtt_s, *new), now=now)
+        self._search.measured(destination.active.path, Measured(feedback.rtt_s, *new), now=now)
 
     # ── what the control plane reports ──
 
     def card_found(self, card: Card, now: float) -> None:
-        """Somebody's card came: packets for its addresses may be waiting."""
+        """Somebody's card came: packets for its addresses may wait, and so may routes that pass it."""
         waiting = [address for address in card.addresses if address in self._asked]
         for address in waiting:
             self._tell("card", card, took_s=now - self._asked.pop(address))
         self._pauses.pop(card.node_id, None)
         if waiting:
             self._wake(card, now)
+        for destination in self._through(card.node_id):
+            self._advance(destination, now)
 
     def who_failed(self, query: Who, now: float) -> None:
-        """Nobody owns it: what waited for an address is dropped."""
+        """Nobody owns it: what waited for an address is dropped, and paths through the node are not to be had."""
         if query.address is not None:
             self._asked.pop(query.address, None)
             self._pause(query.address, now)
             self._datapath.refuse(query.address, "unknown-destination")
+        elif query.node is not None:
+            for destination in self._through(query.node):
+                for attempt in destination.tries:
+                    if attempt.route is None and query.node in attempt.path.relays:
+                        self._drop_try(destination, attempt, "unknown-relay", now)
 
     def channel_up(self, node: NodeId, now: float) -> None:
         """The node can be spoken to again: whoever waits for it need not."""
         self._pauses.pop(node, None)
+        self._search.returned(node)
         destination = self._destinations.get(node)
         if destination is not None and destination.retry_at is not None:
-            self._try(destination, now)
+            self._start(destination, now)
 
     def channel_down(self, node: NodeId, now: float) -> None:
-        """Its process may be gone: ask over the link itself."""
-        destination = self._destinations.get(node)
-        if destination is not None and destination.route is not None:
-            self._probe(destination, now)
+        """Its process may be gone: ask over the links themselves."""
+        for destination in self._destinations.values():
+            if destination.active is not None and destination.active.path.first == node:
+                self._doubt(destination, now)
 
     def restarted(self, card: Card, now: float) -> None:
         """The node is a new process: nothing agreed with the old one means anything."""
         self._pauses.pop(card.node_id, None)
+        self._search.returned(card.node_id)
         destination = self._destinations.get(card.node_id)
         if destination is not None:
             destination.card = card
             destination.failure_count = 0
             self._drop_stream(destination, now)
-            self._try(destination, now)
+            self._start(destination, now)
 
     # ── what the streams report ──
 
@@ -205,7 +243,14 @@ class Destinations:
         destination.stream_agreed = True
         self._datapath.add_sender(event.peer, event.stream, event.data, event.feedback, now=now)
         self._tell("handshake", destination.card, took_s=now - destination.began_at)
+        self._search.vantage_of(event.peer, tuple(NodeId(vantage.node) for vantage in event.vantage))
+        candidates = self._search.paths(destination.node, now=now)
+        for attempt in [attempt for attempt in destination.tries if attempt.path not in candidates]:
+            destination.tries.remove(attempt)  # a guess of before; its dial may serve the next one
         self._advance(destination, now)
+        if destination.race_at is None and destination.active is None:
+            destination.race_at = now
+            self._race(destination, now)
 
     def sender_failed(self, event: stream.SenderFailed, now: float) -> None:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""
@@ -214,7 +259,7 @@ class Destinations:
             return
         if destination.stream_agreed:
             self._drop_stream(destination, now)
-            self._try(destination, now)
+            self._start(destination, now)
         else:
             self._fail(destination, f"handshake: {event.reason}", now)
 
@@ -229,95 +274,146 @@ class Destinations:
     # ── what the routes report ──
 
     def route_ready(self, event: route.RouteReady, now: float) -> None:
-        """Frames may flow over it; the one before, if any, goes."""
+        """A route is confirmed: it carries the stream if none does, if it was asked for, or if it is clearly better."""
         destination = self._by_stream.get(event.stream)
-        if destination is None or destination.route_pending != event.route:
+        attempt = None if destination is None else _of_route(destination.tries, event.route)
+        if destination is None or attempt is None:
             self._routes.close(event.route)
             return
-        old, destination.route, destination.route_pending = destination.route, event.route, None
-        self._datapath.set_route(event.stream, event.hop, now=now)
+        took_s = now - attempt.began_at
         destination.failure_count = 0
         self._pauses.pop(destination.node, None)
-        self._search.opened(destination.path, now - destination.route_began_at, now=now)
-        if old is None:
-            self._tell("frames", destination.card, took_s=now - destination.began_at)
-        elif (old_hop := self._routes.close(old)) is not None:
-            self._datapath.remove_feedback_label(old_hop.link, old_hop.label_in)
-
-    def _on_route_failed(self, destination: _Destination, reason: str, now: float) -> None:
-        self._search.failed(destination.path, reason, now=now)
-        match reason:
-            case "unknown-stream":  # the far end lost or ended the stream: agree on a new one
-                self._drop_stream(destination, now)
-                self._try(destination, now)
-            case "stale-key":  # its hop key turned: the card we hold is old
-                self._plane.who(Who(node=destination.node), now=now)
-                self._fail(destination, reason, now)
-            case "timeout" | "link-down":  # nobody at the other end of the link
-                self._links.peer_lost(destination.path.first, now=now)
-                self._lose_route(destination, now)
-            case _:
-                self._fail(destination, f"route: {reason}", now)
+        self._search.opened(attempt.path, took_s, now=now)
+        if not attempt.cold:
+            self._search.measured(attempt.path, Measured(took_s, 0, 0, 0), now=now)
+        active = destination.active
+        if active is None or attempt.wanted or destination.suspect:
+            self._switch(destination, attempt, event.hop, now)
+        elif attempt.cold:  # its links are open now: once more, for the time it takes
+            self._close_route(attempt)
+            attempt.cold = False
+            self._advance(destination, now)
+        elif self._search.prefers(attempt.path, took_s, active.path):
+            self._switch(destination, attempt, event.hop, now)
+        else:
+            destination.tries.remove(attempt)
+            self._close_route(attempt)
+            self._release_unused(destination, attempt.path.first, now)
 
     def route_failed(self, event: route.RouteFailed, now: float) -> None:
         """A route that was asked for is not to be had."""
         destination = self._by_stream.get(event.stream)
-        if destination is not None and destination.route_pending == event.route:
-            destination.route_pending = None
-            self._on_route_failed(destination, event.reason, now)
+        attempt = None if destination is None else _of_route(destination.tries, event.route)
+        if destination is None or attempt is None:
+            return
+        attempt.route = None
+        if event.reason == "unknown-stream":  # the far end lost or ended the stream: agree on a new one
+            self._drop_stream(destination, now)
+            self._start(destination, now)
+            return
+        stale = _stale_hop(event)
+        if stale is not None and stale < len(attempt.path.hops):  # its hop key turned: the card we hold is old
+            self._plane.refresh(attempt.path.hops[stale], now=now)
+        active = destination.active
+        if event.reason == "timeout" and not attempt.path.relays:
+            self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
+        if active is not None and attempt.path == active.path:
+            self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
+        self._drop_try(destination, attempt, event.reason, now)
 
     def route_lost(self, event: route.RouteLost, now: float) -> None:
-        """The route that carried the stream is gone."""
+        """A route that was confirmed is gone."""
         self._datapath.remove_feedback_label(event.hop.link, event.hop.label_in)
         destination = self._by_stream.get(event.stream)
-        if destination is not None and destination.route == event.route:
-            destination.route = None
-            self._search.failed(destination.path, event.reason, now=now)
-            self._lose_route(destination, now)
+        if destination is None:
+            return
+        if destination.active is not None and destination.active.route == event.route:
+            self._search.failed(destination.active.path, event.reason, now=now)
+            self._tell("suspect", destination.card, f"route lost: {event.reason}")
+            self._lose_active(destination, now)
+        elif (attempt := _of_route(destination.retiring, event.route)) is not None:
+            destination.retiring.remove(attempt)
+            self._release_unused(destination, attempt.path.first, now)
 
     # ── what the links report ──
 
-    def link_up(self, peer: NodeId, now: float) -> None:
-        """A link to peer is open."""
-        for destination in self._via(peer):
-            self._advance(destination, now)
-
-    def link_down(self, peer: NodeId, now: float) -> None:
-        """The link to peer is gone, and with it our wish for one: who still needs it says so again."""
-        for destination in self._via(peer):
-            destination.dialing = False
+    def link_changed(self, peer: NodeId, now: float) -> None:
+        """A link to peer opened or closed: go on, or say again that one is wanted."""
+        for destination in list(self._destinations.values()):
+            for attempt in destination.tries:
+                if attempt.path.first == peer:
+                    attempt.dialing = False
             self._advance(destination, now)
 
     def dial_failed(self, peer: NodeId, reason: str, now: float) -> None:
-        """A dial came to nothing.  The links dial again by themselves; the streams stay, unless this goes on."""
+        """A dial came to nothing: paths that begin with it are not to be had now."""
         if reason == "backing-off":
             return
-        for destination in self._via(peer):
-            destination.failure_count += 1
-            self._search.failed(destination.path, reason, now=now)
-            self._tell("failed", destination.card, f"dial: {reason}")
-            if destination.failure_count >= GIVE_UP_COUNT:
-                self._give_up(destination, reason, now)
+        for destination in list(self._destinations.values()):
+            for attempt in [entry for entry in destination.tries if entry.path.first == peer and entry.route is None]:
+                self._drop_try(destination, attempt, f"dial: {reason}", now)
 
     # ── time, commands, status ──
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        retries = (destination.retry_at for destination in self._destinations.values())
-        return min((at for at in retries if at is not None), default=None)
+        return min((at for at, _ in self._deadlines()), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Start the tries that are due."""
-        for destination in list(self._destinations.values()):
+        """Start the tries that are due, and end what has retired."""
+        for at, destination in list(self._deadlines()):
+            if at > now or destination.node not in self._destinations:
+                continue
             if destination.retry_at is not None and destination.retry_at <= now:
-                self._try(destination, now)
+                self._start(destination, now)
+            if destination.race_at is not None and destination.race_at <= now:
+                self._race(destination, now)
+            for attempt in [entry for entry in destination.retiring if entry.until <= now]:
+                destination.retiring.remove(attempt)
+                self._close_route(attempt)
+                self._release_unused(destination, attempt.path.first, now)
+            if destination.refresh_at <= now and destination.active is not None:
+                destination.refresh_at = now + route.RELAYED_TIMEOUT_S
+                self._begin(destination, destination.active.path, now, wanted=True)
+
+    def _deadlines(self) -> Iterator[tuple[float, _Destination]]:
+        for destination in self._destinations.values():
+            for at in (destination.retry_at, destination.race_at):
+                if at is not None:
+                    yield at, destination
+            for attempt in destination.retiring:
+                yield attempt.until, destination
+            if destination.active is not None:
+                yield destination.refresh_at, destination
+
+    def move(self, node: NodeId, via: tuple[NodeId, ...] | None, now: float) -> Path:
+        """Move the stream to the node onto another path: through via, or the best one it is not on.
+
+        Returns the path; the event "moved" or "failed" follows.  Raises UserError if there is nothing to move or to
+        move to.
+        """
+        destination = self._destinations.get(node)
+        if destination is None or destination.active is None:
+            raise UserError("no stream flows there: nothing to move")
+        current = destination.active.path
+        if via is not None:
+            path = Path((*via, node))
+            if node in via or len(set(via)) < len(via) or len(path.hops) > route.HOP_COUNT_MAX:
+                raise UserError(f"a path is at most {route.HOP_COUNT_MAX} hops, each another node")
+        else:
+            others = [entry for entry in self._search.paths(node, now=now) if entry != current]
+            if not others:
+                raise UserError("no other path is known")
+            path = others[0]
+        self._begin(destination, path, now, wanted=True)
+        return path
 
     def close_all(self, now: float) -> None:
         """End every stream."""
         for destination in list(self._destinations.values()):
             self._close(destination, now)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self, now: float) -> list[dict[str, Any]]:
         """Every destination, as plain values."""
         return [
             {
@@ -326,31 +422,27 @@ class Destinations:
                 "addresses": [str(address) for address in destination.card.addresses],
                 "state": destination.state,
                 "stream": None if destination.stream is None else destination.stream.hex(),
+                "path": None if destination.active is None else self._names(destination.active.path),
                 "failures": destination.failure_count,
-                "paths": self._search.explain(destination.node),
+                "paths": self._search.explain(destination.node, now=now),
             }
             for destination in self._destinations.values()
         ]
 
-    # ── one destination ──
+    # ── one destination: starting ──
 
     def _wake(self, card: Card, now: float) -> None:
         """Packets wait for the card's node: give it its queue and start, unless it has both."""
         destination = self._destinations.get(card.node_id)
         if destination is None:
-            paths = self._search.paths(card.node_id, now=now)
-            if not paths:
-                for address in card.addresses:
-                    self._datapath.refuse(address, "no-path")
-                return
             self._tell("queue", card, "packets wait")
-            destination = self._destinations[card.node_id] = _Destination(card, now, paths[0])
+            destination = self._destinations[card.node_id] = _Destination(card, now)
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
-            self._try(destination, now)
+            self._start(destination, now)
         else:
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
 
-    def _try(self, destination: _Destination, now: float) -> None:
+    def _start(self, destination: _Destination, now: float) -> None:
         """Handshake and dial at once; whichever ends last starts the route."""
         destination.retry_at = None
         destination.began_at = now
@@ -359,58 +451,141 @@ class Destinations:
             destination.stream = self._streams.open(destination.card, now=now)
             destination.stream_agreed = False
             self._by_stream[destination.stream] = destination
-        self._advance(destination, now)
+        self._race(destination, now)
 
-    def _dial(self, destination: _Destination, now: float) -> None:
-        if self._links.acquire(destination.path.first, self._user(destination), now=now) is None:
-            if not destination.dialing:
-                self._tell("dial", destination.card)
-            destination.dialing = True
+    def _race(self, destination: _Destination, now: float) -> None:
+        """Try the next candidate beside those that are being tried."""
+        destination.race_at = None
+        taken = {attempt.path for attempt in destination.routed}
+        fresh = [path for path in self._search.paths(destination.node, now=now) if path not in taken]
+        if not fresh or len(destination.tries) >= TRY_COUNT_MAX:
+            if destination.active is None and not destination.tries and destination.stream_agreed:
+                self._fail(destination, "no path", now)
+            return
+        destination.race_at = now + self._search.patience_s(fresh[0])
+        self._begin(destination, fresh[0], now, wanted=False)
+
+    def _begin(self, destination: _Destination, path: Path, now: float, *, wanted: bool) -> None:
+        if any(attempt.path == path for attempt in destination.tries):
+            return
+        cold = bool(path.relays) and not any(attempt.path == path for attempt in destination.routed)
+        destination.tries.append(_Try(path, wanted, cold))
+        self._advance(destination, now)
 
     def _advance(self, destination: _Destination, now: float) -> None:
-        """Set a route up once there is a stream for it and a link under it; dial when there is none any more."""
-        if destination.route is not None or destination.route_pending is not None or destination.retry_at is not None:
-            return
-        link = self._links.link(destination.path.first)
-        if link is None:
-            self._dial(destination, now)
-        elif destination.stream_agreed and destination.stream is not None:
-            destination.dialing = False
-            self._build_route(destination, link, now)
+        """Every try takes its next step: a link to its first hop, the cards of its hops, the route."""
+        for attempt in list(destination.tries):
+            if attempt.route is not None or attempt not in destination.tries:
+                continue
+            link = self._links.link(attempt.path.first)
+            if link is None:
+                self._dial(destination, attempt, now)
+            elif destination.stream_agreed and destination.stream is not None:
+                self._links.acquire(attempt.path.first, _user(destination, attempt.path), now=now)
+                hops = self._cards(destination, attempt, now)
+                if hops is not None:
+                    try:
+                        attempt.route = self._routes.build(destination.stream, hops, link, now=now)
+                        attempt.began_at = now
+                    except RemoteProtocolError as error:  # a card whose key is no key
+                        self._drop_try(destination, attempt, error.reason, now)
 
-    def _build_route(self, destination: _Destination, link: LinkId, now: float) -> None:
+    def _dial(self, destination: _Destination, attempt: _Try, now: float) -> None:
+        first = attempt.path.first
+        if self._links.acquire(first, _user(destination, attempt.path), now=now) is None and not attempt.dialing:
+            attempt.dialing = True
+            self._tell("dial", destination.card, f"by way of {self._name(first)}" if attempt.path.relays else "")
+
+    def _cards(self, destination: _Destination, attempt: _Try, now: float) -> list[Card] | None:
+        """Return the card of every hop; None if one is being asked for, or is no relay's and the try is over."""
+        hops: list[Card] = []
+        for node in attempt.path.relays:
+            card = self._plane.card(node)
+            if card is None:
+                self._plane.who(Who(node=node), now=now)
+                return None
+            if not may_relay(card):
+                self._drop_try(destination, attempt, "no-relay", now)
+                return None
+            hops.append(card)
+        return [*hops, destination.card]
+
+    # ── one destination: changing ──
+
+    def _switch(self, destination: _Destination, attempt: _Try, hop: Hop, now: float) -> None:
+        """Let the route carry the stream; the one before retires when what is under way on it has arrived."""
         assert destination.stream is not None
-        destination.route_began_at = now
-        destination.route_pending = self._routes.build(destination.stream, destination.card, link, now=now)
-
-    def _probe(self, destination: _Destination, now: float) -> None:
-        """Ask for a second route over the same link: an answer mends it, silence says the link is dead."""
-        link = self._links.link(destination.path.first)
-        if destination.route is None or destination.route_pending is not None:
+        destination.tries.remove(attempt)
+        old, destination.active = destination.active, attempt
+        self._datapath.set_route(destination.stream, hop, now=now)
+        destination.suspect = False
+        destination.refresh_at = now + REFRESH_S
+        if old is None:
+            self._tell("frames", destination.card, self._words(attempt.path), now - destination.began_at)
             return
-        if link is None:
-            self._lose_route(destination, now)
-        else:
-            self._build_route(destination, link, now)
+        old.until = now + RETIRE_S
+        destination.retiring.append(old)
+        if old.path != attempt.path:
+            self._tell("moved", destination.card, self._words(attempt.path), now - attempt.began_at)
 
-    def _lose_route(self, destination: _Destination, now: float) -> None:
-        """The stream lives on without a route: its packets wait again, and a new link is dialled."""
-        self._drop_route(destination, now)
+    def _doubt(self, destination: _Destination, now: float) -> None:
+        if destination.active is None or destination.suspect:
+            return
+        destination.suspect = True
+        self._begin(destination, destination.active.path, now, wanted=True)
+        self._race(destination, now)
+
+    def _lose_active(self, destination: _Destination, now: float) -> None:
+        """The stream lives on without a route: its packets wait again, and other paths are tried."""
+        lost, destination.active = destination.active, None
+        if lost is not None:
+            self._close_route(lost)
         if destination.stream is not None:
             self._datapath.set_route(destination.stream, None, now=now)
+        destination.suspect = False
         destination.began_at = now
+        if lost is not None:
+            self._release_unused(destination, lost.path.first, now)
         self._advance(destination, now)
+        self._race(destination, now)
 
-    def _drop_route(self, destination: _Destination, now: float, last: bytes = b"") -> None:
-        for number in (destination.route, destination.route_pending):
-            hop = None if number is None else self._routes.close(number, last)
-            if hop is not None:
-                self._datapath.remove_feedback_label(hop.link, hop.label_in)
-        destination.route = destination.route_pending = None
+    def _drop_try(self, destination: _Destination, attempt: _Try, reason: str, now: float) -> None:
+        """A path is not to be had; when it was the last one, the whole try has failed."""
+        if attempt in destination.tries:
+            destination.tries.remove(attempt)
+        self._close_route(attempt)
+        self._search.failed(attempt.path, reason, now=now)
+        self._tell("failed", destination.card, f"{self._words(attempt.path)}: {reason}")
+        self._release_unused(destination, attempt.path.first, now)
+        if destination.active is None and destination.retry_at is None:
+            self._race(destination, now)
+            if not destination.tries and destination.retry_at is None and destination.node in self._destinations:
+                self._fail(destination, reason, now)
+
+    def _close_route(self, attempt: _Try, last: bytes = b"") -> None:
+        number, attempt.route = attempt.route, None
+        hop = None if number is None else self._routes.close(number, last)
+        if hop is not None:
+            self._datapath.remove_feedback_label(hop.link, hop.label_in)
+
+    def _release_unused(self, destination: _Destination, first: NodeId, now: float) -> None:
+        if all(attempt.path.first != first for attempt in destination.routed):
+            self._links.release(first, ("to", destination.node, first), now=now)
+
+    # ── one destination: ending ──
 
     def _drop_stream(self, destination: _Destination, now: float) -> None:
         """Erase the stream; the queue stays, and its packets wait for the next one."""
-        self._drop_route(destination, now)
+        firsts = {attempt.path.first for attempt in destination.routed}
+        for attempt in destination.routed:
+            self._close_route(attempt)
+        destination.active = None
+        destination.tries.clear()
+        destination.retiring.clear()
+        destination.race_at = None
+        destination.suspect = False
+        for first in firsts:
+            self._release_unused(destination, first, now)
         if destination.stream is not None:
             self._datapath.remove_sender(destination.stream)
             self._streams.close_sender(destination.stream)
@@ -422,33 +597,25 @@ class Destinations:
 
     def _close(self, destination: _Destination, now: float) -> None:
         """All packets are through: the stream ends, and nothing of it stays."""
-        last = b""
-        if destination.route is not None and destination.stream is not None:
-            last = self._datapath.last_frame(destination.stream)
-        self._drop_route(destination, now, last)
+        if destination.active is not None and destination.stream is not None:
+            self._close_route(destination.active, self._datapath.last_frame(destination.stream))
         self._forget(destination, "closed", now)
 
     def _forget(self, destination: _Destination, reason: str, now: float) -> None:
         self._drop_stream(destination, now)
         self._datapath.remove_egress(destination.node, reason)
-        self._links.release(destination.path.first, self._user(destination), now=now)
         self._destinations.pop(destination.node, None)
 
     def _fail(self, destination: _Destination, reason: str, now: float) -> None:
-        """One try came to nothing: the next follows after a pause, or the destination is given up for a while."""
+        """Every path came to nothing: try again after a pause, or give the destination up for a while."""
         if destination.retry_at is not None:
             return  # the other half of a try that failed already
         self._drop_stream(destination, now)
-        destination.dialing = False
         destination.failure_count += 1
-        self._search.failed(destination.path, reason, now=now)
-        self._tell("failed", destination.card, reason)
         if destination.failure_count < GIVE_UP_COUNT:
             destination.retry_at = now + _retry_delay_s(destination.failure_count, self._rng.random())
+            self._search.returned(destination.node)  # a pause of the paths would outlast the destination's own
             return
-        self._give_up(destination, reason, now)
-
-    def _give_up(self, destination: _Destination, reason: str, now: float) -> None:
         self._tell("unreachable", destination.card, reason)
         self._forget(destination, "unreachable", now)
         self._pause(destination.node, now)
@@ -461,12 +628,39 @@ class Destinations:
         if len(self._pauses) > PAUSE_COUNT_MAX:
             del self._pauses[next(iter(self._pauses))]
 
-    @staticmethod
-    def _user(destination: _Destination) -> tuple[str, NodeId]:
-        return ("to", destination.node)
+    # ── words and lookups ──
 
-    def _via(self, peer: NodeId) -> list[_Destination]:
-        return [destination for destination in self._destinations.values() if destination.path.first == peer]
+    def _through(self, node: NodeId) -> list[_Destination]:
+        return [
+            destination
+            for destination in self._destinations.values()
+            if any(node in attempt.path.hops for attempt in destination.tries)
+        ]
+
+    def _name(self, node: NodeId) -> str:
+        card = self._plane.card(node)
+        return format_node_id(node) if card is None else card.name
+
+    def _names(self, path: Path) -> list[str]:
+        return [self._name(node) for node in path.hops]
+
+    def _words(self, path: Path) -> str:
+        return "via " + ", ".join(self._names(path)[:-1]) if path.relays else "direct"
+
+
+def _user(destination: _Destination, path: Path) -> tuple[str, NodeId, NodeId]:
+    return ("to", destination.node, path.first)
+
+
+def _of_route(tries: list[_Try], number: int) -> _Try | None:
+    return next((attempt for attempt in tries if attempt.route == number), None)
+
+
+def _stale_hop(event: route.RouteFailed) -> int | None:
+    """Which hop's key had turned, counted from 0: it says so itself, or the relay before it does."""
+    if event.hop is None or not event.reason.endswith("stale-key"):
+        return None
+    return event.hop + event.reason.startswith("next:")
 
 
 def _retry_delay_s(failure_count: int, jitter: float) -> float:

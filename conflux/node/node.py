@@ -41,6 +41,7 @@ from conflux.ids import BootId, LinkId, NodeId, format_node_id, parse_node_id
 from conflux.link.interface import DialFailed, LinkDown, LinkMessage, LinkUp, Signal
 from conflux.link.links import LinkEvent, Links
 from conflux.node.destinations import Destinations
+from conflux.node.relaying import Relaying
 from conflux.realm.card import Card
 from conflux.realm.member import Member
 from conflux.route import machine as route
@@ -53,9 +54,10 @@ EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """aead: what this processor opens fastest (conflux.anchor.speed.best_aead())."""
+    """aead: what this processor opens fastest (conflux.anchor.speed.best_aead()).  relaying: pass others' routes on."""
 
     aead: int
+    relaying: bool = True
 
 
 class Node:
@@ -78,7 +80,8 @@ class Node:
         self.datapath = datapath
         self.plane = plane
         self.links = links
-        self.streams = stream.Streams(member, boot=boot, aead=config.aead, entropy=entropy)
+        self.search = search
+        self.streams = stream.Streams(member, boot=boot, aead=config.aead, entropy=entropy, vantage=search.vantage)
         self.routes = route.Routes(
             member.anchor.realm_id,
             entropy=entropy,
@@ -86,6 +89,7 @@ class Node:
             accepts=lambda id_: self.streams.receives(id_) is not None,
             seal_confirmation=datapath.seal_feedback,
             unseal_confirmation=datapath.unseal_confirmation,
+            relaying=config.relaying,
         )
         datapath.configure(member.addresses, (member.anchor.ipv6_prefix, member.anchor.ipv4_prefix))
         self._to = Destinations(
@@ -98,9 +102,13 @@ class Node:
             rng=rng,
             tell=self._tell,
         )
+        self._neighbours: dict[LinkId, NodeId] = {}  # who is at the other end of an open link
+        self._relaying = Relaying(
+            self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=self._neighbours.get
+        )
+        self._via: NodeId | None = None  # who handed over the envelope being read
         self._requests: dict[int, tuple[str, Any]] = {}  # plane token → what hangs on its answer
         self._offers: dict[tuple[NodeId, int], Message] = {}  # link signals under way, for their answers
-        self._neighbours: dict[LinkId, NodeId] = {}  # who is at the other end of an open link
         self._commands: deque[Command] = deque()
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
         self._messages: deque[Message] = deque(maxlen=64)
@@ -113,15 +121,17 @@ class Node:
         self.datapath.packet(packet, now=now)
         self._drain_upcalls(now)
 
-    def frame(self, link: LinkId, data: bytes, *, now: float) -> None:
-        """Take one data-channel message of a tether."""
-        self.datapath.frame_untrusted(link, data, now=now)
+    def frame(self, link: LinkId, data: bytes, channel: int = 0, *, now: float) -> None:
+        """Take one data-channel message of a tether; channel: the index of the channel it came on."""
+        self.datapath.frame_untrusted(link, data, now=now, channel=channel)
         self._drain_upcalls(now)
 
     def receive(self, arrival: Arrival, *, now: float) -> None:
         """Take one envelope from a control channel."""
+        self._via = arrival.via
         self.plane.receive_untrusted(arrival, now=now)
         self._settle(now)
+        self._via = None
 
     def handoff(self, token: int, result: Handoff, *, now: float) -> None:
         """Say what became of a transmit."""
@@ -130,6 +140,7 @@ class Node:
 
     def channel_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
         """A control channel gained or lost a neighbour."""
+        self.search.neighbour_changed(peer, up)
         if up:
             self.plane.peer_returned(peer, now=now)
             self.links.peer_returned(peer, now=now)
@@ -156,6 +167,12 @@ class Node:
 
     def _machines(self) -> tuple[Datapath | ControlPlane | Links | stream.Streams | route.Routes | Destinations, ...]:
         return (self.datapath, self.plane, self.links, self.streams, self.routes, self._to)
+
+    def move(self, node: NodeId, via: tuple[NodeId, ...] | None, *, now: float) -> tuple[NodeId, ...]:
+        """Move the stream to node onto another path and return its hops.  See Destinations.move()."""
+        path = self._to.move(node, via, now)
+        self._settle(now)
+        return path.hops
 
     # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,7 +201,7 @@ class Node:
         self._to.close_all(now)
         self._settle(now)
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, now: float) -> dict[str, Any]:
         """Everything `conflux status` shows, as plain values; never a key."""
         drops = Counter(self._drops)
         drops.update(self.datapath.drop_counts())
@@ -198,9 +215,10 @@ class Node:
             },
             "realm": {"name": self.member.anchor.name, "id": format_node_id(self.member.anchor.realm_id)},
             "datapath": {"name": self.datapath.name, **self.datapath.status()},
-            "destinations": self._to.status(),
+            "destinations": self._to.status(now),
             "links": self.links.status(),
             "routes": self.routes.status(),
+            "relays": self.routes.relays.status(),
             "plane": self.plane.status(),
             "drops": dict(sorted(drops.items())),
         }
@@ -249,6 +267,7 @@ class Node:
             (self.streams.next_send, self._on_stream_send),
             (self.streams.next_event, self._on_stream_event),
             (self.routes.next_event, self._on_route_event),
+            (self.routes.relays.next_event, self._relaying.on_event),
             (self.routes.next_command, self._on_command),
             (self.routes.next_transmit, self._on_route_transmit),
             (self.links.next_event, self._on_link_event),
@@ -302,9 +321,12 @@ class Node:
             case RequestFailed(token=token, reason=reason):
                 self._on_request_failed(token, reason, now)
             case CardFound(card=card, query=query):
+                self._hear(card.node_id)
+                self._relaying.card_found(card.node_id, now)
                 self._to.card_found(card, now)
                 self._tell("found", card, name=_query_text(query))
             case WhoFailed(query=query, reason=reason):
+                self._relaying.who_failed(query)
                 self._to.who_failed(query, now)
                 self._tell("not-found", None, reason, name=_query_text(query))
             case CardChanged(card=card):
@@ -325,7 +347,13 @@ class Node:
             peer, attempt = about
             self.links.signal_failed(peer, attempt, reason, now=now)
 
+    def _hear(self, peer: NodeId) -> None:
+        """A message of peer was verified: whoever handed it over is a way towards it."""
+        if self._via is not None:
+            self.search.heard(peer, self._via)
+
     def _on_message(self, message: Message, now: float) -> None:
+        self._hear(message.peer)
         with self._counting_drops():
             self._dispatch(message, now)
 
@@ -419,16 +447,19 @@ class Node:
             case LinkUp(peer=peer, link=link):
                 self._neighbours[link] = peer
                 self._tell("link", self.plane.card(peer), name=self._name(peer))
-                self._to.link_up(peer, now)
+                self._relaying.link_up(peer, link)
+                self._to.link_changed(peer, now)
             case LinkDown(peer=peer, link=link, reason=reason):
                 self.routes.link_down(link)
                 self._neighbours.pop(link, None)
-                self._to.link_down(peer, now)
+                self._to.link_changed(peer, now)
                 self._tell("closed", self.plane.card(peer), reason, name=self._name(peer))
             case LinkMessage(link=link, data=data):
                 with self._counting_drops():
                     self.routes.receive_untrusted(link, data, now=now)
             case DialFailed(peer=peer, reason=reason):
+                if reason != "backing-off":
+                    self._relaying.dial_failed(peer)
                 self._to.dial_failed(peer, reason, now)
             case TetherUp(link=link, tether=tether):
                 self.routes.tether_up(link, tether)

@@ -1,23 +1,24 @@
 """Routes: sets them up over an open link, confirms them, takes them down.  Sans-IO.
 
 It knows links by number, labels and route keys; it does not know why a route is wanted, nor streams' keys: sealing and
-unsealing a confirmation is lent to it.  A route of one hop is the whole story here; a relay would answer the same SETUP
-by sending one of its own.
+unsealing a confirmation is lent to it.  What passes through this node is relay.py's; set-ups come in here for both.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from conflux.carrier.interface import CloseTether, OpenTether
 from conflux.crypto import box, kdf
 from conflux.datapath.interface import Hop
-from conflux.errors import RemoteProtocolError
+from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import LinkId, RealmId, StreamId, TetherId
 from conflux.realm.card import Card
 from conflux.route import onion
+from conflux.route.labels import Labels
 from conflux.route.message import (
     REQUEST_BYTES,
     Confirm,
@@ -28,9 +29,12 @@ from conflux.route.message import (
     decode_message_untrusted,
     encode_message,
 )
+from conflux.route.relay import Relays, refusal
 
 CHANNEL_COUNT = 4  # data channels per tether; chosen, see bench/
 CONFIRM_TIMEOUT_S = 2.0  # one round trip and one HPKE opening; a neighbour that takes longer is not there
+RELAYED_TIMEOUT_S = 6.0  # relays open links for it, and give up a second earlier (relay.py)
+HOP_COUNT_MAX = onion.SLOT_COUNT
 LIFETIME_S = 3600  # a route nobody tears down is forgotten
 INCOMING_PER_LINK_MAX = 64  # routes one neighbour may have through us at once
 SEEN_COUNT_MAX = 4096  # oldest first; hop keys turn hourly, so a replay older than that cannot be opened
@@ -55,11 +59,16 @@ class RouteReady:
 
 @dataclass(frozen=True, slots=True)
 class RouteFailed:
-    """Never became ready.  reason: "timeout", "link-down", or the far end's word such as "unknown-stream"."""
+    """Never became ready.
+
+    reason: "timeout", "link-down", or a hop's word such as "unknown-stream".  hop: which one said so, counted from 0;
+    None if nobody did.
+    """
 
     route: int
     stream: StreamId
     reason: str
+    hop: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class _Outgoing:
     tether: TetherId
     label_in: int
     request: bytes
-    route_key: bytes = field(repr=False)
+    route_keys: tuple[bytes, ...] = field(repr=False)  # every hop's, the last one's last
     expires_at: float
     label_out: int = 0  # 0 until confirmed
     tether_up: bool = False
@@ -129,11 +138,12 @@ class Routes:
         accepts: Callable[[StreamId], bool],
         seal_confirmation: Callable[[StreamId, bytes], bytes],
         unseal_confirmation: Callable[[StreamId, bytes], bytes],
+        relaying: bool,
     ) -> None:
         """unseal_slot(key id, slot, info): the plaintext, or RemoteProtocolError("stale-key" or "auth").
 
         accepts(stream): is it a stream we receive?  seal_confirmation(stream, tag) and unseal_confirmation(stream,
-        sealed) work under the stream's feedback key.
+        sealed) work under the stream's feedback key.  relaying: pass the routes of others on.
         """
         self._realm = realm
         self._entropy = entropy
@@ -141,6 +151,9 @@ class Routes:
         self._accepts = accepts
         self._seal_confirmation = seal_confirmation
         self._unseal_confirmation = unseal_confirmation
+        self._labels = Labels(entropy)
+        self.relays = Relays(entropy=entropy, labels=self._labels, channel_count=CHANNEL_COUNT)
+        self._relaying = relaying
         self._route_next = 1
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[tuple[LinkId, int], _Incoming] = {}
@@ -151,20 +164,23 @@ class Routes:
 
     # ── the sending end ──
 
-    def build(self, stream: StreamId, card: Card, link: LinkId, *, now: float) -> int:
-        """Set a route up over an open link to the card's node; RouteReady or RouteFailed names the number returned."""
+    def build(self, stream: StreamId, hops: Sequence[Card], link: LinkId, *, now: float) -> int:
+        """Set a route up over an open link to the first hop; RouteReady or RouteFailed names the number returned.
+
+        hops: the cards of one to four nodes, the stream's receiver last.  Raises RemoteProtocolError for a bad card.
+        """
+        keys = [onion.HopKey(card.node_id, card.hop_key_id, card.hop_public) for card in hops]
+        wrapped, route_keys = onion.wrap(keys, stream, lifetime_s=LIFETIME_S, realm=self._realm, entropy=self._entropy)
         route = self._route_next
         self._route_next += 1
-        hops = (onion.HopKey(card.node_id, card.hop_key_id, card.hop_public),)
-        wrapped, keys = onion.wrap(hops, stream, lifetime_s=LIFETIME_S, realm=self._realm, entropy=self._entropy)
         state = _Outgoing(
             stream,
             link,
             TetherId(self._entropy(8)),
-            self._fresh_label(link),
+            self._labels.take(link),
             self._entropy(REQUEST_BYTES),
-            keys[-1],
-            now + CONFIRM_TIMEOUT_S,
+            route_keys,
+            now + (CONFIRM_TIMEOUT_S if len(hops) == 1 else RELAYED_TIMEOUT_S),
         )
         self._outgoing[route] = state
         self._commands.append(OpenTether(link, state.tether, CHANNEL_COUNT))
@@ -176,6 +192,7 @@ class Routes:
         state = self._outgoing.pop(route, None)
         if state is None:
             return None
+        self._labels.free(state.link, state.label_in)
         if state.label_out:
             self._send(state.link, Teardown(state.label_out, last))
         self._commands.append(CloseTether(state.link, state.tether))
@@ -187,24 +204,32 @@ class Routes:
             if state.link == link and state.tether == tether and not state.tether_up:
                 state.tether_up = True
                 self._ready_if_complete(route, state)
+        self.relays.tether_up(link, tether)
 
     def tether_down(self, link: LinkId, tether: TetherId) -> None:
         """The tether's channels closed: the route over it is over."""
         for route, state in list(self._outgoing.items()):
             if state.link == link and state.tether == tether:
                 self._drop_outgoing(route, "tether-down")
+        self.relays.tether_down(link, tether)
 
     def _ready_if_complete(self, route: int, state: _Outgoing) -> None:
         if state.tether_up and state.label_out and not state.ready:
             state.ready = True
             self._events.append(RouteReady(route, state.stream, state.hop))
 
-    def _drop_outgoing(self, route: int, reason: str) -> None:
+    def _drop_outgoing(self, route: int, reason: str, hop: int | None = None) -> None:
         state = self._outgoing.pop(route)
+        self._labels.free(state.link, state.label_in)
         if state.ready:
             self._events.append(RouteLost(route, state.stream, state.hop, reason))
         else:
-            self._events.append(RouteFailed(route, state.stream, reason))
+            self._events.append(RouteFailed(route, state.stream, reason, hop))
+
+    def _drop_incoming(self, key: tuple[LinkId, int], last: bytes) -> None:
+        state = self._incoming.pop(key)
+        self._labels.free(*key)
+        self._events.append(ReceiverRouteGone(state.stream, state.hop, last))
 
     # ── the receiving end ──
 
@@ -212,8 +237,7 @@ class Routes:
         """Forget every route by which the stream reached us; the far end finds out by our silence."""
         for key, state in list(self._incoming.items()):
             if state.stream == stream:
-                del self._incoming[key]
-                self._events.append(ReceiverRouteGone(stream, state.hop, b""))
+                self._drop_incoming(key, b"")
 
     # ── what a neighbour says ──
 
@@ -244,12 +268,18 @@ class Routes:
             self._send(link, Refuse(setup.request, b"", error.reason.encode()))
             raise
         self._remember_slot(slot_hash)
-        stream = peeled.stream
-        if stream is None or not self._accepts(stream):
-            reason = b"unknown-next" if stream is None else b"unknown-stream"
-            self._send(link, Refuse(setup.request, box.seal_once(onion.refusal_key(peeled.route_key), reason), b""))
+        if peeled.stream is not None:
+            self._receive_last_hop(link, setup, peeled, peeled.stream, now)
+        elif self._relaying:
+            self.relays.begin(link, setup, peeled, now=now)
+        else:
+            self._send(link, refusal(setup.request, peeled.route_key, "no-relay"))
+
+    def _receive_last_hop(self, link: LinkId, setup: Setup, peeled: onion.Peeled, stream: StreamId, now: float) -> None:
+        if not self._accepts(stream):
+            self._send(link, refusal(setup.request, peeled.route_key, "unknown-stream"))
             return
-        hop = Hop(link, TetherId(setup.tether), setup.channel_count, setup.label_back, self._fresh_label(link))
+        hop = Hop(link, TetherId(setup.tether), setup.channel_count, setup.label_back, self._labels.take(link))
         sealed = self._seal_confirmation(stream, onion.tag(peeled.route_key))
         self._incoming[link, hop.label_in] = _Incoming(stream, hop, now + peeled.lifetime_s)
         self._events.append(ReceiverRoute(stream, hop))
@@ -261,25 +291,27 @@ class Routes:
             del self._seen[next(iter(self._seen))]
 
     def _receive_confirm(self, link: LinkId, confirm: Confirm) -> None:
+        if self.relays.receive_confirm(link, confirm):
+            return
         route, state = self._asked(link, confirm.request)
         if confirm.label == 0 or state.label_out:
             raise RemoteProtocolError("malformed", "label 0, or confirmed before")
         tag = self._unseal_confirmation(state.stream, confirm.sealed)
-        if not kdf.equal(tag, onion.tag(state.route_key)):
+        if not kdf.equal(tag, onion.tag(state.route_keys[-1])):
             raise RemoteProtocolError("auth", "the confirmation is of another route")
         state.label_out = confirm.label
         state.expires_at = float("inf")  # a route lives as long as its stream uses it; silence makes it suspect
         self._ready_if_complete(route, state)
 
     def _receive_refuse(self, link: LinkId, refuse: Refuse) -> None:
+        if self.relays.receive_refuse(link, refuse):
+            return
         route, state = self._asked(link, refuse.request)
         if state.label_out:
             raise RemoteProtocolError("unexpected", "a refusal of a confirmed route")
-        reason = refuse.plain
-        if refuse.sealed:
-            reason = box.unseal_once(onion.refusal_key(state.route_key), refuse.sealed)
+        hop, reason = (0, refuse.plain) if not refuse.sealed else _open_refusal(state.route_keys, refuse.sealed)
         self._commands.append(CloseTether(link, state.tether))
-        self._drop_outgoing(route, reason.decode("ascii", "replace")[:32])
+        self._drop_outgoing(route, reason.decode("ascii", "replace")[:32], hop)
 
     def _asked(self, link: LinkId, request: bytes) -> tuple[int, _Outgoing]:
         for route, state in self._outgoing.items():
@@ -288,9 +320,10 @@ class Routes:
         raise RemoteProtocolError("unexpected", "an answer to no set-up of ours")
 
     def _receive_teardown(self, link: LinkId, teardown: Teardown) -> None:
-        incoming = self._incoming.pop((link, teardown.label), None)
-        if incoming is not None:
-            self._events.append(ReceiverRouteGone(incoming.stream, incoming.hop, teardown.last))
+        if self.relays.receive_teardown(link, teardown):
+            return
+        if (link, teardown.label) in self._incoming:
+            self._drop_incoming((link, teardown.label), teardown.last)
             return
         for route, state in self._outgoing.items():
             if state.link == link and state.label_in == teardown.label:
@@ -306,12 +339,14 @@ class Routes:
         for route in [route for route, state in self._outgoing.items() if state.link == link]:
             self._drop_outgoing(route, "link-down")
         for key in [key for key in self._incoming if key[0] == link]:
-            state = self._incoming.pop(key)
-            self._events.append(ReceiverRouteGone(state.stream, state.hop, b""))
+            self._drop_incoming(key, b"")
+        self.relays.link_down(link)
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        return min((at for at, _ in self._deadlines()), default=None)
+        wake_ats = [at for at, _ in self._deadlines()]
+        relays_at = self.relays.next_timeout()
+        return min(wake_ats if relays_at is None else [*wake_ats, relays_at], default=None)
 
     def handle_timeout(self, *, now: float) -> None:
         """Give up set-ups nobody answered and routes nobody tore down."""
@@ -323,8 +358,8 @@ class Routes:
                 self._commands.append(CloseTether(state.link, state.tether))
                 self._drop_outgoing(key, "timeout")
             else:
-                incoming = self._incoming.pop(key)
-                self._events.append(ReceiverRouteGone(incoming.stream, incoming.hop, b""))
+                self._drop_incoming(key, b"")
+        self.relays.handle_timeout(now=now)
 
     def _deadlines(self) -> Iterator[tuple[float, int | tuple[LinkId, int]]]:
         for route, state in self._outgoing.items():
@@ -335,11 +370,13 @@ class Routes:
 
     def next_transmit(self) -> Transmit | None:
         """Return one link message, or None."""
+        if (relayed := self.relays.next_send()) is not None:
+            self._send(*relayed)
         return self._transmits.popleft() if self._transmits else None
 
     def next_command(self) -> OpenTether | CloseTether | None:
         """Return one command for the carrier, or None."""
-        return self._commands.popleft() if self._commands else None
+        return self._commands.popleft() if self._commands else self.relays.next_command()
 
     def next_event(self) -> Event | None:
         """Return one event, or None."""
@@ -355,10 +392,10 @@ class Routes:
     def _send(self, link: LinkId, message: Message) -> None:
         self._transmits.append(Transmit(link, encode_message(message)))
 
-    def _fresh_label(self, link: LinkId) -> int:
-        """Return a random label, not zero, that no other route of ours has on this link."""
-        used = {state.label_in for state in self._outgoing.values() if state.link == link}
-        while True:
-            label = int.from_bytes(self._entropy(4), "big")
-            if label and label not in used and (link, label) not in self._incoming:
-                return label
+
+def _open_refusal(route_keys: Sequence[bytes], sealed: bytes) -> tuple[int, bytes]:
+    """Return which hop refused, counted from 0, and its reason.  Raises AuthError if none of them did."""
+    for hop, key in enumerate(route_keys):
+        with contextlib.suppress(AuthError):
+            return hop, box.unseal_once(onion.refusal_key(key), sealed)
+    raise AuthError("a refusal by none of the route's hops")

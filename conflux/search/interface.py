@@ -19,6 +19,11 @@ class Path:
         """The neighbour the link goes to."""
         return self.hops[0]
 
+    @property
+    def relays(self) -> tuple[NodeId, ...]:
+        """Who is in between; nobody on the direct path."""
+        return self.hops[:-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -36,6 +41,26 @@ class Search(Protocol):
     def paths(self, destination: NodeId, *, now: float) -> tuple[Path, ...]:
         """Return candidates to try, best first; empty when none is worth trying now."""
 
+    def patience_s(self, path: Path) -> float:
+        """Return how long to try the path alone before the next candidate is tried beside it."""
+
+    def prefers(self, new: Path, new_rtt_s: float, old: Path) -> bool:
+        """Say whether a stream should leave old for new, which was just measured."""
+
+    # ── what it learns from ──
+
+    def neighbour_changed(self, node: NodeId, up: bool) -> None:
+        """A control channel has, or has lost, a connection of its own to node."""
+
+    def returned(self, node: NodeId) -> None:
+        """The node came back: past failures by way of it mean nothing any more."""
+
+    def heard(self, peer: NodeId, via: NodeId) -> None:
+        """A control message of peer came in by the neighbour via (which may be peer itself)."""
+
+    def vantage_of(self, destination: NodeId, nodes: tuple[NodeId, ...]) -> None:
+        """The destination says which nodes it reaches best."""
+
     def opened(self, path: Path, took_s: float, *, now: float) -> None:
         """A route over the path was confirmed, took_s after it was begun."""
 
@@ -43,7 +68,12 @@ class Search(Protocol):
         """A route over the path could not be had, or was lost."""
 
     def measured(self, path: Path, report: Measured, *, now: float) -> None:
-        """Feedback came over the path."""
+        """Feedback came over the path, or a confirmation over links that were open."""
 
-    def explain(self, destination: NodeId) -> list[dict[str, object]]:
+    # ── what it is asked besides ──
+
+    def vantage(self, peer: NodeId) -> tuple[NodeId, ...]:
+        """Return the nodes we reach best, for peer to look for a path through: at most eight, never peer."""
+
+    def explain(self, destination: NodeId, *, now: float) -> list[dict[str, object]]:
         """Return the candidates with costs and reasons, for a person."""

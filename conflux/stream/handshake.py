@@ -68,7 +68,7 @@ class Vantage(Record):
     SHAPES = (octets(16), uint(2**32 - 1))
 
     node: bytes
-    cost_us: int
+    cost_us: int  # round trip, microseconds; 0: not measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_idle_leaves_no_link_no_stream_and_no_key():
     alpha.send(bravo, b"ping 1")
     world.run(IDLE_S + 5.0)
     for host in (alpha, bravo):
-        status = host.node.status()
+        status = host.node.status(now=world.now)
         assert host.endpoints == {}
         assert (status["destinations"], status["links"], status["routes"]) == ([], [], [])
         assert host.node.datapath.status()["senders"] == []
@@ -77,8 +77,8 @@ def test_packets_of_both_families_share_the_destination():
     world, alpha, bravo = pair(6)
     alpha.send(bravo, b"ping 6")
     world.run(1.0)
-    assert len(alpha.node.status()["destinations"]) == 1
-    assert len(alpha.node.status()["destinations"][0]["addresses"]) == 2
+    assert len(alpha.node.status(now=world.now)["destinations"]) == 1
+    assert len(alpha.node.status(now=world.now)["destinations"][0]["addresses"]) == 2
 
 
 def test_simultaneous_first_packets_end_with_one_link():
@@ -114,6 +114,7 @@ def test_dead_destination_never_delays_a_live_one():
     world.run(IDLE_S + 10.0)
     beside = answer_times(world, alpha, bravo, beside=dead)
     assert max(beside) < max(alone) + 0.002
+    world.run(10.0)
     assert "unreachable" in alpha.kinds()
 
 

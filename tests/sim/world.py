@@ -46,7 +46,8 @@ from conflux.events import Event
 from conflux.ids import BootId, LinkId, NodeId, TetherId
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
-from conflux.search.direct import DirectSearch
+from conflux.node.relaying import FEATURE
+from conflux.search.first import FirstSearch
 
 DESCRIBE_S = 0.005  # what a real carrier takes to gather candidates
 OPEN_S = 0.040  # ICE, DTLS and SCTP, beyond two round trips
@@ -158,7 +159,13 @@ class Host:
         boot = BootId((NOW_UNIX + self.boot_number).to_bytes(5, "big") + world.rng.randbytes(3))
         rng = random.Random(world.rng.random())
         plane = ControlPlane(
-            self.member, boot=boot, entropy=rng.randbytes, rng=rng, clock=lambda: NOW_UNIX, now=world.now
+            self.member,
+            boot=boot,
+            entropy=rng.randbytes,
+            rng=rng,
+            clock=lambda: NOW_UNIX,
+            now=world.now,
+            features=(FEATURE,),
         )
         self.node = Node(
             self.member,
@@ -167,7 +174,7 @@ class Host:
             datapath=ReferenceDatapath(self.config),
             plane=plane,
             links=Links(self.node_id, rng=rng, entropy=rng.randbytes),
-            search=DirectSearch(),
+            search=FirstSearch(self.node_id),
             rng=rng,
             entropy=rng.randbytes,
         )
@@ -219,7 +226,7 @@ class Host:
 
     def drops(self) -> Counter[str]:
         assert self.node is not None
-        return Counter(self.node.status()["drops"])
+        return Counter(self.node.status(now=self.world.now)["drops"])
 
     # ── the shell: what the daemon does, without sockets ──
 
@@ -236,6 +243,9 @@ class Host:
             self.events.append((now, event))
         for destination in node.datapath.sendable():
             while (frame := node.datapath.next_frame(destination, now=now)) is not None:
+                self._send_frame(frame)
+        for link in node.datapath.relayable():
+            while (frame := node.datapath.next_relayed(link, now=now)) is not None:
                 self._send_frame(frame)
         while (frame := node.datapath.next_feedback(now=now)) is not None:
             self._send_frame(frame)
@@ -366,11 +376,11 @@ class Host:
         copies = 1 + (world.rng.random() < world.weather.frame_repeat)
         for _ in range(copies):
             if world.rng.random() >= world.weather.frame_loss:
-                world.at(world.latency_s(), lambda: far.host._frame(far.link, frame.data))
+                world.at(world.latency_s(), lambda: far.host._frame(far.link, frame.data, frame.channel))
 
-    def _frame(self, link: LinkId, data: bytes) -> None:
+    def _frame(self, link: LinkId, data: bytes, channel: int) -> None:
         if self.node is not None and link in self.endpoints:
-            self.node.frame(link, data, now=self.world.now)
+            self.node.frame(link, data, channel, now=self.world.now)
             self.drain()
 
 

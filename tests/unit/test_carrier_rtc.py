@@ -53,7 +53,7 @@ class Side:
         self.events.append(event)
         self._changed.set()
 
-    def _frame(self, link: LinkId, data: bytes) -> None:
+    def _frame(self, link: LinkId, data: bytes, channel: int) -> None:
         self.frames.append(data)
         self._changed.set()
 

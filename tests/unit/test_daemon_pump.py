@@ -27,7 +27,7 @@ from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
 from conflux.operations import PingRun
 from conflux.pump import Pump
-from conflux.search.direct import DirectSearch
+from conflux.search.first import FirstSearch
 
 WITHIN_S = 20.0  # a busy machine; nothing here takes a tenth of it
 
@@ -54,7 +54,7 @@ class Board:
                 self.member, boot=boot, entropy=os.urandom, rng=rng, clock=lambda: NOW_UNIX, now=Pump.now()
             ),
             links=Links(self.member.node_id, rng=rng, entropy=os.urandom, config=LinkConfig(linger_s=0.1)),
-            search=DirectSearch(),
+            search=FirstSearch(self.member.node_id),
             rng=rng,
             entropy=os.urandom,
         )
@@ -184,7 +184,7 @@ def test_an_unexpected_exception_is_told_and_never_swallowed(method):
             board.pump.node.next_timeout = lambda: 0.0
             board.pump._timeout()
         else:
-            inputs = {"receive": board.pump.arrival, "frame": lambda data: board.pump.frame(1, data)}
+            inputs = {"receive": board.pump.arrival, "frame": lambda data: board.pump.frame(1, data, 0)}
             inputs.get(method, getattr(board.pump, method, None))(b"")
         assert board.failures == [bug]
 
