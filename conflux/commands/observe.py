@@ -13,6 +13,8 @@ from conflux.errors import UserError
 
 Answer = dict[str, Any]
 
+ASKED_MS_MIN = 0.5  # a card that is at hand is found sooner
+
 
 def _ask(options: argparse.Namespace, do: str) -> Answer:
     answer = context.daemon(options).call(do)
@@ -197,7 +199,7 @@ def ping(options: argparse.Namespace) -> int:
         for item in context.daemon(options).stream("ping", **arguments):
             assert isinstance(item, dict)
             if "to" in item:
-                sys.stdout.write(f"{item['to']} at {item['address']}, {options.size} bytes\n")
+                sys.stdout.write(describe_target(item, options.size) + "\n")
             else:
                 sent += 1
                 if item["rtt_ms"] is not None:
@@ -209,6 +211,12 @@ def ping(options: argparse.Namespace) -> int:
     if sent:
         sys.stdout.write(_summary(sent, round_trips) + "\n")
     return 0 if round_trips else 1
+
+
+def describe_target(item: Answer, size: int) -> str:
+    """Return who is pinged; if its card had to be asked for, how long that took."""
+    found = f", found in {show.milliseconds(item['resolve_ms'])}" if item["resolve_ms"] >= ASKED_MS_MIN else ""
+    return f"{item['to']} at {item['address']}{found}, {size} bytes"
 
 
 def describe_reply(item: Answer) -> str:

@@ -117,6 +117,12 @@ def test_an_event_is_a_line():
     assert "17 events were lost" in observe.describe_event({"event": "events-lost", "count": 17})
 
 
+@pytest.mark.parametrize(("resolve_ms", "found"), [(0.02, ""), (4.1, ", found in 4.10 ms")])
+def test_finding_a_node_is_told_if_it_took_asking(resolve_ms, found):
+    item = {"to": "sensor", "address": "fd00::1", "resolve_ms": resolve_ms}
+    assert observe.describe_target(item, 56) == f"sensor at fd00::1{found}, 56 bytes"
+
+
 def test_an_answer_tells_what_its_set_up_cost():
     item = {
         "sequence": 1,
