@@ -30,6 +30,7 @@ def streams(status: Mapping[str, Any], plane: ControlPlane) -> list[Row]:
                 "name": destination["name"],
                 "state": "no answer" if silent else destination["state"],
                 "stream": destination["stream"],
+                "path": destination["path"],
                 "epoch": sender.get("epoch"),
                 "link": sender.get("link"),
                 "frames": sender.get("frames", 0),

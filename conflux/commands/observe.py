@@ -54,6 +54,8 @@ def describe_status(got: Answer) -> list[str]:
         ("datapath", got["datapath"]["name"]),
         ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
     ]
+    if got["relays"]:
+        rows.append(("relaying", show.plural(len(got["relays"]), "route") + " of others"))
     rows += [("warning", warning) for warning in got["warnings"]]
     drops = got["drops"]
     return [
@@ -83,12 +85,13 @@ def describe_streams(rows: list[Answer]) -> str:
     if not rows:
         return "streams: none, nothing is being sent or received"
     return show.table(
-        ("stream", "name", "state", "packets", "frames", "queued", "rtt"),
+        ("stream", "name", "state", "by", "packets", "frames", "queued", "rtt"),
         [
             (
                 "to" if row["direction"] == "out" else "from",
                 row["name"],
                 row["state"],
+                _way(row.get("path")),
                 row["packets"],
                 row["frames"],
                 show.size(row.get("queued_bytes")) if row.get("queued_packets") else None,
@@ -97,6 +100,11 @@ def describe_streams(rows: list[Answer]) -> str:
             for row in rows
         ],
     )
+
+
+def _way(hops: list[str] | None) -> str | None:
+    """Return the relays of a path in order, or that there are none."""
+    return None if hops is None else ", ".join(hops[:-1]) or "direct"
 
 
 def links(options: argparse.Namespace) -> int:
@@ -131,43 +139,39 @@ def routes(options: argparse.Namespace) -> int:
     got = _ask(options, "routes")
     if options.json:
         return _print_json(got)
-    if not got["routes"] and not got["paths"]:
-        return _print("routes: none")
-    return _print(
-        show.table(
-            ("route", "by", "link", "label", "state"),
-            [
-                (
-                    row["direction"],
-                    row["next"],
-                    row["link"],
-                    None if row["label"] is None else f"{row['label']:08x}",
-                    "ready" if row["ready"] else "being set up",
-                )
-                for row in got["routes"]
-            ],
-        )
-        if got["routes"]
-        else "",
-        show.table(
-            ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "last failure"),
-            [
-                (
-                    row["name"],
-                    "direct" if len(row["hops"]) == 1 else " ".join(row["hops"][:-1]),
-                    show.milliseconds(row["rtt_ms"]),
-                    show.milliseconds(row["open_ms"]),
-                    row["opened"],
-                    row["failed"],
-                    row["lost"],
-                    row["last_failure"],
-                )
-                for row in got["paths"]
-            ],
-        )
-        if got["paths"]
-        else "",
-    )
+    return _print(*describe_routes(got))
+
+
+def describe_routes(got: Answer) -> list[str]:
+    """Return the blocks of `conflux routes`."""
+    blocks = []
+    if got["routes"]:
+        rows = [
+            (row["direction"], row["next"], row["link"], _label(row["label"]), "ready" if row["ready"] else "set-up")
+            for row in got["routes"]
+        ]
+        blocks.append(show.table(("route", "by", "link", "label", "state"), rows))
+    if got["paths"]:
+        paths = [
+            (
+                row["name"],
+                _way(row["hops"]),
+                show.milliseconds(row["rtt_ms"]),
+                show.milliseconds(row["open_ms"]),
+                row["opened"],
+                row["failed"],
+                row["lost"],
+                row["why"],
+            )
+            for row in got["paths"]
+        ]
+        header = ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "why")
+        blocks.append(show.table(header, paths))
+    return blocks or ["routes: none"]
+
+
+def _label(label: int | None) -> str | None:
+    return None if label is None else f"{label:08x}"
 
 
 def watch(options: argparse.Namespace) -> int:

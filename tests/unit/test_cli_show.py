@@ -19,6 +19,7 @@ STATUS = {
     "streams": [],
     "links": [],
     "drops": {},
+    "relays": [],
 }
 
 STREAMS = [
@@ -27,6 +28,7 @@ STREAMS = [
         "node": "s" * 26,
         "name": "sensor",
         "state": "flowing",
+        "path": ["gate", "sensor"],
         "packets": 1204,
         "frames": 88,
         "queued_packets": 3,
@@ -63,9 +65,9 @@ def test_status_under_load_fits_eighty_columns_and_aligns():
     assert max(map(len, text.splitlines())) <= 80
     assert (
         """\
-stream  name    state      packets  frames  queued      rtt
-to      sensor  flowing       1204      88  3.8 kB  1.23 ms
-from    sensor  receiving      900      70       -        -
+stream  name    state      by    packets  frames  queued      rtt
+to      sensor  flowing    gate     1204      88  3.8 kB  1.23 ms
+from    sensor  receiving  -         900      70       -        -
 """
         in text
     )
@@ -85,6 +87,7 @@ replayed      3"""
         ({"control": [{"name": "lan", "up": False, "detail": "stopped"}]}, "lan DOWN: stopped"),
         ({"control": []}, "none: no control channel is enabled"),
         ({"credential": {"not_after": 1000}}, "EXPIRED on 1970-01-01"),
+        ({"relays": [{}, {}]}, "relaying    2 routes of others"),
         ({"warnings": ["clock-behind: 70 s"]}, "warning     clock-behind: 70 s"),
     ],
 )

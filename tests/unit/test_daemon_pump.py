@@ -13,8 +13,10 @@ from ipaddress import IPv6Address
 import pytest
 from builders import NOW_UNIX, make_member, make_realm
 
+from conflux import report
 from conflux.anchor.frame import AES_256_GCM
 from conflux.carrier.rtc import RtcCarrier
+from conflux.commands import observe
 from conflux.control.memory import MemoryChannel, MemoryExchange, MemoryHub
 from conflux.control.plane import ControlPlane
 from conflux.datapath.config import DatapathConfig
@@ -121,8 +123,26 @@ def test_a_ping_brings_links_up_and_is_answered():
             assert alpha.pump.egress_names() == ["egress bravo"]
             assert bravo.pump.egress_names() == ["egress alpha"]
             assert alpha.delivered == [], "the answers were the ping's, not the kernel's"
+            check_reports(alpha)
 
     run(scenario)
+
+
+def check_reports(board: Board) -> None:
+    """What a person is shown of the running node, laid out by the commands that show it."""
+    status = board.pump.node.status(now=Pump.now())
+    streams = report.streams(status, board.pump.node.plane)
+    assert [(row["direction"], row["name"], row["state"]) for row in streams] == [
+        ("out", "bravo", "flowing"),
+        ("in", "bravo", "receiving"),
+    ]
+    links = report.links(status, board.pump.node.plane, now=Pump.now())
+    assert [(row["name"], row["state"]) for row in links] == [("bravo", "open")]
+    routes = report.routes(status, board.pump.node.plane)
+    assert [(row["direction"], row["next"]) for row in routes["routes"]] == [("out", "bravo"), ("in", "bravo")]
+    for text in (observe.describe_streams(streams), observe.describe_links(links), *observe.describe_routes(routes)):
+        assert "bravo" in text
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_packets_come_out_in_the_order_they_went_in():
