@@ -81,6 +81,7 @@ def run(config: Config) -> int:
             member = joining.join_with_token(config, state, token, joining.wanted_name(config, None))
         setup = _setup(config, member)
         netlink.configure(setup)
+        _load(config)
         privileges.drop()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Daemon(config, state, member, tun, setup).run())
@@ -95,6 +96,18 @@ def _require_owner(state: StateDir) -> None:
     owner = state.path.stat().st_uid
     if owner != os.geteuid():
         raise StateError(f"{state.path}: belongs to user {owner}, not {os.geteuid()}; run as its owner, or chown it")
+
+
+def _load(config: Config) -> None:
+    """Import what is otherwise imported when it is needed.
+
+    Root without capabilities may not read a program that lies in somebody's home directory.
+    """
+    RtcCarrier.prepare()
+    if config.control.lan.enabled and config.control.lan.mdns:
+        import conflux.control.lan.discovery
+
+        assert conflux.control.lan.discovery
 
 
 def _setup(config: Config, member: Member) -> netlink.Setup:
@@ -253,7 +266,6 @@ class Daemon:
     # ── up and down ──
 
     async def _start(self) -> None:
-        self.carrier.prepare()
         for channel in self.channels:
             await channel.start(self.pump.arrival, self.pump.channel_changed)
         await self.api.start()

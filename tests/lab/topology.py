@@ -248,9 +248,9 @@ class Host:
     def conflux_json(self, *arguments: str) -> Any:
         return json.loads(self.conflux(*arguments, "--json").stdout)
 
-    def daemon(self) -> Daemon:
-        """Start `conflux up` and return it when it is ready."""
-        return Daemon(self, [str(CONFLUX), "up", "--config", str(self.configured())])
+    def daemon(self, *wrapper: str) -> Daemon:
+        """Start `conflux up` and return it when it is ready.  wrapper: a command that becomes the one it is given."""
+        return Daemon(self, [*wrapper, str(CONFLUX), "up", "--config", str(self.configured())])
 
     def overlay_addresses(self, device: str = "conflux0") -> tuple[str, str]:
         """Its IPv4 and IPv6 address on the TUN device."""
@@ -357,9 +357,9 @@ class Realm:
         daemon = self.daemons[host.name] = host.daemon()
         return daemon
 
-    def restart(self, host: Host) -> Daemon:
+    def restart(self, host: Host, *wrapper: str) -> Daemon:
         """Start the daemon of a host whose daemon has ended."""
-        daemon = self.daemons[host.name] = host.daemon()
+        daemon = self.daemons[host.name] = host.daemon(*wrapper)
         return daemon
 
     def logs(self) -> tuple[Process, ...]:
