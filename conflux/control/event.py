@@ -64,4 +64,12 @@ class CardChanged:
     card: Card
 
 
-Event = Message | RequestFailed | CardFound | WhoFailed | CardChanged
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A verified message of node was handed over by via, a neighbour (perhaps node itself)."""
+
+    node: NodeId
+    via: NodeId
+
+
+Event = Heard | Message | RequestFailed | CardFound | WhoFailed | CardChanged

@@ -21,7 +21,7 @@ from conflux.control.budget import BudgetTable, TokenBucket
 from conflux.control.cards import CardBook, KnownCard
 from conflux.control.channel import ENVELOPE_BYTES_MAX, Arrival, Handoff, Kind
 from conflux.control.envelope import PLAIN_KINDS, Envelope, Inner
-from conflux.control.event import CardChanged, CardFound, Event, Message, RequestFailed, Transmit, WhoFailed
+from conflux.control.event import CardChanged, CardFound, Event, Heard, Message, RequestFailed, Transmit, WhoFailed
 from conflux.control.pending import Answer, Answers, Pursuit, Request, Timetable
 from conflux.control.question import Presence, Question, Who
 from conflux.control.replay import SeenEnvelopes, Sources, Verdict
@@ -295,6 +295,8 @@ class ControlPlane:
             raise RemoteProtocolError("old-boot")
         self._seen.add(envelope.id)
         self._sources.accept(inner.src, inner.boot, inner.seq)
+        if arrival.via is not None:
+            self._events.append(Heard(inner.src, arrival.via))
         if fresh:
             self._store(known, now)
         if verdict is Verdict.REPEATED:
@@ -326,7 +328,8 @@ class ControlPlane:
     def _offer_card(self, via: NodeId | None, now: float) -> None:
         """Somebody sealed to a key we do not have: give the neighbour that brought it our card of today.
 
-        If it only forwarded, the sender learns the same by asking, at its second retry.
+        If it only forwarded, the sender learns the same by asking, at its second retry, a second after the first try.
+        Giving it to everybody would be faster, and would let anyone make us send 14 kB to all with one small envelope.
         """
         if via is not None and self._introduction_budget.take(now):
             message = self._author.sign(via, self._author.next_seq(), Kind.CARD, self._author.card_bytes)

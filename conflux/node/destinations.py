@@ -23,6 +23,7 @@ from conflux.link.links import Links
 from conflux.node.relaying import may_relay
 from conflux.realm.card import Card
 from conflux.route import machine as route
+from conflux.route.onion import HopKey
 from conflux.search.interface import Measured, Path, Search
 from conflux.stream import machine as stream
 
@@ -69,6 +70,7 @@ class _Destination:
     retiring: list[_Try] = field(default_factory=list)
     race_at: float | None = None  # when the next candidate is tried too
     refresh_at: float = float("inf")
+    vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named
     suspect: bool = False  # feedback stopped: whatever is confirmed next carries
     failure_count: int = 0
     retry_at: float | None = None  # between tries; None while one is under way or the stream flows
@@ -243,7 +245,11 @@ class Destinations:
         destination.stream_agreed = True
         self._datapath.add_sender(event.peer, event.stream, event.data, event.feedback, now=now)
         self._tell("handshake", destination.card, took_s=now - destination.began_at)
-        self._search.vantage_of(event.peer, tuple(NodeId(vantage.node) for vantage in event.vantage))
+        destination.vantage = {
+            NodeId(entry.node): HopKey(NodeId(entry.node), entry.hop_key_id, entry.hop_public)
+            for entry in event.vantage
+        }
+        self._search.vantage_of(event.peer, tuple(destination.vantage))
         candidates = self._search.paths(destination.node, now=now)
         for attempt in [attempt for attempt in destination.tries if attempt.path not in candidates]:
             destination.tries.remove(attempt)  # a guess of before; its dial may serve the next one
@@ -482,7 +488,7 @@ class Destinations:
                 self._dial(destination, attempt, now)
             elif destination.stream_agreed and destination.stream is not None:
                 self._links.acquire(attempt.path.first, _user(destination, attempt.path), now=now)
-                hops = self._cards(destination, attempt, now)
+                hops = self._hop_keys(destination, attempt, now)
                 if hops is not None:
                     try:
                         attempt.route = self._routes.build(destination.stream, hops, link, now=now)
@@ -496,19 +502,26 @@ class Destinations:
             attempt.dialing = True
             self._tell("dial", destination.card, f"by way of {self._name(first)}" if attempt.path.relays else "")
 
-    def _cards(self, destination: _Destination, attempt: _Try, now: float) -> list[Card] | None:
-        """Return the card of every hop; None if one is being asked for, or is no relay's and the try is over."""
-        hops: list[Card] = []
+    def _hop_keys(self, destination: _Destination, attempt: _Try, now: float) -> list[HopKey] | None:
+        """Return every hop's key; None if one is being asked for, or is not to be had and the try is over.
+
+        Only our own neighbour is asked, who knows us anyway.  A far relay's key comes from the destination: to ask the
+        relay would tell it who is about to use it.
+        """
+        hops: list[HopKey] = []
         for node in attempt.path.relays:
             card = self._plane.card(node)
-            if card is None:
+            if card is not None and may_relay(card):
+                hops.append(_hop_key(card))
+            elif node in destination.vantage:
+                hops.append(destination.vantage[node])
+            elif card is None and node == attempt.path.first:
                 self._plane.who(Who(node=node), now=now)
                 return None
-            if not may_relay(card):
-                self._drop_try(destination, attempt, "no-relay", now)
+            else:
+                self._drop_try(destination, attempt, "no-relay" if card is not None else "no-key", now)
                 return None
-            hops.append(card)
-        return [*hops, destination.card]
+        return [*hops, _hop_key(destination.card)]
 
     # ── one destination: changing ──
 
@@ -646,6 +659,10 @@ class Destinations:
 
     def _words(self, path: Path) -> str:
         return "via " + ", ".join(self._names(path)[:-1]) if path.relays else "direct"
+
+
+def _hop_key(card: Card) -> HopKey:
+    return HopKey(card.node_id, card.hop_key_id, card.hop_public)
 
 
 def _user(destination: _Destination, path: Path) -> tuple[str, NodeId, NodeId]:

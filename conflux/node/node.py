@@ -19,7 +19,7 @@ from typing import Any
 
 from conflux.carrier.interface import CarrierEvent, Command, TetherDown, TetherUp
 from conflux.control.channel import Arrival, Handoff, Kind
-from conflux.control.event import CardChanged, CardFound, Message, RequestFailed, Transmit, WhoFailed
+from conflux.control.event import CardChanged, CardFound, Heard, Message, RequestFailed, Transmit, WhoFailed
 from conflux.control.event import Event as PlaneEvent
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
@@ -41,12 +41,13 @@ from conflux.ids import BootId, LinkId, NodeId, format_node_id, parse_node_id
 from conflux.link.interface import DialFailed, LinkDown, LinkMessage, LinkUp, Signal
 from conflux.link.links import LinkEvent, Links
 from conflux.node.destinations import Destinations
-from conflux.node.relaying import Relaying
+from conflux.node.relaying import Relaying, may_relay
 from conflux.realm.card import Card
 from conflux.realm.member import Member
 from conflux.route import machine as route
 from conflux.search.interface import Search
 from conflux.stream import machine as stream
+from conflux.stream.handshake import VANTAGE_COUNT_MAX, Vantage
 
 PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
 EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
@@ -81,7 +82,7 @@ class Node:
         self.plane = plane
         self.links = links
         self.search = search
-        self.streams = stream.Streams(member, boot=boot, aead=config.aead, entropy=entropy, vantage=search.vantage)
+        self.streams = stream.Streams(member, boot=boot, aead=config.aead, entropy=entropy, vantage=self._vantage)
         self.routes = route.Routes(
             member.anchor.realm_id,
             entropy=entropy,
@@ -106,7 +107,6 @@ class Node:
         self._relaying = Relaying(
             self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=self._neighbours.get
         )
-        self._via: NodeId | None = None  # who handed over the envelope being read
         self._requests: dict[int, tuple[str, Any]] = {}  # plane token → what hangs on its answer
         self._offers: dict[tuple[NodeId, int], Message] = {}  # link signals under way, for their answers
         self._commands: deque[Command] = deque()
@@ -128,10 +128,8 @@ class Node:
 
     def receive(self, arrival: Arrival, *, now: float) -> None:
         """Take one envelope from a control channel."""
-        self._via = arrival.via
         self.plane.receive_untrusted(arrival, now=now)
         self._settle(now)
-        self._via = None
 
     def handoff(self, token: int, result: Handoff, *, now: float) -> None:
         """Say what became of a transmit."""
@@ -147,6 +145,13 @@ class Node:
             self._to.channel_up(peer, now)
         else:
             self._to.channel_down(peer, now)
+        self._settle(now)
+
+    def bridge_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
+        """A neighbour passes control messages on to other LANs, or does so no more."""
+        self.search.bridge_changed(peer, up)
+        if up:
+            self._know(peer, now)
         self._settle(now)
 
     def carrier_event(self, event: CarrierEvent, *, now: float) -> None:
@@ -321,7 +326,6 @@ class Node:
             case RequestFailed(token=token, reason=reason):
                 self._on_request_failed(token, reason, now)
             case CardFound(card=card, query=query):
-                self._hear(card.node_id)
                 self._relaying.card_found(card.node_id, now)
                 self._to.card_found(card, now)
                 self._tell("found", card, name=_query_text(query))
@@ -329,8 +333,22 @@ class Node:
                 self._relaying.who_failed(query)
                 self._to.who_failed(query, now)
                 self._tell("not-found", None, reason, name=_query_text(query))
+            case Heard(node=node, via=via):
+                self.search.heard(node, via)
+                if via != node:
+                    self._know(via, now)
             case CardChanged(card=card):
                 self._on_restarted(card, now)
+
+    def _know(self, bridge: NodeId, now: float) -> None:
+        """Have the card of a neighbour that joins LANs: routes begin with it, and we tell others of it."""
+        if self.plane.card(bridge) is None:
+            self.plane.who(Who(node=bridge), now=now)
+
+    def _vantage(self, peer: NodeId) -> tuple[Vantage, ...]:
+        cards = (self.plane.card(node) for node in self.search.vantage(peer))
+        relays = [card for card in cards if card is not None and may_relay(card)]
+        return tuple(Vantage(card.node_id, 0, card.hop_key_id, card.hop_public) for card in relays[:VANTAGE_COUNT_MAX])
 
     def _on_restarted(self, card: Card, now: float) -> None:
         """The peer is a new process: nothing agreed with the old one means anything."""
@@ -347,13 +365,7 @@ class Node:
             peer, attempt = about
             self.links.signal_failed(peer, attempt, reason, now=now)
 
-    def _hear(self, peer: NodeId) -> None:
-        """A message of peer was verified: whoever handed it over is a way towards it."""
-        if self._via is not None:
-            self.search.heard(peer, self._via)
-
     def _on_message(self, message: Message, now: float) -> None:
-        self._hear(message.peer)
         with self._counting_drops():
             self._dispatch(message, now)
 

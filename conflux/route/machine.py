@@ -16,7 +16,6 @@ from conflux.crypto import box, kdf
 from conflux.datapath.interface import Hop
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import LinkId, RealmId, StreamId, TetherId
-from conflux.realm.card import Card
 from conflux.route import onion
 from conflux.route.labels import Labels
 from conflux.route.message import (
@@ -164,13 +163,12 @@ class Routes:
 
     # ── the sending end ──
 
-    def build(self, stream: StreamId, hops: Sequence[Card], link: LinkId, *, now: float) -> int:
+    def build(self, stream: StreamId, hops: Sequence[onion.HopKey], link: LinkId, *, now: float) -> int:
         """Set a route up over an open link to the first hop; RouteReady or RouteFailed names the number returned.
 
-        hops: the cards of one to four nodes, the stream's receiver last.  Raises RemoteProtocolError for a bad card.
+        hops: one to four, the stream's receiver last.  Raises RemoteProtocolError for a key that is none.
         """
-        keys = [onion.HopKey(card.node_id, card.hop_key_id, card.hop_public) for card in hops]
-        wrapped, route_keys = onion.wrap(keys, stream, lifetime_s=LIFETIME_S, realm=self._realm, entropy=self._entropy)
+        wrapped, route_keys = onion.wrap(hops, stream, lifetime_s=LIFETIME_S, realm=self._realm, entropy=self._entropy)
         route = self._route_next
         self._route_next += 1
         state = _Outgoing(

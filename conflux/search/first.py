@@ -22,7 +22,6 @@ RTT_GAIN = 1 / 8  # weight of the newest sample, as TCP smooths its own (RFC 629
 FAILURE_PAUSE_S_MIN = 2.0  # a path that failed is not offered again for this long; doubles
 FAILURE_PAUSE_S_MAX = 120.0
 CANDIDATE_COUNT_MAX = 6
-VANTAGE_COUNT_MAX = 8
 RELAY_MUST_WIN_BY = 0.75  # a relay takes a stream from the direct path below this share of its RTT …
 RELAY_MUST_WIN_S = 0.005  # … and by at least this; the direct path takes it back above
 CHANGE_MUST_WIN_BY = 0.9  # between relays: enough that two equal ones do not alternate
@@ -49,6 +48,7 @@ class FirstSearch:
         self._me = me
         self._costs: dict[Path, _Cost] = {}
         self._neighbours: dict[NodeId, None] = {}
+        self._bridges: dict[NodeId, None] = {}
         self._via: dict[NodeId, NodeId] = {}
         self._vantages: dict[NodeId, tuple[NodeId, ...]] = {}
 
@@ -62,8 +62,9 @@ class FirstSearch:
     def _candidates(self, destination: NodeId) -> list[Path]:
         vantage = self._vantages.get(destination, ())
         heard = self._via.get(destination)
-        ours = [node for node in (heard, *self._neighbours) if node is not None]
         theirs = list(vantage)
+        ours = [node for node in (heard, *self._bridges) if node is not None]
+        ours += [node for node in theirs if node in self._neighbours]
         one = [node for node in dict.fromkeys([*theirs, *ours]) if node in ours and (node in theirs or not theirs)]
         relayed: list[tuple[NodeId, ...]] = [(node,) for node in one]
         # Two relays join what no single one does: ours that its messages come by, and one it says it reaches.
@@ -92,9 +93,9 @@ class FirstSearch:
         return unknown if cost is None or cost.rtt_s is None else cost.rtt_s
 
     def vantage(self, peer: NodeId) -> tuple[NodeId, ...]:
-        """Return who peer's messages come in by, then our other neighbours."""
-        nodes = dict.fromkeys([node for node in (self._via.get(peer),) if node is not None] + list(self._neighbours))
-        return tuple(node for node in nodes if node != peer)[:VANTAGE_COUNT_MAX]
+        """Return who peer's messages come in by, then our other neighbours that join LANs."""
+        nodes = dict.fromkeys([node for node in (self._via.get(peer), *self._bridges) if node is not None])
+        return tuple(node for node in nodes if node != peer)
 
     # ── learning ──
 
@@ -104,6 +105,14 @@ class FirstSearch:
             _remember(self._neighbours, node, None)
         else:
             self._neighbours.pop(node, None)
+            self._bridges.pop(node, None)
+
+    def bridge_changed(self, node: NodeId, up: bool) -> None:
+        """Remember which neighbours join LANs: with them lies what we do not reach ourselves."""
+        if up:
+            _remember(self._bridges, node, None)
+        else:
+            self._bridges.pop(node, None)
 
     def heard(self, peer: NodeId, via: NodeId) -> None:
         """Remember by whom a peer's messages come."""
@@ -111,7 +120,7 @@ class FirstSearch:
 
     def vantage_of(self, destination: NodeId, nodes: tuple[NodeId, ...]) -> None:
         """Remember what the destination says it reaches."""
-        _remember(self._vantages, destination, nodes[:VANTAGE_COUNT_MAX])
+        _remember(self._vantages, destination, nodes)
 
     def opened(self, path: Path, took_s: float, *, now: float) -> None:
         """The path works: past failures are forgiven."""

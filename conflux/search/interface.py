@@ -55,11 +55,14 @@ class Search(Protocol):
     def returned(self, node: NodeId) -> None:
         """The node came back: past failures by way of it mean nothing any more."""
 
+    def bridge_changed(self, node: NodeId, up: bool) -> None:
+        """A neighbour passes control messages on to other LANs, or does so no more."""
+
     def heard(self, peer: NodeId, via: NodeId) -> None:
         """A control message of peer came in by the neighbour via (which may be peer itself)."""
 
     def vantage_of(self, destination: NodeId, nodes: tuple[NodeId, ...]) -> None:
-        """The destination says which nodes it reaches best."""
+        """The destination says which relays it reaches."""
 
     def opened(self, path: Path, took_s: float, *, now: float) -> None:
         """A route over the path was confirmed, took_s after it was begun."""
@@ -73,7 +76,7 @@ class Search(Protocol):
     # ── what it is asked besides ──
 
     def vantage(self, peer: NodeId) -> tuple[NodeId, ...]:
-        """Return the nodes we reach best, for peer to look for a path through: at most eight, never peer."""
+        """Return nodes peer may look for a path through, the best first; never peer."""
 
     def explain(self, destination: NodeId, *, now: float) -> list[dict[str, object]]:
         """Return the candidates with costs and reasons, for a person."""

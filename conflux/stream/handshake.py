@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from conflux.anchor.frame import AES_256_GCM, CHACHA20_POLY1305
 from conflux.crypto import kdf
+from conflux.crypto.seal import PUBLIC_BYTES as SEAL_PUBLIC_BYTES
 from conflux.crypto.sign import context
 from conflux.datapath.interface import EpochKey
 from conflux.errors import AuthError, RemoteProtocolError
@@ -28,7 +29,7 @@ KEM_PUBLIC_BYTES = 1216
 KEM_CIPHERTEXT_BYTES = 1120
 KEY_BYTES = 32
 PREFIX_BYTES = 4
-VANTAGE_COUNT_MAX = 8  # chosen: the few nodes the receiver reaches best
+VANTAGE_COUNT_MAX = 3  # chosen: 1.3 kB each, and what S needs is one that works and one to fall back on
 AEADS = (AES_256_GCM, CHACHA20_POLY1305)
 
 
@@ -63,12 +64,17 @@ class Open(Signed):
 
 @dataclass(frozen=True, slots=True)
 class Vantage(Record):
-    """One node that D reaches well, and at what cost: where S may look for a path."""
+    """One relay that D reaches well: where S may look for a path.
 
-    SHAPES = (octets(16), uint(2**32 - 1))
+    Its hop key comes along, so that S need not ask the relay for its card, which would tell it who S is.
+    """
+
+    SHAPES = (octets(16), uint(2**32 - 1), octets(8), octets(SEAL_PUBLIC_BYTES))
 
     node: bytes
     cost_us: int  # round trip, microseconds; 0: not measured
+    hop_key_id: bytes
+    hop_public: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Accept(Signed):
     """D takes the stream."""
 
     PURPOSE = "stream-accept"
-    BYTES_MAX = 6144
+    BYTES_MAX = 10240
     SHAPES = (
         octets(16),
         octets(32),

@@ -164,9 +164,9 @@ class Streams:
         boot: BootId,
         aead: int,
         entropy: Callable[[int], bytes],
-        vantage: Callable[[NodeId], tuple[NodeId, ...]] = lambda peer: (),
+        vantage: Callable[[NodeId], tuple[Vantage, ...]] = lambda peer: (),
     ) -> None:
-        """aead: what our processor opens fastest.  vantage(peer): the nodes we reach best, for accepts."""
+        """aead: what our processor opens fastest.  vantage(peer): relays we reach well, for accepts."""
         self._member = member
         self._me = member.node_id
         self._realm = member.anchor.realm_id
@@ -284,7 +284,7 @@ class Streams:
                 offload_kinds=(),
                 epoch_s_max=EPOCH_S_MAX,
                 epoch_bytes_log2_max=EPOCH_BYTES_LOG2_MAX,
-                vantage=tuple(Vantage(node, 0) for node in self._vantage(card.node_id)),
+                vantage=self._vantage(card.node_id),
                 signature=UNSIGNED,
             )
             .sign(self._key, self._realm)

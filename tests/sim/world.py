@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from builders import NOW_UNIX, make_member, make_realm
+from builders import NOW_UNIX, make_credential, make_realm, node_keys
 
 from conflux.anchor.frame import CHACHA20_POLY1305
 from conflux.carrier.interface import (
@@ -47,6 +47,8 @@ from conflux.ids import BootId, LinkId, NodeId, TetherId
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
 from conflux.node.relaying import FEATURE
+from conflux.realm.credential import RELAY, Chain
+from conflux.realm.member import Member
 from conflux.search.first import FirstSearch
 
 DESCRIBE_S = 0.005  # what a real carrier takes to gather candidates
@@ -97,9 +99,9 @@ class World:
     def __repr__(self) -> str:
         return f"World(seed={self.seed}, now={self.now:.3f})"
 
-    def host(self, name: str, **config: float) -> Host:
-        """Add a host and power it on."""
-        host = Host(self, name, DatapathConfig(**config))
+    def host(self, name: str, *lans: str, **config: float) -> Host:
+        """Add a host and power it on.  lans: the LANs it is on; none named: the one everybody is on."""
+        host = Host(self, name, set(lans) or {"lan"}, DatapathConfig(**config))
         self.hosts[host.node_id] = host
         host.power_on()
         return host
@@ -124,7 +126,23 @@ class World:
         return self.weather.delay_s + self.rng.random() * self.weather.jitter_s
 
     def passes(self, a: NodeId, b: NodeId) -> bool:
-        return frozenset((a, b)) not in self.cut
+        """Say whether packets get from one host to the other without anybody's help."""
+        return bool(self.hosts[a].lans & self.hosts[b].lans) and frozenset((a, b)) not in self.cut
+
+    def way(self, a: Host, b: Host) -> list[Host] | None:
+        """Return who hands a control message on from a to b, b last; None if nobody can."""
+        ways, seen = [[a]], {a.node_id}
+        while ways:
+            so_far = ways.pop(0)
+            for host in self.hosts.values():
+                if host.node_id in seen or host.node is None or not self.passes(so_far[-1].node_id, host.node_id):
+                    continue
+                if host is b:
+                    return [*so_far[1:], b]
+                seen.add(host.node_id)
+                if len(host.lans) > 1:
+                    ways.append([*so_far, host])
+        return None
 
     def partition(self, a: Host, b: Host, *, heal: bool = False) -> None:
         pair = frozenset((a.node_id, b.node_id))
@@ -136,13 +154,17 @@ class World:
 class Host:
     """A board: a kernel that answers pings, and a node when it is powered on."""
 
-    def __init__(self, world: World, name: str, config: DatapathConfig) -> None:
+    def __init__(self, world: World, name: str, lans: set[str], config: DatapathConfig) -> None:
         self.world = world
         self.name = name
-        self.member = make_member(world.realm, name)
+        self.lans = lans
+        credential = make_credential(world.realm, name, capabilities=(RELAY,))
+        self.member = Member(node_keys(name), world.realm.anchor, Chain(credential, None))
         self.node_id = self.member.node_id
         self.address = next(address for address in self.member.addresses if isinstance(address, IPv6Address))
         self.config = config
+        self.relaying = True
+        self.sent: list[float] = []  # times of a flow of numbered packets
         self.node: Node | None = None
         self.boot_number = 0
         self.events: list[tuple[float, Event]] = []
@@ -165,12 +187,12 @@ class Host:
             rng=rng,
             clock=lambda: NOW_UNIX,
             now=world.now,
-            features=(FEATURE,),
+            features=(FEATURE,) if self.relaying else (),
         )
         self.node = Node(
             self.member,
             boot=boot,
-            config=NodeConfig(aead=CHACHA20_POLY1305),
+            config=NodeConfig(aead=CHACHA20_POLY1305, relaying=self.relaying),
             datapath=ReferenceDatapath(self.config),
             plane=plane,
             links=Links(self.node_id, rng=rng, entropy=rng.randbytes),
@@ -192,12 +214,14 @@ class Host:
         self.endpoints.clear()
         if not silent:
             for other in self.world.hosts.values():
-                if other is not self and other.node is not None:
+                if other is not self and other.node is not None and self.world.passes(self.node_id, other.node_id):
                     self.world.at(0.0, lambda other=other: other.neighbour(self.node_id, up=False))
 
     def neighbour(self, node: NodeId, up: bool) -> None:
         if self.node is not None:
             self.node.channel_changed(node, up, now=self.world.now)
+            if len(self.world.hosts[node].lans) > 1:
+                self.node.bridge_changed(node, up, now=self.world.now)
             self.drain()
 
     # ── the kernel ──
@@ -273,15 +297,17 @@ class Host:
 
     def _send_envelope(self, token: int, to: NodeId | None, envelope: bytes) -> None:
         world = self.world
-        others = [host for host in world.hosts.values() if host is not self and host.node is not None]
-        targets = [host for host in others if to in (None, host.node_id) and world.passes(self.node_id, host.node_id)]
-        result = Handoff.ACCEPTED if targets or to is None else Handoff.ABSENT
-        for host in targets:
+        others = [host for host in world.hosts.values() if host is not self and to in (None, host.node_id)]
+        ways = [way for host in others if (way := world.way(self, host)) is not None]
+        result = Handoff.ACCEPTED if ways or to is None else Handoff.ABSENT
+        for way in ways:
+            via = way[-2].node_id if len(way) > 1 else self.node_id
             copies = 1 + (world.rng.random() < world.weather.control_repeat)
             for _ in range(copies):
                 if world.rng.random() >= world.weather.control_loss:
-                    arrival = Arrival(envelope, self.node_id, "sim")
-                    world.at(world.latency_s(), lambda host=host, arrival=arrival: host._arrive(arrival))
+                    arrival = Arrival(envelope, via, "sim")
+                    delay_s = sum(world.latency_s() for _ in way)
+                    world.at(delay_s, lambda host=way[-1], arrival=arrival: host._arrive(arrival))
         world.at(0.0, lambda: self._handed_off(token, result))
 
     def _handed_off(self, token: int, result: Handoff) -> None:

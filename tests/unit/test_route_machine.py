@@ -8,16 +8,21 @@ from builders import hop_key, make_card, make_member, make_realm
 from conflux.carrier.interface import CloseTether, OpenTether
 from conflux.errors import RemoteProtocolError
 from conflux.ids import LinkId, StreamId
+from conflux.realm.card import Card
 from conflux.route import machine
 from conflux.route.machine import Routes
 from conflux.route.message import Confirm, Refuse, Setup, Teardown, decode_message_untrusted, encode_message
-from conflux.route.onion import ONION_BYTES
+from conflux.route.onion import ONION_BYTES, HopKey
 
 REALM = make_realm("routes")
 D = make_member(REALM, "destination")
 D_CARD = make_card(D)
 STREAM = StreamId(b"stream of 16 b..")
 LINK_S, LINK_D = LinkId(3), LinkId(9)
+
+
+def hop(card: Card) -> HopKey:
+    return HopKey(card.node_id, card.hop_key_id, card.hop_public)
 
 
 class Entropy:
@@ -67,7 +72,7 @@ def sent(side: Routes):
 
 
 def ready(s: Routes, d: Routes) -> tuple[machine.RouteReady, machine.ReceiverRoute]:
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
     opened = commands(s)[0]
@@ -88,7 +93,7 @@ def test_set_up_gives_both_ends_each_others_labels():
 
 def test_route_is_not_ready_before_its_tether_is_open():
     s, d = end(0), end(1000)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
     assert events(s) == []
@@ -97,8 +102,8 @@ def test_route_is_not_ready_before_its_tether_is_open():
 
 def test_the_onion_names_no_stream_and_differs_every_time():
     s = end(0)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     first, second = sent(s), sent(s)
     assert first.onion != second.onion
     assert STREAM not in encode_message(first)
@@ -106,7 +111,7 @@ def test_the_onion_names_no_stream_and_differs_every_time():
 
 def test_replayed_set_up_is_refused():
     s, d = end(0), end(1000)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     setup = s.next_transmit().data
     d.receive_untrusted(LINK_D, setup, now=0.0)
     d.next_transmit()
@@ -119,7 +124,7 @@ def test_replayed_set_up_is_refused():
 
 def test_unknown_stream_is_refused_under_the_route_key():
     s, d = end(0), end(1000, accepts=False)
-    route = s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    route = s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     refusal = d.next_transmit().data
     assert b"unknown-stream" not in refusal
@@ -130,7 +135,7 @@ def test_unknown_stream_is_refused_under_the_route_key():
 
 def test_slot_for_a_key_that_turned_is_refused_by_name():
     s, d = end(0), end(1000)
-    route = s.build(STREAM, [make_card(make_member(REALM, "somebody else"))], LINK_S, now=0.0)
+    route = s.build(STREAM, [hop(make_card(make_member(REALM, "somebody else")))], LINK_S, now=0.0)
     with pytest.raises(RemoteProtocolError, match="stale-key"):
         d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     s.receive_untrusted(LINK_S, d.next_transmit().data, now=0.0)
@@ -140,7 +145,7 @@ def test_slot_for_a_key_that_turned_is_refused_by_name():
 def test_confirmation_of_another_route_is_refused():
     s, d = end(0), end(1000)
     for _ in range(2):
-        s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+        s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     first, second = s.next_transmit().data, s.next_transmit().data
     d.receive_untrusted(LINK_D, first, now=0.0)
     d.receive_untrusted(LINK_D, second, now=0.0)
@@ -153,7 +158,7 @@ def test_confirmation_of_another_route_is_refused():
 
 def test_forged_confirmation_is_refused():
     s = end(0)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     setup = sent(s)
     with pytest.raises(RemoteProtocolError, match="auth"):
         s.receive_untrusted(LINK_S, encode_message(Confirm(setup.request, 5, STREAM + bytes(16))), now=0.0)
@@ -161,7 +166,7 @@ def test_forged_confirmation_is_refused():
 
 def test_answer_over_another_link_is_refused():
     s, d = end(0), end(1000)
-    s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     with pytest.raises(RemoteProtocolError, match="unexpected"):
         s.receive_untrusted(LinkId(4), d.next_transmit().data, now=0.0)
@@ -169,7 +174,7 @@ def test_answer_over_another_link_is_refused():
 
 def test_silence_fails_the_route_and_closes_its_tether():
     s = end(0)
-    route = s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    route = s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     assert s.next_timeout() == machine.CONFIRM_TIMEOUT_S
     s.handle_timeout(now=machine.CONFIRM_TIMEOUT_S)
     assert events(s) == [machine.RouteFailed(route, STREAM, "timeout")]
@@ -197,7 +202,7 @@ def test_guessed_label_tears_nothing_down():
 def test_lost_link_takes_its_routes_with_it():
     s, d = end(0), end(1000)
     at_s, at_d = ready(s, d)
-    pending = s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+    pending = s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
     s.link_down(LINK_S)
     d.link_down(LINK_D)
     assert events(s) == [
@@ -210,7 +215,7 @@ def test_lost_link_takes_its_routes_with_it():
 def test_a_neighbour_has_a_bounded_number_of_routes():
     s, d = end(0), end(1000)
     for _ in range(machine.INCOMING_PER_LINK_MAX + 1):
-        s.build(STREAM, [D_CARD], LINK_S, now=0.0)
+        s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
         d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
     answers = [sent(d) for _ in range(machine.INCOMING_PER_LINK_MAX + 1)]
     assert [type(answer) for answer in answers[:-1]] == [Confirm] * machine.INCOMING_PER_LINK_MAX

@@ -1,0 +1,249 @@
+"""LANs that share only a middle node: routes through relays, moved and healed under a live stream.
+
+one relay        alpha ──a── rod ──b── bravo
+two in a row     alpha ──a── rod ──m── ruth ──b── bravo
+two side by side alpha ──a── rod ──b── bravo,  alpha ──a── ruth ──b── bravo
+"""
+
+from __future__ import annotations
+
+import pytest
+from relay_chain import held
+from world import Host, Weather, World
+
+from conflux.ids import format_node_id
+
+IDLE_S = 15.0
+
+
+def one_relay(seed: int = 1, weather: Weather | None = None) -> tuple[World, Host, Host, Host]:
+    world = World(seed, weather)
+    alpha, rod, bravo = world.host("alpha", "a"), world.host("rod", "a", "b"), world.host("bravo", "b")
+    world.run(3.0)
+    return world, alpha, rod, bravo
+
+
+def two_in_a_row(seed: int = 1, weather: Weather | None = None) -> tuple[World, Host, Host, Host, Host]:
+    world = World(seed, weather)
+    alpha, rod = world.host("alpha", "a"), world.host("rod", "a", "m")
+    ruth, bravo = world.host("ruth", "m", "b"), world.host("bravo", "b")
+    world.run(3.0)
+    return world, alpha, rod, ruth, bravo
+
+
+def side_by_side(seed: int = 1, weather: Weather | None = None) -> tuple[World, Host, Host, Host, Host]:
+    world = World(seed, weather)
+    alpha, rod = world.host("alpha", "a"), world.host("rod", "a", "b")
+    ruth, bravo = world.host("ruth", "a", "b"), world.host("bravo", "b")
+    world.run(3.0)
+    return world, alpha, rod, ruth, bravo
+
+
+def path(host: Host, to: Host) -> list[str]:
+    (row,) = [row for row in host.node.status(now=host.world.now)["destinations"] if row["name"] == to.name]
+    names = {format_node_id(each.node_id): each.name for each in host.world.hosts.values()}
+    return [names.get(hop, hop) for hop in row["path"]]  # a far relay's name is not asked for
+
+
+def answered(world: World, alpha: Host, bravo: Host, text: str, within_s: float) -> float:
+    """Send a ping and return how long its answer took."""
+    sent = world.now
+    alpha.send(bravo, b"ping " + text.encode())
+    assert world.run(within_s, until=lambda: b"pong " + text.encode() in alpha.payloads(b"pong")), world
+    return world.now - sent
+
+
+def flow(world: World, alpha: Host, bravo: Host, seconds: float, every_s: float = 0.005) -> None:
+    """Let alpha send numbered packets."""
+    end = world.now + seconds
+
+    def tick() -> None:
+        if world.now < end:
+            alpha.send(bravo, b"data %d" % len(sent))
+            sent.append(world.now)
+            world.at(every_s, tick)
+
+    sent: list[float] = []
+    tick()
+    alpha.sent = sent
+
+
+def lost(alpha: Host, bravo: Host) -> set[int]:
+    got = bravo.payloads(b"data ")
+    assert len(got) == len(set(got)), "a packet came twice"
+    return set(range(len(alpha.sent))) - {int(payload.split()[1]) for payload in got}
+
+
+def test_one_relay_joins_two_lans():
+    world, alpha, rod, bravo = one_relay()
+    assert answered(world, alpha, bravo, "1", 1.0) < 0.300
+    assert path(alpha, bravo) == ["rod", "bravo"]
+    assert path(bravo, alpha) == ["rod", "alpha"]
+    assert answered(world, alpha, bravo, "2", 1.0) < 0.010
+    assert len(rod.node.status(now=world.now)["relays"]) == 2
+
+
+def test_two_relays_join_three_lans():
+    world, alpha, _, _, bravo = two_in_a_row()
+    assert answered(world, alpha, bravo, "1", 1.0) < 0.450
+    assert path(alpha, bravo) == ["rod", "ruth", "bravo"]
+
+
+def test_idle_leaves_nothing_on_relays_either():
+    world, alpha, rod, ruth, bravo = two_in_a_row()
+    answered(world, alpha, bravo, "1", 1.0)
+    world.run(IDLE_S + 15.0)  # the direct dial that nobody answers is given up after ten seconds
+    for host in (alpha, rod, ruth, bravo):
+        status = host.node.status(now=world.now)
+        links = [link for link in status["links"] if link["state"] != "idle"]  # idle: a failed dial is remembered
+        assert (host.endpoints, status["relays"], status["routes"], links) == ({}, [], [], []), host.name
+        assert status["datapath"]["relays"] == []
+
+
+def knowledge(relay: Host, facts: list[bytes]) -> list[int]:
+    """How often each fact occurs in anything the relay's process can reach."""
+    strings = [bytes(item) for item in held(relay.node) if isinstance(item, bytes | bytearray)]
+    return [sum(fact in item for item in strings) for fact in facts]
+
+
+def test_what_two_relays_hold_pairs_no_ends_and_names_no_stream():
+    world, alpha, rod, ruth, bravo = two_in_a_row()
+    ends = [alpha.node_id, bravo.node_id, alpha.address.packed, bravo.address.packed]
+    before = {relay.name: knowledge(relay, ends) for relay in (rod, ruth)}  # presence says who is in the realm
+    answered(world, alpha, bravo, "1", 1.0)
+    world.run(2.0)
+    streams = [
+        bytes.fromhex(row["stream"])
+        for host in (alpha, bravo)
+        for row in host.node.status(now=world.now)["datapath"]["senders"]
+    ]
+    assert len(streams) == 2
+    for relay, far in ((rod, bravo), (ruth, alpha)):
+        assert len(relay.node.status(now=world.now)["relays"]) == 2
+        assert knowledge(relay, streams) == [0, 0], f"{relay.name} can name a stream"
+        learned = [after - old for after, old in zip(knowledge(relay, ends), before[relay.name], strict=True)]
+        about_far = learned[1::2] if far is bravo else learned[0::2]
+        assert about_far == [0, 0], f"{relay.name} learned of {far.name} from carrying its packets"
+        told = " ".join(f"{event.name} {event.text}" for _, event in relay.events)
+        assert far.name not in told
+
+
+def test_planned_move_loses_nothing():
+    world, alpha, rod, ruth, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    for _ in range(3):
+        bravo.received.clear()
+        before = path(alpha, bravo)
+        other = ruth if before == ["rod", "bravo"] else rod
+        flow(world, alpha, bravo, 3.0, every_s=0.001)
+        world.run(1.0)
+        alpha.node.move(bravo.node_id, (other.node_id,), now=world.now)
+        alpha.drain()
+        world.run(4.0)
+        assert path(alpha, bravo) == [other.name, "bravo"]
+        assert lost(alpha, bravo) == set()
+
+
+def test_the_two_directions_may_take_different_relays():
+    world, alpha, rod, ruth, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    alpha.node.move(bravo.node_id, (rod.node_id,), now=world.now)
+    bravo.node.move(alpha.node_id, (ruth.node_id,), now=world.now)
+    alpha.drain()
+    bravo.drain()
+    world.run(3.0)
+    answered(world, alpha, bravo, "2", 1.0)
+    assert (path(alpha, bravo), path(bravo, alpha)) == (["rod", "bravo"], ["ruth", "alpha"])
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_killed_relay_is_replaced_in_under_two_seconds_and_the_stream_lives_on(silent):
+    world, alpha, rod, ruth, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    used = rod if path(alpha, bravo)[0] == "rod" else ruth
+    flow(world, alpha, bravo, 6.0)
+    world.run(1.0)
+    stream = alpha.node.status(now=world.now)["destinations"][0]["stream"]
+    killed = world.now
+    bravo.received.clear()
+    used.power_off(silent=silent)
+    other = ruth if used is rod else rod
+    assert world.run(2.0, until=lambda: bool(bravo.received) and path(alpha, bravo) == [other.name, "bravo"]), world
+    assert world.now - killed < 2.0
+    world.run(6.0)
+    assert alpha.node.status(now=world.now)["destinations"][0]["stream"] == stream, "the same stream"
+    missing = lost(alpha, bravo)
+    assert max(missing, default=0) < 200 + 2.0 / 0.005, "after the healing nothing more is lost"
+
+
+def test_epochs_turn_across_a_move():
+    world, alpha, rod, ruth, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    flow(world, alpha, bravo, 300.0, every_s=0.1)
+    for number in range(10):
+        world.run(30.0)
+        alpha.node.move(bravo.node_id, ((rod, ruth)[number % 2].node_id,), now=world.now)
+        alpha.drain()
+    world.run(2.0)
+    assert lost(alpha, bravo) == set()
+    assert alpha.kinds().count("rekey") >= 2
+    assert alpha.kinds().count("handshake") == 1
+
+
+def test_far_relay_killed_is_told_by_the_near_one():
+    world, alpha, _, ruth, bravo = two_in_a_row()
+    backup = world.host("rita", "m", "b")
+    world.run(3.0)
+    answered(world, alpha, bravo, "1", 1.0)
+    used = next(host for host in (ruth, backup) if host.name in path(alpha, bravo))
+    flow(world, alpha, bravo, 10.0)
+    world.run(1.0)
+    bravo.received.clear()
+    used.power_off(silent=True)
+    assert world.run(8.0, until=lambda: len(bravo.received) > 20), world
+
+
+def test_a_node_that_does_not_relay_is_not_used():
+    world = World(3)
+    alpha, rod, bravo = world.host("alpha", "a"), world.host("rod", "a", "b"), world.host("bravo", "b")
+    rod.relaying = False
+    rod.power_off()
+    rod.power_on()
+    world.run(3.0)
+    alpha.send(bravo, b"ping 1")
+    world.run(45.0)  # three tries, each as long as a dial that nobody answers
+    assert alpha.payloads(b"pong") == []
+    assert rod.node.status(now=world.now)["relays"] == []
+    assert "unreachable" in alpha.kinds()
+
+
+def test_a_hundred_routes_through_one_relay_at_once():
+    world = World(5)
+    rod = world.host("rod", "a", "b")
+    left = [world.host(f"left-{number}", "a") for number in range(10)]
+    right = [world.host(f"right-{number}", "b") for number in range(10)]
+    world.run(3.0)
+    for a in left:
+        for b in right:
+            world.at(world.rng.random() * 2.0, lambda a=a, b=b: a.send(b, b"ping " + b.name.encode()))
+    assert world.run(10.0, until=lambda: all(len(host.payloads(b"pong")) == 10 for host in left)), world
+    assert len(rod.node.status(now=world.now)["relays"]) == 200
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bad_weather_across_two_relays(seed):
+    weather = Weather(
+        delay_s=0.01, jitter_s=0.01, control_loss=0.1, control_repeat=0.1, frame_loss=0.05, frame_repeat=0.05
+    )
+    world, alpha, rod, ruth, bravo = two_in_a_row(seed, weather)
+    for number in range(40):
+        alpha.send(bravo, b"ping %d" % number)
+        world.run(0.25)
+    world.run(5.0)
+    got = alpha.payloads(b"pong")
+    assert len(got) == len(set(got)), f"{world}: a packet came twice"
+    assert len(got) > 20, f"{world}: {len(got)} of 40"
+    world.run(2 * IDLE_S + 30.0)
+    for host in (alpha, rod, ruth, bravo):
+        assert host.endpoints == {}, f"{world}: {host.name} keeps a link"
+        assert host.node.status(now=world.now)["relays"] == [], f"{world}: {host.name} keeps a route"
