@@ -13,6 +13,7 @@ from control_world import boot_id
 
 from conflux.control.channel import Arrival
 from conflux.control.lan.config import LanConfig
+from conflux.control.lan.lans import Lans
 from conflux.control.lan.mesh import LanChannel
 from conflux.ids import NodeId
 from conflux.realm.credential import Chain
@@ -79,15 +80,17 @@ def lan_channel(
     now_unix: int = NOW_UNIX,
     issuer: Callable[[JoinRequest, bytes], JoinAnswer] | None = None,
     listen: tuple[str, ...] = ("127.0.0.1",),
+    places: tuple[tuple[str, int], ...] = (),
+    survey: Callable[[], Lans] = Lans.survey,
     **options: object,
 ) -> LanChannel:
-    """A LAN channel on loopback that dials the given ports there."""
+    """A LAN channel on loopback that dials the given ports there, and places elsewhere."""
     found = member or make_member(make_realm(realm), name)
 
     def judge(chain: Chain) -> None:
         chain.verify(found.anchor, now_unix=now_unix)
 
-    places = tuple((listen[0], port) for port in peers)
+    places = (*places, *((listen[0], port) for port in peers))
     settings: dict[str, object] = {"port": 0, "mdns": False, "accept_rate_per_address": 200.0, **options}
     channel = LanChannel(
         found,
@@ -98,6 +101,7 @@ def lan_channel(
         rng=random.Random(name),
         config=LanConfig(listen=listen, peers=places, **settings),  # type: ignore[arg-type]  # tests know the keys
         issuer=issuer,
+        survey=survey,
     )
     channel.drops = Tally()
     return channel

@@ -48,8 +48,8 @@ class BudgetTable:
         self._count_max = count_max
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
-    def take(self, key: Hashable, now: float) -> bool:
-        """Take one token of the key's bucket; False if it is empty."""
+    def take(self, key: Hashable, now: float, count: float = 1.0) -> bool:
+        """Take count tokens of the key's bucket; False if there are fewer."""
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= self._count_max:
@@ -57,4 +57,4 @@ class BudgetTable:
             bucket = self._buckets[key] = TokenBucket(self._rate_per_s, self._burst)
         else:
             self._buckets.move_to_end(key)
-        return bucket.take(now)
+        return bucket.take(now, count)

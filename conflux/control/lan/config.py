@@ -22,6 +22,8 @@ DIAL_COUNT_MAX = 8  # at once
 TARGET_COUNT_MAX = 256
 WRITE_BUFFER_BYTES_MAX = 512 * 1024  # 16 of the largest messages; who is that slow is dropped and dials again
 
+FORWARD_BACKLOG_BYTES_MAX = 256 * 1024  # what others want passed on gives way first, or they could cut a neighbour off
+
 REDIAL_S_MIN = 0.2
 REDIAL_S_MAX = 30.0
 

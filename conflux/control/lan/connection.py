@@ -18,6 +18,7 @@ from conflux.control.lan.config import (
     WRITE_BUFFER_BYTES_MAX,
 )
 from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
+from conflux.control.lan.lans import SocketAddress
 from conflux.errors import RemoteProtocolError
 
 EARLY_FRAME_COUNT_MAX = 64  # what may come before the handshake's end has been seen here
@@ -41,11 +42,13 @@ class Connection(asyncio.Protocol):
         self.reason = ""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.remote = ""
+        self.ends: tuple[SocketAddress, SocketAddress] | None = None  # local and remote, once TLS stands
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._frames: deque[tuple[FrameType, bytes]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._deliver: Callable[[bytes], None] | None = None
+        self._told: Callable[[bool], None] = lambda joins: None
         self._heard_at = 0.0
         self._ping_s = PING_S
         self._timer: asyncio.TimerHandle | None = None
@@ -55,7 +58,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not inherit from it
-        self.remote = str((transport.get_extra_info("peername") or ("?",))[0])
+        local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self.remote = str((remote or ("?",))[0])
+        self.ends = (local, remote) if local and remote else None
         self._heard_at = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes) -> None:
@@ -100,11 +105,16 @@ class Connection(asyncio.Protocol):
         """Whether what is sent still has a chance to arrive."""
         return self._transport is not None and not self.reason
 
+    @property
+    def backlog_bytes(self) -> int:
+        """How much of what was sent is still here."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def send(self, kind: FrameType, body: bytes = b"") -> bool:
         """Send one frame; return False if the connection is gone, or goes because the peer does not keep up."""
         if self._transport is None or self.reason:
             return False
-        if self._transport.get_write_buffer_size() + len(body) > WRITE_BUFFER_BYTES_MAX:
+        if self.backlog_bytes + len(body) > WRITE_BUFFER_BYTES_MAX:
             self.abort("slow")
             return False
         self._transport.write(encode_frame(kind, body))
@@ -122,9 +132,19 @@ class Connection(asyncio.Protocol):
             raise RemoteProtocolError("malformed", f"{kind.name} where it has no place")
         return kind, body
 
-    def run(self, deliver: Callable[[bytes], None], *, ping_s: float = PING_S) -> None:
-        """Deliver every envelope from now on, and ping after ping_s of silence."""
+    def run(
+        self,
+        deliver: Callable[[bytes], None],
+        *,
+        told: Callable[[bool], None] = lambda joins: None,
+        ping_s: float = PING_S,
+    ) -> None:
+        """Deliver every envelope from now on, and ping after ping_s of silence.
+
+        told: is called when the peer says whether it joins LANs.
+        """
         self._deliver = deliver
+        self._told = told
         self._ping_s = ping_s
         early, self._frames = self._frames, deque()
         try:
@@ -179,6 +199,10 @@ class Connection(asyncio.Protocol):
             self._deliver(body)
         elif kind is FrameType.PING:
             self.send(FrameType.PONG)
+        elif kind is FrameType.STANDING:
+            if body not in (b"\0", b"\1"):
+                raise RemoteProtocolError("malformed", "a standing is 0 or 1")
+            self._told(body == b"\1")
         elif kind is not FrameType.PONG:
             raise RemoteProtocolError("malformed", f"{kind.name} after the handshake")
 

@@ -27,6 +27,7 @@ class FrameType(enum.IntEnum):
     ENVELOPE = 16
     PING = 17
     PONG = 18
+    STANDING = 19  # one byte, 1: the sender joins LANs and passes envelopes on; 0: not any more
 
 
 def encode_frame(kind: FrameType, body: bytes = b"") -> bytes:

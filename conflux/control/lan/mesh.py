@@ -1,7 +1,4 @@
-"""The LAN engine: a TLS connection to every neighbour, and envelopes over it.
-
-Envelopes go to neighbours only, so far; the id and the hop limit on them are there for forwarding over a middle node.
-"""
+"""The LAN engine: a TLS connection to every neighbour, and envelopes over it; between LANs too, see junction.py."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from conflux.control.lan.certificate import Certificate, client_context, peer_di
 from conflux.control.lan.config import (
     CONNECTION_COUNT_MAX,
     DIAL_COUNT_MAX,
+    FORWARD_BACKLOG_BYTES_MAX,
     HANDSHAKE_S,
     PING_LATER_S,
     PING_S,
@@ -29,6 +27,8 @@ from conflux.control.lan.connection import Connection
 from conflux.control.lan.dial import Address, open_connection, underlay_addresses
 from conflux.control.lan.frame import FrameType
 from conflux.control.lan.handshake import INSTANCE_BYTES, Acceptor, Dialler, Ourselves, Peer, realm_tag
+from conflux.control.lan.junction import Junction
+from conflux.control.lan.lans import Lans
 from conflux.control.lan.listener import ADDRESS_COUNT_MAX, Listener, budget_key
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.lan.target import Target
@@ -48,7 +48,7 @@ class LanChannel:
 
     judge: raises RemoteProtocolError unless a chain makes a member now.  clock: unix seconds.  issuer: answers a
     request to join, given the connection's 32-byte binding, or raises RemoteProtocolError with the reason; None: this
-    node issues nothing.
+    node issues nothing.  survey: looks at the interfaces there are.
     """
 
     name = "lan"
@@ -64,6 +64,7 @@ class LanChannel:
         rng: random.Random,
         config: LanConfig | None = None,
         issuer: Callable[[JoinRequest, bytes], JoinAnswer] | None = None,
+        survey: Callable[[], Lans] = Lans.survey,
     ) -> None:
         self.config = config or LanConfig()
         self.drops: Counter[str] = Counter()
@@ -74,7 +75,11 @@ class LanChannel:
         self._entropy = entropy
         self._rng = rng
         self._issuer = issuer
+        self._survey = survey
+        self._lans = Lans(())
         self._neighbours: Neighbours[Connection] = Neighbours(self._me)
+        self._junction = Junction(self._me, self._drop)
+        self._joined_lans: tuple[str, ...] = ()  # as the neighbours were told
         self._connections: set[Connection] = set()
         self._targets: list[Target] = []
         self._dial_slots = asyncio.Semaphore(DIAL_COUNT_MAX)
@@ -134,15 +139,12 @@ class LanChannel:
         await asyncio.gather(*(connection.closed for connection in connections))
 
     async def send(self, node: NodeId, envelope: bytes) -> Handoff:
-        """Hand an envelope to a neighbour."""
+        """Hand an envelope to a neighbour, or to those that join LANs: perhaps the node is behind one of them."""
         if self._listener is None:
             return Handoff.DOWN
         if len(envelope) > ENVELOPE_BYTES_MAX:
             return Handoff.REFUSED
-        neighbour = self._neighbours.find(node)
-        if neighbour is None or not self._say(neighbour, envelope):
-            return Handoff.ABSENT
-        return Handoff.ACCEPTED
+        return self._send(node, envelope)
 
     async def announce(self, envelope: bytes) -> Handoff:
         """Hand an envelope to every neighbour."""
@@ -150,8 +152,7 @@ class LanChannel:
             return Handoff.DOWN
         if len(envelope) > ENVELOPE_BYTES_MAX:
             return Handoff.REFUSED
-        said = [self._say(neighbour, envelope) for neighbour in self._neighbours.all()]
-        return Handoff.ACCEPTED if any(said) else Handoff.ABSENT
+        return self._send(None, envelope)
 
     @property
     def state(self) -> ChannelState:
@@ -160,6 +161,8 @@ class LanChannel:
             return ChannelState(False, "stopped")
         count = sum(neighbour.connection.up for neighbour in self._neighbours.all())
         detail = f"listening on port {self.port}, {count} neighbour{'' if count == 1 else 's'}"
+        if self._joined_lans:
+            detail += f", joins {' and '.join(self._joined_lans)}"
         trouble = self._discovery.trouble if self._discovery is not None else None
         return ChannelState(True, f"{detail}; mDNS: {trouble}" if trouble else detail)
 
@@ -178,6 +181,8 @@ class LanChannel:
                 "node": format_node_id(neighbour.peer.node),
                 "name": neighbour.peer.name,
                 "address": neighbour.connection.remote,
+                "lan": self._junction.lan(neighbour.peer.node),
+                "joins": self._junction.says_it_joins(neighbour.peer.node),
                 "dialled": neighbour.dialled,
                 "up_s": round(now - neighbour.since, 1),
             }
@@ -214,6 +219,7 @@ class LanChannel:
         """Our own addresses changed: see now which neighbours are still there, and not after 45 s of silence."""
         for neighbour in self._neighbours.all():
             neighbour.connection.probe()
+        self._place_neighbours()
 
     # ── dialling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -358,7 +364,14 @@ class LanChannel:
         neighbour = Neighbour(peer, connection, dialled, loop.time())
         held = self._neighbours.find(peer.node)
         loser = self._neighbours.admit(neighbour)
-        connection.run(lambda envelope: self._received(neighbour, envelope), ping_s=PING_S if dialled else PING_LATER_S)
+        if loser is not neighbour:
+            self._place_neighbours()
+            self._tell_standing(neighbour)
+        connection.run(
+            lambda envelope: self._received(neighbour, envelope),
+            told=lambda joins: self._told(neighbour, joins),
+            ping_s=PING_S if dialled else PING_LATER_S,
+        )
         if loser is not None:
             # Its last messages may be on the way to us; whoever dialled again gets them.
             loser.connection.retire(RETIRE_S)
@@ -381,6 +394,8 @@ class LanChannel:
         if neighbour is None:
             return
         log.info("neighbour %s lost: %s", neighbour.peer.name, connection.reason)
+        self._junction.remove(neighbour.peer.node)
+        self._see_lans()
         steady = asyncio.get_running_loop().time() - neighbour.since > STEADY_S
         for target in self._targets:
             if target.instance == neighbour.peer.instance or target.node == neighbour.peer.node:
@@ -390,12 +405,64 @@ class LanChannel:
         if self._listener is not None:
             self._changed(neighbour.peer.node, False)
 
+    # ── LANs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place_neighbours(self) -> None:
+        """Look which LAN every neighbour is on: a second interface may be on the LAN of the first, or have left it."""
+        try:
+            self._lans = self._survey()
+        except OSError as error:  # no descriptor left, or the like: what was true a moment ago has to do
+            log.warning("cannot look at the network interfaces: %s", error)
+        for neighbour in self._neighbours.all():
+            ends = neighbour.connection.ends
+            self._junction.place(neighbour.peer.node, None if ends is None else self._lans.of(*ends))
+        self._see_lans()
+
+    def _see_lans(self) -> None:
+        """If we join other LANs than before, say so."""
+        joined = self._junction.lans if self._junction.joins else ()
+        before, self._joined_lans = self._joined_lans, joined
+        if joined != before and self._listener is not None:
+            log.info("this node joins %s", " and ".join(joined) or "no LANs any more")
+        if bool(joined) != bool(before):
+            for neighbour in self._neighbours.all():
+                self._tell_standing(neighbour)
+
+    def _tell_standing(self, neighbour: Neighbour[Connection]) -> None:
+        neighbour.connection.send(FrameType.STANDING, bytes((self._junction.joins,)))
+
+    def _told(self, neighbour: Neighbour[Connection], joins: bool) -> None:
+        if self._neighbours.find(neighbour.peer.node) is neighbour:  # not a connection that has lost
+            self._junction.hear(neighbour.peer.node, joins=joins)
+
+    # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, to: NodeId | None, envelope: bytes) -> Handoff:
+        found = [self._neighbours.find(node) for node in self._junction.send(to, envelope)]
+        said = [self._say(neighbour, envelope) for neighbour in found if neighbour is not None]
+        return Handoff.ACCEPTED if any(said) else Handoff.ABSENT
+
     def _say(self, neighbour: Neighbour[Connection], envelope: bytes) -> bool:
         return self._holds(neighbour) and neighbour.connection.send(FrameType.ENVELOPE, envelope)
 
     def _received(self, neighbour: Neighbour[Connection], envelope: bytes) -> None:
-        if self._listener is not None and self._holds(neighbour):
-            self._deliver(Arrival(envelope, neighbour.peer.node, self.name))
+        if self._listener is None or not self._holds(neighbour):
+            return
+        via = neighbour.peer.node
+        passage = self._junction.receive_untrusted(envelope, via, now=asyncio.get_running_loop().time())
+        if passage.deliver:
+            self._deliver(Arrival(envelope, via, self.name))
+        for node in passage.to:
+            self._pass_on(node, passage.onward)
+
+    def _pass_on(self, node: NodeId, envelope: bytes) -> None:
+        neighbour = self._neighbours.find(node)
+        if neighbour is None:
+            return
+        if neighbour.connection.backlog_bytes + len(envelope) > FORWARD_BACKLOG_BYTES_MAX:
+            self._drop("forward-slow")
+            return
+        self._say(neighbour, envelope)
 
     def _holds(self, neighbour: Neighbour[Connection]) -> bool:
         """Say whether the neighbour is still a member; if not, it has to come again with a newer credential."""
@@ -404,3 +471,6 @@ class LanChannel:
         self.drops["expired"] += 1
         neighbour.connection.close("expired")
         return False
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] += 1
