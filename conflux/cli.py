@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "invite",
         "realm:invite",
         "print an invitation, as text and QR code",
-        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --no-qr",
+        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --no-qr\n  conflux realm invite --no-relay",
     )
     invite.add_argument(
         "--count", type=_count(1, 1000), metavar="N", default=1, help="how many may join with it (default 1)"
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     invite.add_argument(
         "--ttl", type=_duration, metavar="TIME", default=86400, help="how long it holds: 30m, 12h, 7d (default 24h)"
     )
-    _tags(invite)
+    _grants(invite)
     invite.add_argument(
         "--hint",
         action="append",
@@ -129,14 +129,15 @@ def parser() -> argparse.ArgumentParser:
     sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
     sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
     sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
-    _tags(sign)
+    _grants(sign)
     return top
 
 
-def _tags(command: argparse.ArgumentParser) -> None:
+def _grants(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
     )
+    command.add_argument("--no-relay", action="store_true", help="the new node may not pass the routes of others on")
 
 
 def _adder(commands: argparse._SubParsersAction[_Parser]) -> Callable[[str, str, str, str], _Parser]:

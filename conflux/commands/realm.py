@@ -12,6 +12,7 @@ from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserErr
 from conflux.ids import format_node_id
 from conflux.joining import host_label
 from conflux.realm.anchor import RealmAnchor
+from conflux.realm.credential import RELAY
 from conflux.realm.founding import found_realm, issuer_of
 from conflux.realm.invite import make_invite
 from conflux.realm.issuer import Issuer
@@ -59,6 +60,7 @@ def invite(options: argparse.Namespace) -> int:
         valid_s=options.ttl,
         count=options.count,
         tags=tuple(options.tag),
+        capabilities=_capabilities(options),
         hints=tuple(options.hint),
     )
     files = IssuerFiles(state)
@@ -87,7 +89,9 @@ def sign(options: argparse.Namespace) -> int:
         parse_name(tag, "tag")
     try:
         request = OfflineRequest.decode_untrusted(context.read_file(options.request, OfflineRequest.BYTES_MAX))
-        answer = issuer.admit(request, now_unix=int(time.time()), tags=tuple(options.tag))
+        answer = issuer.admit(
+            request, now_unix=int(time.time()), tags=tuple(options.tag), capabilities=_capabilities(options)
+        )
     except RemoteProtocolError as error:
         if error.reason in ("malformed", "oversized", "bad-signature", "version"):
             raise ConfigError(f"{options.request}: not a join request, or a damaged one ({error})") from None
@@ -116,6 +120,10 @@ def _issuing(options: argparse.Namespace) -> tuple[StateDir, Member, Issuer]:
     if issuer is None:
         raise UserError(f"{member.name} does not issue for realm {member.anchor.name}: ask the node that made it")
     return state, member, issuer
+
+
+def _capabilities(options: argparse.Namespace) -> tuple[str, ...]:
+    return () if options.no_relay else (RELAY,)
 
 
 def print_member(member: Member, title: str) -> None:

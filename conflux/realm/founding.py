@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from conflux.crypto.sign import SigningKey
 from conflux.errors import StateError
 from conflux.realm.anchor import RealmAnchor
-from conflux.realm.credential import GRANT_LIFETIME_S, ISSUER, Grant
+from conflux.realm.credential import GRANT_LIFETIME_S, ISSUER, RELAY, Grant
 from conflux.realm.issuer import Issuer
 from conflux.realm.issuer_files import IssuerFiles
 from conflux.realm.join import NONCE_BYTES, OfflineRequest
@@ -44,7 +44,7 @@ def found_realm(
     state.save_grant(grant)
     issuer = Issuer(keys.signing, anchor, grant, IssuerFiles(state))
     request = OfflineRequest.build(keys, node_name, nonce=entropy(NONCE_BYTES))
-    answer = issuer.admit(request, now_unix=now_unix, capabilities=(ISSUER,))
+    answer = issuer.admit(request, now_unix=now_unix, capabilities=(ISSUER, RELAY))
     member = Member(keys, anchor, answer.chain)
     state.save_member(member)
     return member

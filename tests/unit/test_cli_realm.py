@@ -6,6 +6,7 @@ import pytest
 
 from conflux import cli
 from conflux.realm.invite import Token
+from conflux.realm.issuer_files import IssuerFiles
 from conflux.realm.store import StateDir
 
 
@@ -50,6 +51,24 @@ def test_an_invitation_for_scripts_is_the_token_alone(capsys, state):
     assert code == 0
     token = Token.parse(out)
     assert (token.count, token.hints) == (3, ("192.0.2.7:7464",))
+
+
+@pytest.mark.parametrize(("options", "capabilities"), [([], ("relay",)), (["--no-relay"], ())])
+def test_who_is_invited_may_relay_unless_it_is_said_otherwise(capsys, state, options, capabilities):
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    assert conflux(capsys, "realm", "invite", "--no-qr", *options, "--state-dir", state)[0] == 0
+    (invite,) = IssuerFiles(StateDir.open(state)).invites()
+    assert invite.capabilities == capabilities
+
+
+@pytest.mark.parametrize(("options", "capabilities"), [([], ("relay",)), (["--no-relay"], ())])
+def test_who_is_signed_for_may_relay_unless_it_is_said_otherwise(capsys, state, tmp_path, options, capabilities):
+    far, request = tmp_path / "far", tmp_path / "r"
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    conflux(capsys, "join", "--request", request, "--name", "kitchen", "--state-dir", far)
+    assert conflux(capsys, "realm", "sign", request, *options, "--state-dir", state)[0] == 0
+    assert conflux(capsys, "join", "--answer", f"{request}.answer", "--state-dir", far)[0] == 0
+    assert StateDir.open(far).member().chain.credential.capabilities == capabilities
 
 
 def test_an_invitation_for_people_has_a_code_that_fits_the_screen(capsys, state):

@@ -93,7 +93,8 @@ def test_from_then_on_it_is_renewed_by_its_issuer_and_used_at_once(world):
 def test_the_issuer_renews_its_own_without_asking_anybody(world):
     world.now_unix += CREDENTIAL_LIFETIME_S * 2 // 3
     world.gate.membership.check(now=1.0)
-    assert len(world.gate.adopted) == 1
+    (after,) = world.gate.adopted
+    assert after.chain.credential.capabilities == ("issuer", "relay")
     assert world.gate.asked == []
 
 

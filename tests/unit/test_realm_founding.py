@@ -34,7 +34,7 @@ def test_founder_is_a_member_and_the_issuer(state):
     member = found(state)
     member.chain.verify(member.anchor, now_unix=NOW_UNIX)
     assert (member.name, member.anchor.name) == ("hub", "home")
-    assert member.chain.credential.capabilities == ("issuer",)
+    assert member.chain.credential.capabilities == ("issuer", "relay")
     assert member.chain.credential.issuer == member.node_id
     assert state.member().chain == member.chain
     assert issuer_of(state, member).issuer_id == member.node_id

@@ -444,7 +444,7 @@ def renewal_refusal(office: Office, chain: Chain, now_unix: int = NOW_UNIX) -> s
 
 def test_renewal_prolongs_and_changes_nothing_else():
     office = Office()
-    old = office.join(office.invite(tags=("t",), lifetime_s=900), "alpha").chain
+    old = office.join(office.invite(tags=("t",), capabilities=("relay",), lifetime_s=900), "alpha").chain
     new = office.issuer.renew(old, now_unix=NOW_UNIX + 600)
     new.verify(REALM.anchor, now_unix=NOW_UNIX + 1499)
     assert new.credential.not_after == NOW_UNIX + 1500
