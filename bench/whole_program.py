@@ -36,10 +36,9 @@ class Bench:
         lab = Lab({"stream": {"idle_timeout": IDLE_TIMEOUT_S}, "link": {"linger": 0.5}})
         lan = lab.lan()
         self.alpha, self.bravo = lab.host("alpha", lan), lab.host("bravo", lan)
-        self.bravo.serve_iperf3()
         self.alpha.count_data_plane()
         say("bare wire")
-        self.figures["bare_wire_mbit"] = self.alpha.iperf3(self.bravo.addresses[1], seconds=2)
+        self.figures["bare_wire_mbit"] = self.alpha.iperf3(self.bravo, self.bravo.addresses[1], seconds=2)
         say("a realm of two")
         self.realm = lab.realm(self.alpha, self.bravo)
         self.address = self.bravo.overlay_addresses()[1]
@@ -101,7 +100,7 @@ class Bench:
         for name, options in (("tcp", ()), ("tcp_reverse", ("--reverse",)), ("tcp_4_flows", ("--parallel", "4"))):
             say(f"iperf3 {name}")
             cpu_before = self.cpu_s()
-            mbit = self.alpha.iperf3(self.address, *options, seconds=IPERF3_S)
+            mbit = self.alpha.iperf3(self.bravo, self.address, *options, seconds=IPERF3_S)
             self.figures[f"{name}_mbit"] = mbit
             self.figures[f"{name}_cpu_s_per_gbit"] = (self.cpu_s() - cpu_before) / (mbit * IPERF3_S / 1000)
         say("warm pings")

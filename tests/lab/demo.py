@@ -198,12 +198,13 @@ class Demo:
         address = self.overlay["bravo"]
         reply = self.alpha.ping(address, "-c", "20", "-i", "0.05")
         tell("ping", f"{reply.median_ms:.1f} ms (median of {reply.received})")
-        self.bravo.serve_iperf3()
-        forward = self.alpha.iperf3(address, seconds=IPERF3_S)
+        forward = self.alpha.iperf3(self.bravo, address, seconds=IPERF3_S)
         tell("iperf3", f"TCP, alpha to bravo: {forward:.1f} Mbit/s")
-        backward = self.alpha.iperf3(address, "--reverse", seconds=IPERF3_S)
+        backward = self.alpha.iperf3(self.bravo, address, "--reverse", seconds=IPERF3_S)
         tell("iperf3", f"TCP, bravo to alpha: {backward:.1f} Mbit/s")
-        udp = self.alpha.iperf3(address, "--udp", "--bitrate", f"{forward / 2:.2f}M", "--length", "1100", seconds=2)
+        udp = self.alpha.iperf3(
+            self.bravo, address, "--udp", "--bitrate", f"{forward / 2:.2f}M", "--length", "1100", seconds=2
+        )
         tell("iperf3", f"UDP, {forward / 2:.1f} Mbit/s offered: {udp:.1f} Mbit/s arrived")
         self.figures |= {
             "warm_ms": round(reply.median_ms, 2),
@@ -217,7 +218,7 @@ class Demo:
         chapter("5  A dead destination beside one at full speed")
         dead = self.alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.2", self.overlay["charlie"])
         tell("alpha", "pings charlie, which has no power, five times a second")
-        beside = self.alpha.iperf3(self.overlay["bravo"], seconds=IPERF3_S)
+        beside = self.alpha.iperf3(self.bravo, self.overlay["bravo"], seconds=IPERF3_S)
         dead.kill()
         alone = self.figures["throughput_direct_mbit"]
         tell("iperf3", f"meanwhile, TCP to bravo: {beside:.1f} Mbit/s (alone: {alone:.1f})")

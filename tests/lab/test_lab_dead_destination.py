@@ -17,12 +17,11 @@ def test_a_dead_destination_slows_nobody_down(lab: Lab) -> None:
     to_bravo, to_charlie = bravo.overlay_addresses()[1], charlie.overlay_addresses()[1]
     realm.daemons.pop("charlie").kill()
     charlie.unplug()
-    bravo.serve_iperf3()
     assert alpha.ping(to_bravo, "-c", "3", "-i", "0.1").lost == 0, realm.tails()
 
-    alone = alpha.iperf3(to_bravo, seconds=3)
+    alone = alpha.iperf3(bravo, to_bravo, seconds=3)
     ping = alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.05", to_charlie)
-    beside = alpha.iperf3(to_bravo, seconds=3)
+    beside = alpha.iperf3(bravo, to_bravo, seconds=3)
     round_trips = alpha.ping(to_bravo, "-c", "20", "-i", "0.05")
     ping.kill()
     assert "time=" not in ping.output()

@@ -21,7 +21,6 @@ class Pair:
         for host in (self.alpha, self.bravo):
             host.count_data_plane()
         self.realm = lab.realm(self.alpha, self.bravo)
-        self.bravo.serve_iperf3()
         self.bravo_ipv4, self.bravo_ipv6 = self.bravo.overlay_addresses()
 
     def await_idle(self) -> None:
@@ -76,8 +75,8 @@ def test_large_packets_pass_in_fragments(pair: Pair) -> None:
 
 
 def test_tcp_passes_both_ways(pair: Pair) -> None:
-    assert pair.alpha.iperf3(pair.bravo_ipv6, seconds=2) > 1.0
-    assert pair.alpha.iperf3(pair.bravo_ipv4, "--reverse", seconds=2) > 1.0
+    assert pair.alpha.iperf3(pair.bravo, pair.bravo_ipv6, seconds=2) > 1.0
+    assert pair.alpha.iperf3(pair.bravo, pair.bravo_ipv4, "--reverse", seconds=2) > 1.0
 
 
 def test_conflux_ping_finds_a_node_by_its_name(pair: Pair) -> None:

@@ -208,16 +208,17 @@ class Host:
             if process.exit_code is None:
                 process.kill()
 
-    def serve_iperf3(self) -> Process:
-        """Start an iperf3 server and return it when it listens."""
-        server = self.spawn("iperf3", "iperf3", "--server", "--forceflush")
-        wait_for(lambda: "listening" in server.output(), f"{self.name}: iperf3 listening", within_s=5, logs=(server,))
-        return server
+    def iperf3(self, server: Host, address: str, *options: str, seconds: int = 3) -> float:
+        """Return the Mbit/s that arrived at the other end; options are iperf3's client's, --reverse turns it round.
 
-    def iperf3(self, address: str, *options: str, seconds: int = 3) -> float:
-        """Return the Mbit/s that arrived at the other end; options are iperf3's, -R turns it round."""
+        Every run gets a server of its own: one that serves on closes its socket for a moment after each test.
+        """
+        serving = server.spawn("iperf3", "iperf3", "--server", "--one-off", "--forceflush")
+        wait_for(lambda: "listening" in serving.output(), "iperf3 listening", within_s=5, logs=(serving,))
         command = ["iperf3", "--client", address, "--json", "--time", str(seconds), *options]
-        return gauge.iperf3_mbit(self.run(*command, within_s=seconds + 20).stdout)
+        rate = gauge.iperf3_mbit(self.run(*command, within_s=seconds + 20).stdout)
+        serving.wait(5)
+        return rate
 
     def ping(self, address: str, *options: str, within_s: float = 30) -> gauge.Pings:
         """Run ping and return what it counted; packets lost are the caller's to judge."""
