@@ -27,6 +27,7 @@ from conflux.route.message import (
     Teardown,
     decode_message_untrusted,
     encode_message,
+    reason_untrusted,
 )
 from conflux.route.relay import Relays, refusal
 
@@ -309,7 +310,7 @@ class Routes:
             raise RemoteProtocolError("unexpected", "a refusal of a confirmed route")
         hop, reason = (0, refuse.plain) if not refuse.sealed else _open_refusal(state.route_keys, refuse.sealed)
         self._commands.append(CloseTether(link, state.tether))
-        self._drop_outgoing(route, reason.decode("ascii", "replace")[:32], hop)
+        self._drop_outgoing(route, reason_untrusted(reason), hop)
 
     def _asked(self, link: LinkId, request: bytes) -> tuple[int, _Outgoing]:
         for route, state in self._outgoing.items():

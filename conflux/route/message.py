@@ -105,3 +105,8 @@ def decode_message_untrusted(data: bytes) -> Message:
     if type(item[0]) is not int or item[0] not in _TYPES:
         raise RemoteProtocolError("unknown-kind", f"link message {item[0]!r}")
     return _TYPES[item[0]].decode_untrusted(item[1])
+
+
+def reason_untrusted(said: bytes) -> str:
+    """Return a refusal's word as text that may be logged, shown and passed on: printable ASCII, 32 characters."""
+    return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in said[:32])

@@ -20,7 +20,7 @@ from conflux.errors import RemoteProtocolError
 from conflux.ids import LinkId, NodeId, TetherId
 from conflux.route import onion
 from conflux.route.labels import Labels
-from conflux.route.message import REQUEST_BYTES, Confirm, Message, Refuse, Setup, Teardown
+from conflux.route.message import REQUEST_BYTES, Confirm, Message, Refuse, Setup, Teardown, reason_untrusted
 
 SETUP_TIMEOUT_S = 5.0  # a dial, and the rest of the route behind it
 RELAY_COUNT_MAX = 1024  # routes through this node
@@ -196,7 +196,7 @@ class Relays:
             self._sends.append((relay.before.link, Refuse(set_up.request_before, refuse.sealed, b"")))
             self._drop(number)
         else:
-            self._refuse(number, "next: " + refuse.plain.decode("ascii", "replace"))
+            self._refuse(number, "next: " + reason_untrusted(refuse.plain))
         return True
 
     def receive_teardown(self, link: LinkId, teardown: Teardown) -> bool:

@@ -40,7 +40,7 @@ def unseal_slot(key_id: bytes, slot: bytes, info: bytes) -> bytes:
     return hop_key("destination").unseal(slot, info)
 
 
-def end(first: int, *, accepts: bool = True) -> Routes:
+def end(first: int, *, accepts: bool = True, relaying: bool = False) -> Routes:
     """An end whose confirmations are "sealed" by a prefix: the datapath's business, not the routes'."""
 
     def unseal(stream: StreamId, sealed: bytes) -> bytes:
@@ -55,7 +55,7 @@ def end(first: int, *, accepts: bool = True) -> Routes:
         accepts=lambda stream: accepts,
         seal_confirmation=lambda stream, tag: stream + tag,
         unseal_confirmation=unseal,
-        relaying=False,
+        relaying=relaying,
     )
 
 
@@ -239,3 +239,20 @@ def test_malformed_message_is_refused_and_changes_nothing(message):
         d.receive_untrusted(LINK_D, message, now=0.0)
     assert events(d) == []
     assert d.next_timeout() is None
+
+
+@pytest.mark.parametrize("plain", [b"\xff", b"bu\xc3\xa9y", b"\x1b[2J\x00", b"x" * 32])
+def test_refusal_in_any_bytes_is_passed_on_and_fit_to_be_shown(plain):
+    s, relay = end(0), end(1000, relaying=True)
+    relay_hop = HopKey(D.node_id, D_CARD.hop_key_id, D_CARD.hop_public)
+    s.build(STREAM, [relay_hop, hop(D_CARD)], LINK_S, now=0.0)
+    relay.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    relay.relays.link_open(relay.relays.next_event().relay, LinkId(10))
+    onward = sent(relay)
+    relay.receive_untrusted(LinkId(10), encode_message(Refuse(onward.request, b"", plain)), now=0.0)
+    s.receive_untrusted(LINK_S, relay.next_transmit().data, now=0.0)
+    (failed,) = events(s)
+    assert failed.hop == 0
+    assert failed.reason.startswith("next: ")
+    assert failed.reason.isascii()
+    assert failed.reason.isprintable()
