@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LINK_LABEL = "conflux.link.1"
 TETHER_LABEL = "conflux.tether.1"
 CHANNEL_COUNT_MAX = 8  # per tether
-TETHER_COUNT_MAX = 64  # per link, whoever opened them
+TETHER_COUNT_MAX = 256  # per link: a relay between two busy LANs has a route each way for every pair of them
 
 _PROTOCOL = re.compile(rf"([0-9a-f]{{{2 * TETHER_ID_BYTES}}})/([0-9])/([1-9])")
 

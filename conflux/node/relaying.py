@@ -49,6 +49,8 @@ class Relaying:
     def on_event(self, event: Event, now: float) -> None:
         """Take one event of the relays."""
         match event:
+            case LinkWanted(number, _, node) if node == self._plane.me:
+                self._relays.link_failed(number, "loop")
             case LinkWanted(number, before, node):
                 self._hold(number, self._neighbour(before), now)
                 self._wanted[number] = node

@@ -36,7 +36,7 @@ CONFIRM_TIMEOUT_S = 2.0  # one round trip and one HPKE opening; a neighbour that
 RELAYED_TIMEOUT_S = 6.0  # relays open links for it, and give up a second earlier (relay.py)
 HOP_COUNT_MAX = onion.SLOT_COUNT
 LIFETIME_S = 3600  # a route nobody tears down is forgotten
-INCOMING_PER_LINK_MAX = 64  # routes one neighbour may have through us at once
+INCOMING_PER_LINK_MAX = 256  # routes that end here and come by one neighbour: a gateway behind one relay has many
 SEEN_COUNT_MAX = 4096  # oldest first; hop keys turn hourly, so a replay older than that cannot be opened
 
 
