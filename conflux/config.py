@@ -135,6 +135,17 @@ class LinkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """[relay]"""
+
+    enabled: Annotated[bool, Key(boolean, "Pass frames of other nodes on, if the credential allows it.")] = True
+    bytes_per_s: Annotated[
+        int | None,
+        Key(integer(10_000, 10_000_000_000), "Bytes passed on per second for one neighbour. Not set: no bound."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class ApiSettings:
     """[api]"""
 
@@ -154,6 +165,7 @@ class Config:
     control: ControlSettings = ControlSettings()
     stream: StreamSettings = StreamSettings()
     link: LinkSettings = LinkSettings()
+    relay: RelaySettings = RelaySettings()
     api: ApiSettings = ApiSettings()
 
     @property

@@ -44,6 +44,7 @@ from conflux.node.relaying import FEATURE
 from conflux.operations import Operations
 from conflux.pump import Pump
 from conflux.realm.clock import RealmClock
+from conflux.realm.credential import RELAY
 from conflux.realm.founding import issuer_of
 from conflux.realm.issuer import Issuer
 from conflux.realm.join import JoinAnswer, JoinRequest
@@ -131,6 +132,7 @@ class Daemon:
         self.pump: Pump
         self.carrier: RtcCarrier
         self.channels: list[LanChannel] = []
+        self.relaying: bool
         self.membership: Membership
         self.api: ApiServer
         self._state = state
@@ -183,6 +185,7 @@ class Daemon:
 
     def _build(self) -> None:
         config, member = self.config, self._member
+        self.relaying = config.relay.enabled and RELAY in member.chain.credential.capabilities
         clock = RealmClock(self._state.floor_unix(), system=time.time, save=self._state.save_floor)
         boot = self._state.next_boot(now_unix=int(time.time()), entropy=os.urandom)
         rng = random.Random(os.urandom(16))  # noqa: S311  # jitter, not secrets
@@ -194,7 +197,7 @@ class Daemon:
             clock=clock.now_unix,
             observe=clock.observe,
             now=Pump.now(),
-            features=(FEATURE,),
+            features=(FEATURE,) if self.relaying else (),
         )
         limits = config.link
         link_config = LinkConfig(
@@ -203,12 +206,13 @@ class Daemon:
         node = Node(
             member,
             boot=boot,
-            config=NodeConfig(aead=best_aead()),
+            config=NodeConfig(aead=best_aead(), relaying=self.relaying),
             datapath=ReferenceDatapath(
                 DatapathConfig(
                     idle_timeout_s=config.stream.idle_timeout,
                     queue_bytes_max=config.stream.queue_bytes,
                     hold_age_s_max=config.stream.queue_age,
+                    relay_bytes_per_s=config.relay.bytes_per_s,
                 )
             ),
             plane=plane,
@@ -267,7 +271,7 @@ class Daemon:
 
     async def _start(self) -> None:
         for channel in self.channels:
-            await channel.start(self.pump.arrival, self.pump.channel_changed)
+            await channel.start(self.pump.arrival, self.pump.channel_changed, self.pump.bridge_changed)
         await self.api.start()
         self.tun.start(self.pump.packet, self._device_lost)
         self.pump.touch()

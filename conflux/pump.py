@@ -120,6 +120,10 @@ class Pump:
         """Take note that a control channel gained or lost a neighbour."""
         self._input(self.node.channel_changed, node, up)
 
+    def bridge_changed(self, node: NodeId, joins: bool) -> None:
+        """Take note that a neighbour joins LANs, or does so no more."""
+        self._input(self.node.bridge_changed, node, joins)
+
     def command(self, method: Callable[..., Any], *arguments: object) -> Any:
         """Call a method of the node that takes now=, and see to what comes of it."""
         result = method(*arguments, now=self.now())

@@ -49,6 +49,7 @@ class Ear:
         self.arrivals: list[Arrival] = []
         self.changes: list[tuple[NodeId, bool]] = []
         self.up: set[NodeId] = set()
+        self.joining: set[NodeId] = set()
         self._something = asyncio.Event()
 
     def deliver(self, arrival: Arrival) -> None:
@@ -58,6 +59,12 @@ class Ear:
     def changed(self, node: NodeId, up: bool) -> None:
         self.changes.append((node, up))
         (self.up.add if up else self.up.discard)(node)
+        if not up:
+            self.joining.discard(node)
+        self._something.set()
+
+    def bridges(self, node: NodeId, joins: bool) -> None:
+        (self.joining.add if joins else self.joining.discard)(node)
         self._something.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -116,7 +123,7 @@ async def counted(channel: LanChannel, reason: str) -> None:
 async def start_lan(name: str, *peers: int, **options: object) -> tuple[LanChannel, Ear]:
     """Start one."""
     channel, ear = lan_channel(name, *peers, **options), Ear()  # type: ignore[arg-type]  # passed through
-    await channel.start(ear.deliver, ear.changed)
+    await channel.start(ear.deliver, ear.changed, ear.bridges)
     return channel, ear
 
 

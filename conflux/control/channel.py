@@ -61,12 +61,21 @@ class ChannelState:
 
 
 class ControlChannel(Protocol):
-    """One engine.  deliver and changed are called in the event loop's thread and do not block."""
+    """One engine.  The callbacks it is given are called in the event loop's thread and do not block."""
 
     name: str
 
-    async def start(self, deliver: Callable[[Arrival], None], changed: Callable[[NodeId, bool], None]) -> None:
-        """Come up.  changed(node, up) reports neighbours where the engine knows such.  Raises UserError."""
+    async def start(
+        self,
+        deliver: Callable[[Arrival], None],
+        changed: Callable[[NodeId, bool], None],
+        bridges: Callable[[NodeId, bool], None] | None = None,
+    ) -> None:
+        """Come up.  Raises UserError.
+
+        changed(node, up) reports neighbours where the engine knows such.  bridges(node, joins) reports neighbours that
+        pass envelopes on to where we do not reach ourselves, perhaps more than once; one that is lost does so no more.
+        """
 
     async def stop(self) -> None:
         """Go down; afterwards no socket of the engine is open."""

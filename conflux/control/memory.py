@@ -211,8 +211,13 @@ class MemoryChannel:
         self._exchange = exchange
         self._node = node
 
-    async def start(self, deliver: Callable[[Arrival], None], changed: Callable[[NodeId, bool], None]) -> None:
-        """Come up."""
+    async def start(
+        self,
+        deliver: Callable[[Arrival], None],
+        changed: Callable[[NodeId, bool], None],
+        bridges: Callable[[NodeId, bool], None] | None = None,
+    ) -> None:
+        """Come up.  bridges is never called: there is one hub, and nothing beyond it."""
         self._exchange.hub.attach(self._node)
         self._exchange.deliver[self._node] = deliver
         self._exchange.changed[self._node] = changed

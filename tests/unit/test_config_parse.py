@@ -47,6 +47,9 @@ idle_timeout = 3
 [link]
 ice_servers = [{ url = "stun:s.example:3478" }, { url = "turn:t.example", username = "u", credential = "c" }]
 linger = 0.5
+[relay]
+enabled = false
+bytes_per_s = 1_250_000
 [api]
 socket = "/run/conflux/x.sock"
 """)
@@ -61,6 +64,7 @@ socket = "/run/conflux/x.sock"
         IceServer.parse("stun:s.example:3478"),
         IceServer.parse("turn:t.example", "u", "c"),
     )
+    assert (got.relay.enabled, got.relay.bytes_per_s) == (False, 1_250_000)
     assert got.socket == Path("/run/conflux/x.sock")
 
 
@@ -108,6 +112,9 @@ def test_the_socket_stands_in_the_state_directory_unless_named():
         ("[link]\nice_servers = [{}]", 2, "'' is not stun:"),
         ("[link]\n\n[[link.ice_servers]]\nuri = 'stun:x'", 3, "unknown key 'uri'"),
         ("[api]\nsocket = '/" + 107 * "x" + "'", 2, "at most 107 bytes"),
+        ("[relay]\nenabled = 'no'", 2, "relay.enabled must be true or false, not 'no'"),
+        ("[relay]\nbytes_per_s = 0", 2, "from 10000 to 10000000000, not 0"),
+        ("[relay]\nrate = 1", 2, "unknown key 'rate' in [relay]"),
         ("[node]\nname = ", 2, "invalid value"),
         ("[node]\nname = 'a'\nname = 'b'", 3, "overwrite"),
     ],

@@ -191,12 +191,34 @@ def test_second_lan_that_comes_later_is_joined_and_one_that_goes_is_not_any_more
         await town.settle()
         assert await alpha.send(to, envelope(to)) is Handoff.ACCEPTED
         assert town.channels["rod"].state.detail.endswith("2 neighbours, joins lan1 and lan2")
+        assert {name: ear.joining for name, ear in town.ears.items()} == {
+            "alpha": {node_of("rod")},
+            "bravo": {node_of("rod")},
+            "rod": set(),
+        }
         await town.channels.pop("bravo").stop()
         town.lans.pop("bravo")
         town.ears.pop("bravo")
         await town.settle()
         assert await alpha.send(to, envelope(to)) is Handoff.ABSENT
         assert "joins" not in town.channels["rod"].state.detail
+        assert town.ears["alpha"].joining == set()
+        await town.stop()
+
+    run(scene)
+
+
+def test_neighbour_that_joins_lans_and_comes_back_is_told_of_again() -> None:
+    async def scene() -> None:
+        town = await Town.of(alpha=(1,), bravo=(2,), rod=(1, 2))
+        ear = town.ears["alpha"]
+        assert ear.joining == {node_of("rod")}
+        await town.channels.pop("rod").stop()
+        await ear.until(lambda: ear.changes[-1] == (node_of("rod"), False))
+        del town.lans["rod"], town.ears["rod"]
+        assert ear.joining == set()
+        await town.add("rod", 1, 2)
+        await ear.until(lambda: ear.joining == {node_of("rod")})
         await town.stop()
 
     run(scene)

@@ -1,13 +1,19 @@
 """What keeps the daemon from starting is one clear error, before anything is changed."""
 
+import asyncio
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from conflux import daemon, privileges, tun
 from conflux.config import parse
+from conflux.daemon import Daemon
 from conflux.errors import UserError
-from conflux.realm.founding import found_realm
+from conflux.node.relaying import may_relay
+from conflux.realm.founding import found_realm, issuer_of
+from conflux.realm.join import OfflineRequest
+from conflux.realm.member import Member
 from conflux.realm.store import StateDir
 
 
@@ -74,3 +80,42 @@ def test_with_a_mistyped_token_in_the_configuration(tmp_path, monkeypatch):
     monkeypatch.setattr(tun.Tun, "create", lambda name: pytest.fail("came too far"))
     said = refusal(config(tmp_path / "state", '[realm]\ntoken = "cfx1AAAA"\n'))
     assert said.startswith("realm.token: ")
+
+
+def built(settings) -> Daemon:
+    """Return a daemon with everything made and nothing started."""
+    state = StateDir.open(settings.node.state_dir)
+    device = SimpleNamespace(write=lambda packet: None)
+
+    async def build() -> Daemon:
+        made = Daemon(settings, state, state.member(), device, None)
+        made._build()
+        return made
+
+    return asyncio.run(build())
+
+
+def relays(made: Daemon) -> tuple[bool, bool]:
+    """Say whether a daemon offers to pass routes on, and whether it would."""
+    plane = made.pump.node.plane
+    return may_relay(plane.own_card), made.pump.node.routes._relaying
+
+
+def test_a_node_relays_unless_it_is_switched_off(member):
+    assert relays(built(config(member))) == (True, True)
+    assert relays(built(config(member, "[relay]\nenabled = false"))) == (False, False)
+
+
+def test_a_node_whose_credential_does_not_allow_it_does_not_relay(member, tmp_path):
+    home, plain = StateDir.open(member), StateDir.open(tmp_path / "plain", create=True)
+    keys, gate = plain.make_node_keys(), home.member()
+    request = OfflineRequest.build(keys, "plain", nonce=os.urandom(32))
+    answer = issuer_of(home, gate).admit(request, now_unix=1_800_000_000)
+    plain.save_member(Member(keys, gate.anchor, answer.chain))
+    assert relays(built(config(plain.path))) == (False, False)
+
+
+def test_what_a_neighbour_may_have_passed_on_is_bounded_as_configured(member):
+    assert built(config(member)).pump.node.datapath._config.relay_bytes_per_s is None
+    made = built(config(member, "[relay]\nbytes_per_s = 125000"))
+    assert made.pump.node.datapath._config.relay_bytes_per_s == 125000

@@ -94,10 +94,16 @@ class LanChannel:
 
     # ── the control channel ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, deliver: Callable[[Arrival], None], changed: Callable[[NodeId, bool], None]) -> None:
+    async def start(
+        self,
+        deliver: Callable[[Arrival], None],
+        changed: Callable[[NodeId, bool], None],
+        bridges: Callable[[NodeId, bool], None] | None = None,
+    ) -> None:
         """Listen, announce, look for neighbours.  Raises UserError if the port is not to be had."""
         self._deliver = deliver
         self._changed = changed
+        self._bridges = bridges or (lambda node, joins: None)
         self._certificate = Certificate.make()
         listener = Listener(self.config, self._certificate, self._serve, self.drops)
         listener.open()
@@ -382,6 +388,8 @@ class LanChannel:
             if held is not None:
                 self._changed(peer.node, False)
             self._changed(peer.node, True)
+            if self._junction.says_it_joins(peer.node):
+                self._bridges(peer.node, True)  # said right after the handshake, before anybody knew of the neighbour
 
     def _track(self, connection: Connection) -> None:
         """Know of a connection as long as it has a socket."""
@@ -434,6 +442,8 @@ class LanChannel:
     def _told(self, neighbour: Neighbour[Connection], joins: bool) -> None:
         if self._neighbours.find(neighbour.peer.node) is neighbour:  # not a connection that has lost
             self._junction.hear(neighbour.peer.node, joins=joins)
+            if self._listener is not None:
+                self._bridges(neighbour.peer.node, joins)
 
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
