@@ -472,8 +472,10 @@ class Destinations:
         self._begin(destination, fresh[0], now, wanted=False)
 
     def _begin(self, destination: _Destination, path: Path, now: float, *, wanted: bool) -> None:
-        if any(attempt.path == path for attempt in destination.tries):
-            return
+        for attempt in destination.tries:
+            if attempt.path == path:
+                attempt.wanted = attempt.wanted or wanted
+                return
         cold = bool(path.relays) and not any(attempt.path == path for attempt in destination.routed)
         destination.tries.append(_Try(path, wanted, cold))
         self._advance(destination, now)

@@ -144,6 +144,17 @@ def test_planned_move_loses_nothing():
         assert lost(alpha, bravo) == set()
 
 
+def test_a_move_onto_a_path_that_is_being_tried_already_is_made():
+    world, alpha, rod, ruth, bravo = side_by_side()
+    alpha.send(bravo, b"ping 1")
+    assert world.run(1.0, until=lambda: "frames" in alpha.kinds())
+    other = ruth if path(alpha, bravo)[0] == "rod" else rod
+    alpha.node.move(bravo.node_id, (other.node_id,), now=world.now)
+    alpha.drain()
+    world.run(1.0)
+    assert path(alpha, bravo) == [other.name, "bravo"]
+
+
 def test_the_two_directions_may_take_different_relays():
     world, alpha, rod, ruth, bravo = side_by_side()
     answered(world, alpha, bravo, "1", 1.0)
