@@ -251,12 +251,14 @@ class Destinations:
         }
         self._search.vantage_of(event.peer, tuple(destination.vantage))
         candidates = self._search.paths(destination.node, now=now)
-        for attempt in [attempt for attempt in destination.tries if attempt.path not in candidates]:
-            destination.tries.remove(attempt)  # a guess of before; its dial may serve the next one
+        guesses = [attempt for attempt in destination.tries if attempt.path not in candidates]
+        for attempt in guesses:
+            destination.tries.remove(attempt)  # its dial may serve the next one
         self._advance(destination, now)
-        if destination.race_at is None and destination.active is None:
-            destination.race_at = now
+        if destination.active is None and (guesses or destination.race_at is None):
             self._race(destination, now)
+        for attempt in guesses:
+            self._release_unused(destination, attempt.path.first, now)
 
     def sender_failed(self, event: stream.SenderFailed, now: float) -> None:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""

@@ -55,7 +55,7 @@ class FirstSearch:
     # ── choosing ──
 
     def paths(self, destination: NodeId, *, now: float) -> tuple[Path, ...]:
-        """Return candidates, best first: what was measured before what was not, fewer hops before more."""
+        """Return candidates, best first: direct, then what was measured before what was not, fewer hops before more."""
         known = self._candidates(destination)
         return tuple(path for path in known if self._costs.get(path, _Cost()).paused_until <= now)[:CANDIDATE_COUNT_MAX]
 
@@ -72,12 +72,27 @@ class FirstSearch:
         ends = (self._me, destination)
         paths = [Path((*relays, destination)) for relays in relayed if not set(relays) & set(ends)]
         paths.sort(key=lambda path: (self._rtt_s(path, 1.0), len(path.hops)))  # stable: who is heard first stays first
-        return [Path((destination,)), *dict.fromkeys(paths)]
+        paths = list(dict.fromkeys(paths))
+        place = self._place_of_direct(destination)
+        return [*paths[:place], Path((destination,)), *paths[place:]]
+
+    def _place_of_direct(self, destination: NodeId) -> int:
+        """Return how many relayed paths come before the direct one.
+
+        First, as a rule.  But whose messages others bring is probably out of reach, and dialling him costs both sides
+        as much as the links of the path that will carry: there it comes second, and last once it has failed.
+        """
+        cost = self._costs.get(Path((destination,)), _Cost())
+        if destination in self._neighbours or self._via.get(destination, destination) == destination:
+            return 0
+        if cost.opened_count and not cost.failure:
+            return 0
+        return CANDIDATE_COUNT_MAX - 1 if cost.failure else 1
 
     def patience_s(self, path: Path) -> float:
         """Return 50 ms, or longer for the direct path to a neighbour: it is there, and a race would only cost bytes."""
-        adjacent = not path.relays and self._via.get(path.first) == path.first
-        return PATIENCE_ADJACENT_S if adjacent else PATIENCE_S
+        adjacent = path.first in self._neighbours or self._via.get(path.first) == path.first
+        return PATIENCE_ADJACENT_S if adjacent and not path.relays else PATIENCE_S
 
     def prefers(self, new: Path, new_rtt_s: float, old: Path) -> bool:
         """Compare round trips; the direct path has the odds on its side."""

@@ -11,7 +11,7 @@ import pytest
 from relay_chain import held
 from world import Host, Weather, World
 
-from conflux.ids import format_node_id
+from conflux.ids import format_node_id, parse_node_id
 
 IDLE_S = 15.0
 
@@ -87,6 +87,33 @@ def test_two_relays_join_three_lans():
     world, alpha, _, _, bravo = two_in_a_row()
     assert answered(world, alpha, bravo, "1", 1.0) < 0.450
     assert path(alpha, bravo) == ["rod", "ruth", "bravo"]
+
+
+def test_who_is_heard_by_way_of_another_is_dialled_that_way_first():
+    world, alpha, _, bravo = one_relay()
+    answered(world, alpha, bravo, "1", 1.0)
+    dials = [event.text for _, event in alpha.events if event.kind == "dial"]
+    assert dials == ["by way of rod", ""]
+    world.run(25.0)
+    alpha.events.clear()
+    answered(world, alpha, bravo, "2", 1.0)
+    world.run(1.0)
+    assert next(event.text for _, event in alpha.events if event.kind == "dial") == "by way of rod"
+
+
+def test_a_guess_that_the_destination_corrects_leaves_no_link():
+    world = World(1)
+    alpha, rod = world.host("alpha", "a"), world.host("rod", "a", "b")
+    _, bravo = world.host("ruth", "a", "b"), world.host("bravo", "b")
+    rod.relaying = False  # but it still brings messages, so alpha begins with it
+    rod.power_off()
+    rod.power_on()
+    world.run(3.0)
+    flow(world, alpha, bravo, 20.0, every_s=0.1)
+    world.run(15.0)
+    assert path(alpha, bravo) == ["ruth", "bravo"]
+    names = [world.hosts[parse_node_id(link["peer"])].name for link in alpha.node.status(now=world.now)["links"]]
+    assert "rod" not in names
 
 
 def test_idle_leaves_nothing_on_relays_either():
