@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import MappingProxyType
 
 from conflux import __version__
 from conflux.errors import ConfluxError
@@ -34,7 +35,16 @@ a network of two boards on one LAN:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line.  apart: first words that are commands, where others are names."""
+
+    apart: Mapping[str, _Parser] = MappingProxyType({})
+
+    def parse_known_args(  # type: ignore[override]  # overloaded there for namespaces of other types
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if args and args[0] in self.apart:
+            return self.apart[args[0]].parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it ends the process, as the base class does
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -76,6 +86,16 @@ def parser() -> argparse.ArgumentParser:
         ("links", "list the links that are open or being opened"),
     ):
         _json(add(name, f"observe:{name}", text, f"conflux {name}"))
+    route = add(
+        "route",
+        "route:explain",
+        "explain which way packets go to a node, or move them",
+        "conflux route sensor\n  conflux route move sensor --via gate",
+    )
+    route.usage = "conflux route NAME [--json]\n       conflux route move NAME [--via RELAY[,RELAY...] | --direct]"
+    route.add_argument("name", metavar="NAME", help="a node's name, its id, or an overlay address")
+    _json(route)
+    route.apart = {"move": _route_move()}
     watch = add("watch", "observe:watch", "print events as they happen, until Ctrl-C", "conflux watch")
     _json(watch)
 
@@ -133,6 +153,27 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _route_move() -> _Parser:
+    move = _Parser(prog="conflux route move", formatter_class=_Help)
+    _furnish(
+        move,
+        "route:move",
+        "move a running stream onto another path; no packet is lost",
+        "conflux route move sensor\n  conflux route move sensor --via gate,barn\n  conflux route move sensor --direct",
+    )
+    move.add_argument("name", metavar="NAME", help="where it goes: a node's name, its id, or an overlay address")
+    path = move.add_mutually_exclusive_group()
+    path.add_argument(
+        "--via",
+        type=_relays,
+        metavar="RELAY[,RELAY...]",
+        help="the relays in order, by name, id or overlay address (default: the best path it is not on)",
+    )
+    path.add_argument("--direct", action="store_true", help="without a relay")
+    _json(move)
+    return move
+
+
 def _grants(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
@@ -142,23 +183,22 @@ def _grants(command: argparse.ArgumentParser) -> None:
 
 def _adder(commands: argparse._SubParsersAction[_Parser]) -> Callable[[str, str, str, str], _Parser]:
     def add(name: str, run: str, text: str, example: str) -> _Parser:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=_Help,
-        )
-        command.add_argument(
-            "--config", type=Path, metavar="FILE", help="configuration (default /etc/conflux/conflux.toml)"
-        )
-        command.add_argument(
-            "--state-dir", type=Path, metavar="DIR", help="state directory, instead of the configured one"
-        )
-        command.set_defaults(run=run)
+        command = commands.add_parser(name, help=text, formatter_class=_Help)
+        _furnish(command, run, text, example)
         return command
 
     return add
+
+
+def _furnish(command: _Parser, run: str, text: str, example: str) -> None:
+    """Give a command what every one has."""
+    command.description = text[0].upper() + text[1:] + "."
+    command.epilog = f"example:\n  {example}"
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration (default /etc/conflux/conflux.toml)"
+    )
+    command.add_argument("--state-dir", type=Path, metavar="DIR", help="state directory, instead of the configured one")
+    command.set_defaults(run=run)
 
 
 def _json(command: argparse.ArgumentParser) -> None:
@@ -172,6 +212,12 @@ def _count(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return check
+
+
+def _relays(text: str) -> str:
+    if not all(word.strip() for word in text.split(",")):
+        raise argparse.ArgumentTypeError(f"must be relays with commas between them, not {text!r}")
+    return text
 
 
 def _seconds(text: str) -> float:

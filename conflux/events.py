@@ -20,6 +20,7 @@ class Event:
     closed      a link is closed                     suspect     feedback stopped coming
     failed      an attempt came to nothing           unreachable the destination was given up for now
     rekey       a stream has new keys                restarted   a peer came back as a new process
+    moved       a stream goes another way
     receiving   a peer's stream delivers packets     ended       it ended
     found       an asked name has an owner           not-found   or has none
     """

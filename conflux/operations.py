@@ -7,16 +7,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from conflux import __version__, report
 from conflux.api import Argument, Arguments, Operation
 from conflux.echo import OVERHEAD_BYTES, Echo
-from conflux.errors import UserError
+from conflux.errors import ConfigError, UserError
 from conflux.events import Event
 from conflux.feed import Feed
-from conflux.ids import format_node_id
+from conflux.ids import NodeId, format_node_id, parse_node_id
+from conflux.moving import Move
 from conflux.realm.card import Card
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 RESOLVE_TIMEOUT_S = 5.0  # a question is repeated for 3 s before it counts as unanswered
 REPLY_TIMEOUT_S = 12.0  # a first packet may wait 10 s for its way
 PING_COUNT_MAX = 1_000_000
+
+NODE = Argument(str, required=True, least=1, most=128)  # a name, a node id or an overlay address
 
 # The events that tell what the set-up of a stream cost, as `conflux ping` shows them.
 SETUP_EVENTS = frozenset({"who", "card", "dial", "handshake", "link", "frames", "failed", "unreachable"})
@@ -45,11 +48,20 @@ class Operations:
             "streams": Operation(call=self._streams),
             "routes": Operation(call=self._routes),
             "links": Operation(call=self._links),
+            "route": Operation(call=self._route, arguments={"name": NODE}),
+            "move": Operation(
+                call=self._move,
+                arguments={
+                    "name": NODE,
+                    "via": Argument(str, default="", most=512),
+                    "direct": Argument(bool, default=False),
+                },
+            ),
             "watch": Operation(stream=lambda arguments: self._feed.watch()),
             "ping": Operation(
                 stream=self._ping,
                 arguments={
-                    "name": Argument(str, required=True, least=1, most=128),
+                    "name": NODE,
                     "count": Argument(int, default=4, least=1, most=PING_COUNT_MAX),
                     "interval": Argument(float, default=1.0, least=0.01, most=3600),
                     "size": Argument(int, default=56, least=0, most=60000),
@@ -103,6 +115,8 @@ class Operations:
             "tasks": pump.egress_names(),
             "streams": report.streams(status, pump.node.plane),
             "links": report.links(status, pump.node.plane, now=pump.now()),
+            "relaying": self._relaying(),
+            "relays": report.relays(status, pump.node.plane, now=pump.now()),
             "drops": self._drops(status["drops"]),
             "memory": report.memory(),
             "warnings": warnings,
@@ -123,14 +137,57 @@ class Operations:
         return {"streams": report.streams(node.status(now=self._daemon.pump.now()), node.plane)}
 
     async def _routes(self, arguments: Arguments) -> object:
-        node = self._daemon.pump.node
-        return report.routes(node.status(now=self._daemon.pump.now()), node.plane)
+        pump = self._daemon.pump
+        return report.routes(pump.node.status(now=pump.now()), pump.node.plane, now=pump.now())
+
+    async def _route(self, arguments: Arguments) -> object:
+        pump, node = self._daemon.pump, self._daemon.pump.node
+        card = await self._other(arguments["name"])
+        candidates = node.search.explain(card.node_id, now=pump.now())
+        return report.route(card, node.status(now=pump.now()), candidates, node.plane)
 
     async def _links(self, arguments: Arguments) -> object:
         pump = self._daemon.pump
         return {"links": report.links(pump.node.status(now=pump.now()), pump.node.plane, now=pump.now())}
 
+    def _relaying(self) -> str:
+        """Say whether this node passes frames of others on, and if not, who does not want it."""
+        if self._daemon.relaying:
+            return "on"
+        return "not-allowed" if self._daemon.config.relay.enabled else "off"
+
     # ── acting ──
+
+    async def _move(self, arguments: Arguments) -> object:
+        if arguments["direct"] and arguments["via"]:
+            raise UserError("move: either via or direct")
+        node = self._daemon.pump.node
+        card = await self._other(arguments["name"])
+        words = [word.strip().lower() for word in arguments["via"].split(",")] if arguments["via"] else []
+        via = tuple(self._relay(word) for word in words) if words or arguments["direct"] else None
+        return await Move(self._daemon.pump, node, card).run(via)
+
+    def _relay(self, word: str) -> NodeId:
+        """Return the node a person names as a relay.  Raises UserError if no such node is known here.
+
+        Nobody is asked who it is, as for a destination: a far relay would learn from that who is about to use it.
+        """
+        plane = self._daemon.pump.node.plane
+        try:
+            return parse_node_id(word)
+        except ConfigError:
+            pass
+        try:
+            card = plane.card_by_address(ip_address(word))
+        except ValueError:
+            card = plane.card_by_name(word)
+        if card is not None:
+            return card.node_id
+        for channel in self._daemon.channels:
+            for neighbour in channel.status():
+                if neighbour["name"] == word:
+                    return parse_node_id(neighbour["node"])
+        raise UserError(f"no relay {word!r} is known here: name a neighbour, or a far relay by its node id")
 
     async def _down(self, arguments: Arguments) -> AsyncIterator[object]:
         """Never answers: the connection ends when the daemon does."""
@@ -142,12 +199,9 @@ class Operations:
         pump, size = self._daemon.pump, arguments["size"]
         if size + OVERHEAD_BYTES > self._daemon.config.tun.mtu:
             raise UserError(f"{size} bytes do not fit the MTU: at most {self._daemon.config.tun.mtu - OVERHEAD_BYTES}")
-        member = pump.node.member
-        own = {member.name, format_node_id(member.node_id), *map(str, member.addresses)}
-        if arguments["name"].lower() in own:
-            raise UserError(f"{arguments['name']} is this node itself")
         began = time.monotonic()
-        card = await self._resolve(arguments["name"])
+        card = await self._other(arguments["name"])
+        member = pump.node.member
         source = next(each for each in member.addresses if isinstance(each, IPv6Address))
         destination = next(each for each in card.addresses if isinstance(each, IPv6Address))
         yield {
@@ -160,6 +214,13 @@ class Operations:
         with self._daemon.pump.listening(lambda event: run.note(event, card)):
             async for item in run.items():
                 yield item
+
+    async def _other(self, target: str) -> Card:
+        """Return the card of the node a person names, which is not this one.  Raises UserError."""
+        member = self._daemon.pump.node.member
+        if target.lower() in {member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
+            raise UserError(f"{target} is this node itself")
+        return await self._resolve(target)
 
     async def _resolve(self, target: str) -> Card:
         """Return the card of the node a person names.  Raises UserError if nobody answers to that."""

@@ -1,4 +1,4 @@
-"""What a person asks of a running node, as plain values: `conflux status`, `streams`, `routes` and `links`."""
+"""What a person asks of a running node, as plain values: `conflux status`, `streams`, `route`, `routes` and `links`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from conflux.control.plane import ControlPlane
-from conflux.ids import parse_node_id
+from conflux.ids import format_node_id, parse_node_id
+from conflux.realm.card import Card
 
 Row = dict[str, Any]
 
@@ -82,14 +83,11 @@ def links(status: Mapping[str, Any], plane: ControlPlane, *, now: float) -> list
     return rows
 
 
-def routes(status: Mapping[str, Any], plane: ControlPlane) -> Row:
-    """Return the routes that are set up, and what the search knows of the paths to current destinations."""
+def routes(status: Mapping[str, Any], plane: ControlPlane, *, now: float) -> Row:
+    """Return the routes that are set up, those of others that pass, and what is known of paths to destinations."""
     names = _Names(plane)
-    peers = {link["link"]: link["peer"] for link in status["links"] if link["link"] is not None}
-    rows = [
-        {**route, "next": names.of(peers[route["link"]]) if route["link"] in peers else None}
-        for route in status["routes"]
-    ]
+    neighbours = _neighbours(status, names)
+    rows = [{**route, "next": neighbours.get(route["link"])} for route in status["routes"]]
     paths = [
         {
             "name": destination["name"],
@@ -100,7 +98,55 @@ def routes(status: Mapping[str, Any], plane: ControlPlane) -> Row:
         for destination in status["destinations"]
         for path in destination["paths"]
     ]
-    return {"routes": rows, "paths": paths}
+    return {"routes": rows, "relays": relays(status, plane, now=now), "paths": paths}
+
+
+def relays(status: Mapping[str, Any], plane: ControlPlane, *, now: float) -> list[Row]:
+    """Return the routes that pass through: a neighbour on either side, and what went each way.  No more is known."""
+    neighbours = _neighbours(status, _Names(plane))
+    counters = {(row["before"]["link"], row["before"]["label_in"]): row for row in status["datapath"]["relays"]}
+    rows = []
+    for relay in status["relays"]:
+        passed = counters.get((relay["before"]["link"], relay["before"]["in"]), {})
+        row: Row = {
+            side: {
+                "name": neighbours.get(relay[side]["link"]),
+                "link": relay[side]["link"],
+                "label_in": relay[side]["in"],
+                "label_out": relay[side]["out"],
+            }
+            for side in ("before", "ahead")
+        }
+        for counter in ("frames_ahead", "bytes_ahead", "frames_back", "bytes_back"):
+            row[counter] = passed.get(counter, 0)
+        row["expires_in_s"] = round(max(0.0, relay["expires_at"] - now), 1)
+        rows.append(row)
+    return rows
+
+
+def route(card: Card, status: Mapping[str, Any], candidates: Sequence[Row], plane: ControlPlane) -> Row:
+    """Return how packets get to one node: what carries them now, and every candidate with its costs."""
+    names, node = _Names(plane), format_node_id(card.node_id)
+    destination = next((row for row in status["destinations"] if row["node"] == node), None)
+    path = None if destination is None else destination["path"]
+    paths = [{**candidate, "hops": [names.of(hop) for hop in candidate["hops"]]} for candidate in candidates]
+    if path is not None and all(row["hops"] != path for row in paths):
+        assert destination is not None
+        senders = status["datapath"]["senders"]
+        rtt_ms = next((row["rtt_ms"] for row in senders if row["stream"] == destination["stream"]), None)
+        paths.insert(0, {"hops": path, "rtt_ms": rtt_ms, "why": "moved there; the search does not offer it"})
+    return {
+        "name": card.name,
+        "node": node,
+        "state": None if destination is None else destination["state"],
+        "path": path,
+        "paths": [{**row, "carries": row["hops"] == path} for row in paths],
+    }
+
+
+def _neighbours(status: Mapping[str, Any], names: _Names) -> dict[int, str]:
+    """Return who is at the other end of each link."""
+    return {link["link"]: names.of(link["peer"]) for link in status["links"] if link["link"] is not None}
 
 
 class _Names:

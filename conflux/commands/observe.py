@@ -17,18 +17,24 @@ ASKED_MS_MIN = 0.5  # a card that is at hand is found sooner
 
 
 def _ask(options: argparse.Namespace, do: str) -> Answer:
-    answer = context.daemon(options).call(do)
+    return answered(context.daemon(options).call(do))
+
+
+def answered(answer: object) -> Answer:
+    """Return a daemon's answer.  Raises UserError if it is none of ours."""
     if not isinstance(answer, dict):
         raise UserError("the daemon's answer makes no sense: is it of another version?")
     return answer
 
 
-def _print_json(value: object) -> int:
+def print_json(value: object) -> int:
+    """Print an answer for programs."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     return 0
 
 
-def _print(*blocks: str) -> int:
+def print_blocks(*blocks: str) -> int:
+    """Print what a person reads, with room between."""
     sys.stdout.write("\n\n".join(block for block in blocks if block) + "\n")
     return 0
 
@@ -36,7 +42,7 @@ def _print(*blocks: str) -> int:
 def status(options: argparse.Namespace) -> int:
     """Print the node as it is now."""
     got = _ask(options, "status")
-    return _print_json(got) if options.json else _print(*describe_status(got))
+    return print_json(got) if options.json else print_blocks(*describe_status(got))
 
 
 def describe_status(got: Answer) -> list[str]:
@@ -52,18 +58,26 @@ def describe_status(got: Answer) -> list[str]:
         ("device", f"{device['name']}, MTU {device['mtu']}, {state}"),
         ("control", "\n".join(channels) or "none: no control channel is enabled"),
         ("datapath", got["datapath"]["name"]),
+        ("relaying", _relaying(got)),
         ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
     ]
-    if got["relays"]:
-        rows.append(("relaying", show.plural(len(got["relays"]), "route") + " of others"))
     rows += [("warning", warning) for warning in got["warnings"]]
     drops = got["drops"]
     return [
         show.fields(rows),
         describe_streams(got["streams"]),
         describe_links(got["links"]),
+        describe_relays(got["relays"]),
         show.table(("dropped", "count"), drops.items()) if drops else "dropped: nothing",
     ]
+
+
+def _relaying(got: Answer) -> str:
+    if got["relays"]:
+        return show.plural(len(got["relays"]), "route") + " of others"
+    return {"on": "no routes of others now", "off": "off, by configuration"}.get(
+        got["relaying"], "no: the credential does not allow it"
+    )
 
 
 def _credential(credential: Answer) -> str:
@@ -77,7 +91,7 @@ def _credential(credential: Answer) -> str:
 def streams(options: argparse.Namespace) -> int:
     """Print the streams."""
     got = _ask(options, "streams")
-    return _print_json(got) if options.json else _print(describe_streams(got["streams"]))
+    return print_json(got) if options.json else print_blocks(describe_streams(got["streams"]))
 
 
 def describe_streams(rows: list[Answer]) -> str:
@@ -91,7 +105,7 @@ def describe_streams(rows: list[Answer]) -> str:
                 "to" if row["direction"] == "out" else "from",
                 row["name"],
                 row["state"],
-                _way(row.get("path")),
+                way(row.get("path")),
                 row["packets"],
                 row["frames"],
                 show.size(row.get("queued_bytes")) if row.get("queued_packets") else None,
@@ -102,7 +116,7 @@ def describe_streams(rows: list[Answer]) -> str:
     )
 
 
-def _way(hops: list[str] | None) -> str | None:
+def way(hops: list[str] | None) -> str | None:
     """Return the relays of a path in order, or that there are none."""
     return None if hops is None else ", ".join(hops[:-1]) or "direct"
 
@@ -110,7 +124,7 @@ def _way(hops: list[str] | None) -> str | None:
 def links(options: argparse.Namespace) -> int:
     """Print the links."""
     got = _ask(options, "links")
-    return _print_json(got) if options.json else _print(describe_links(got["links"]))
+    return print_json(got) if options.json else print_blocks(describe_links(got["links"]))
 
 
 def describe_links(rows: list[Answer]) -> str:
@@ -138,8 +152,8 @@ def routes(options: argparse.Namespace) -> int:
     """Print the routes and what the search knows of paths."""
     got = _ask(options, "routes")
     if options.json:
-        return _print_json(got)
-    return _print(*describe_routes(got))
+        return print_json(got)
+    return print_blocks(*describe_routes(got))
 
 
 def describe_routes(got: Answer) -> list[str]:
@@ -151,23 +165,50 @@ def describe_routes(got: Answer) -> list[str]:
             for row in got["routes"]
         ]
         blocks.append(show.table(("route", "by", "link", "label", "state"), rows))
+    if got["relays"]:
+        blocks.append(describe_relays(got["relays"]))
     if got["paths"]:
-        paths = [
-            (
-                row["name"],
-                _way(row["hops"]),
-                show.milliseconds(row["rtt_ms"]),
-                show.milliseconds(row["open_ms"]),
-                row["opened"],
-                row["failed"],
-                row["lost"],
-                row["why"],
-            )
-            for row in got["paths"]
-        ]
+        paths = [(row["name"], *path_cells(row)) for row in got["paths"]]
         header = ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "why")
         blocks.append(show.table(header, paths))
     return blocks or ["routes: none"]
+
+
+def path_cells(row: Answer) -> tuple[object, ...]:
+    """Return what is told of a path: its relays, its costs, and why it is or is not tried."""
+    return (
+        way(row["hops"]),
+        show.milliseconds(row.get("rtt_ms")),
+        show.milliseconds(row.get("open_ms")),
+        row.get("opened"),
+        row.get("failed"),
+        row.get("lost"),
+        row["why"],
+    )
+
+
+def describe_relays(rows: list[Answer]) -> str:
+    """Return the table of the routes that pass through this node; empty if there are none."""
+    if not rows:
+        return ""
+    header = ("relayed from", "link", "label", "to", "link", "label", "frames", "bytes", "back")
+    return show.table(
+        header,
+        [
+            (
+                row["before"]["name"],
+                row["before"]["link"],
+                _label(row["before"]["label_in"]),
+                row["ahead"]["name"],
+                row["ahead"]["link"],
+                _label(row["ahead"]["label_out"]),
+                row["frames_ahead"],
+                show.size(row["bytes_ahead"]),
+                show.size(row["bytes_back"]),
+            )
+            for row in rows
+        ],
+    )
 
 
 def _label(label: int | None) -> str | None:

@@ -18,6 +18,8 @@ COMMANDS = [
     ("streams",),
     ("routes",),
     ("links",),
+    ("route",),
+    ("route", "move"),
     ("watch",),
     ("join",),
     ("realm",),
@@ -61,6 +63,11 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
         (["ping", "x", "-c", "0"], "a whole number from 1"),
         (["ping", "x", "-c", "many"], "not 'many'"),
         (["ping", "x", "-i", "nan"], "seconds from 0.01"),
+        (["route"], "NAME"),
+        (["route", "a", "b"], "unrecognized arguments: b"),
+        (["route", "move"], "NAME"),
+        (["route", "move", "a", "--via", "b,,c"], "relays with commas"),
+        (["route", "move", "a", "--via", "b", "--direct"], "not allowed with"),
         (["join"], "one of the arguments"),
         (["join", "cfx1x", "--request", "f"], "not allowed with"),
         (["realm"], "COMMAND"),
@@ -83,9 +90,24 @@ def test_times_are_read(text, seconds):
     assert cli.parser().parse_args(["realm", "invite", "--ttl", text]).ttl == seconds
 
 
+@pytest.mark.parametrize(
+    ("arguments", "run", "name", "via"),
+    [
+        (["route", "a"], "route:explain", "a", None),
+        (["route", "--json", "a"], "route:explain", "a", None),
+        (["route", "move", "a"], "route:move", "a", None),
+        (["route", "move", "a", "--via", "b,c", "--json"], "route:move", "a", "b,c"),
+        (["route", "move", "move"], "route:move", "move", None),
+    ],
+)
+def test_route_takes_a_name_or_a_command(arguments, run, name, via):
+    options = cli.parser().parse_args(arguments)
+    assert (options.run, options.name, getattr(options, "via", None)) == (run, name, via)
+
+
 def test_without_a_daemon_every_question_fails_in_one_line(capsys, tmp_path):
-    for command in ("status", "streams", "routes", "links", "watch", "down"):
-        code, out, err = outcome(capsys, command, "--state-dir", str(tmp_path))
+    for command in ("status", "streams", "routes", "links", "route x", "route move x", "watch", "down"):
+        code, out, err = outcome(capsys, *command.split(), "--state-dir", str(tmp_path))
         assert (code, out) == (1, "")
         assert err == f"conflux: no daemon listens on {tmp_path}/conflux.sock: start it with `conflux up`\n"
 
@@ -129,7 +151,7 @@ def test_a_reader_that_leaves_is_no_error_to_talk_about():
 
 def test_the_question_commands_do_not_load_webrtc():
     script = (
-        "import sys; import conflux.commands.observe, conflux.cli;"
+        "import sys; import conflux.commands.observe, conflux.commands.route, conflux.cli;"
         "print(sorted({'aiortc', 'asyncio', 'zeroconf', 'cryptography', 'segno', 'uvloop'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conflux.commands import observe, show
+from conflux.commands import observe, route, show
 
 STATUS = {
     "version": "0.1",
@@ -19,7 +19,29 @@ STATUS = {
     "streams": [],
     "links": [],
     "drops": {},
+    "relaying": "on",
     "relays": [],
+}
+
+RELAY = {
+    "before": {"name": "kitchen", "link": 3, "label_in": 0xCF2E3D4C, "label_out": 1},
+    "ahead": {"name": "sensor", "link": 12, "label_in": 2, "label_out": 0xA0B0C0D0},
+    "frames_ahead": 812,
+    "bytes_ahead": 1_402_117,
+    "frames_back": 31,
+    "bytes_back": 2480,
+    "expires_in_s": 512.3,
+}
+
+PATH = {
+    "hops": ["gate", "barn", "sensor"],
+    "rtt_ms": 2.31,
+    "open_ms": 41.7,
+    "opened": 2,
+    "failed": 0,
+    "received": 900,
+    "lost": 1,
+    "why": "measured",
 }
 
 STREAMS = [
@@ -87,12 +109,46 @@ replayed      3"""
         ({"control": [{"name": "lan", "up": False, "detail": "stopped"}]}, "lan DOWN: stopped"),
         ({"control": []}, "none: no control channel is enabled"),
         ({"credential": {"not_after": 1000}}, "EXPIRED on 1970-01-01"),
-        ({"relays": [{}, {}]}, "relaying    2 routes of others"),
+        ({"relays": [RELAY, RELAY]}, "relaying    2 routes of others"),
+        ({}, "relaying    no routes of others now"),
+        ({"relaying": "off"}, "relaying    off, by configuration"),
+        ({"relaying": "not-allowed"}, "relaying    no: the credential does not allow it"),
         ({"warnings": ["clock-behind: 70 s"]}, "warning     clock-behind: 70 s"),
     ],
 )
 def test_status_says_what_is_wrong(changed, words):
     assert words in described(**changed)
+
+
+def test_what_passes_through_is_two_links_with_their_labels_and_counters():
+    table = """\
+relayed from  link  label     to      link  label     frames   bytes    back
+kitchen          3  cf2e3d4c  sensor    12  a0b0c0d0     812  1.4 MB  2.5 kB"""
+    assert observe.describe_relays([RELAY]) == table
+    assert table in described(relays=[RELAY])
+    assert observe.describe_routes({"routes": [], "relays": [RELAY], "paths": []}) == [table]
+    assert observe.describe_routes({"routes": [], "relays": [], "paths": []}) == ["routes: none"]
+
+
+def test_a_route_is_explained_by_every_candidate():
+    direct = PATH | {"hops": ["sensor"], "rtt_ms": None, "open_ms": None, "why": "never measured", "carries": False}
+    paths = [PATH | {"carries": True}, direct]
+    answer = {"name": "sensor", "state": "flowing", "path": PATH["hops"], "paths": paths}
+    assert (
+        "\n".join(route.describe_route(answer))
+        == """\
+sensor: flowing, by gate, barn
+by          now          rtt  set-up  opened  failed  lost  why
+gate, barn  carries  2.31 ms   42 ms       2       0     1  measured
+direct      -              -       -       2       0     1  never measured"""
+    )
+    assert route.describe_route(answer | {"state": "dialing", "path": None})[0] == "sensor: dialing"
+    assert route.describe_route(answer | {"state": None, "path": None})[0] == "sensor: no stream goes there now"
+
+
+def test_a_move_is_told_with_both_paths_and_its_time():
+    answer = {"name": "sensor", "before": ["sensor"], "after": PATH["hops"], "took_ms": 43.6}
+    assert route.describe_move(answer) == "sensor moved in 44 ms\n  before  direct\n  now     gate, barn"
 
 
 @pytest.mark.parametrize(
