@@ -2,16 +2,18 @@
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench lint fmt unit lab prepare prepare-test prepare-bench clean
+.PHONY: help demo test bench fuzz lint fmt unit lab prepare prepare-test prepare-bench prepare-fuzz clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
 LAB := .venv/bin/python tests/lab/enter.py
+FUZZ_SECONDS ?= 30
 
 help:
 	echo 'make demo    two hosts and a dead one in network namespaces: watch a link come into being and go'
 	echo 'make test    everything a push is judged by: lint, unit, property, vectors, sim, lab'
 	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
+	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
 	echo 'make lint    ruff, mypy, stubtest'
 	echo 'make lab     the tests that run real daemons in network namespaces'
 	echo 'make fmt     let ruff format and mend'
@@ -34,6 +36,9 @@ bench: prepare-bench
 	$(PYTHON) -m pytest -q bench --benchmark-only --benchmark-quiet --benchmark-json=build/bench.json
 	$(LAB) bench/whole_program.py
 	$(PYTHON) bench/report.py
+
+fuzz: prepare-fuzz
+	$(PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 lint: prepare-test lint-lane
 unit: prepare-test unit-lane
@@ -64,6 +69,9 @@ prepare-test:
 
 prepare-bench:
 	.ci/prepare bench
+
+prepare-fuzz:
+	.ci/prepare fuzz
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,0 +1,59 @@
+"""How a fuzzer's bytes become a parser's input.
+
+A signature or a key is kilobytes of which no single one matters; written as a run, they leave the fuzzer the bytes that
+do.  0xF8 begins nothing in canonical CBOR, so it is the mark:
+
+    F8 hh ll    that many zero bytes, at most 4095; none: the byte F8 itself
+
+What drives a machine is a script: bytes that choose, and chunks (length in two bytes) that are said to it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MARK = re.compile(rb"\xf8(..)?", re.DOTALL)
+_RUN = re.compile(rb"\0{8,4095}|\xf8")
+_SIZE_MAX = 4095
+
+
+def expand(data: bytes) -> bytes:
+    """Return what the shorthand stands for."""
+
+    def run(match: re.Match[bytes]) -> bytes:
+        return bytes(int.from_bytes(match[1] or b"") & _SIZE_MAX) or b"\xf8"
+
+    return _MARK.sub(run, data)
+
+
+def shorten(data: bytes) -> bytes:
+    """Return the shorthand of data."""
+    return _RUN.sub(lambda run: b"\xf8" + (0 if run[0] == b"\xf8" else len(run[0])).to_bytes(2), data)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return the script's form of one chunk."""
+    short = shorten(data)
+    return len(short).to_bytes(2) + short
+
+
+class Script:
+    """Reads a script; past its end everything is zero or empty."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def __bool__(self) -> bool:
+        return self._position < len(self._data)
+
+    def byte(self) -> int:
+        return self._take(1)[0] if self else 0
+
+    def chunk(self) -> bytes:
+        return expand(self._take(int.from_bytes(self._take(2))))
+
+    def _take(self, size: int) -> bytes:
+        taken = self._data[self._position : self._position + size]
+        self._position += size
+        return taken

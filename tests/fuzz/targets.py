@@ -1,0 +1,37 @@
+"""Every target by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from fuzz import machines, parsers
+
+Target = Callable[[bytes], bool]
+
+TARGETS: dict[str, Target] = {
+    **{family: functools.partial(parsers.record, family) for family in parsers.RECORDS},
+    "api": parsers.api_request,
+    "card-verify": parsers.card_verify,
+    "carrier": parsers.carrier,
+    "cbor": parsers.cbor,
+    "config": parsers.toml,
+    "feedback": parsers.feedback,
+    "frame": parsers.frame_codec,
+    "lan-frame": parsers.lan_frame,
+    "names": parsers.names,
+    "onion": parsers.onion_slot,
+    "packet": parsers.ip_packet,
+    "route": parsers.route_message,
+    "token": parsers.token,
+    "machine-datapath": machines.datapath,
+    "machine-junction": machines.junction,
+    "machine-lan": machines.lan,
+    "machine-link": machines.links,
+    "machine-plane": machines.plane,
+    "machine-route": machines.routes,
+    "machine-stream": machines.streams,
+}
+
+TEXT = frozenset({"api", "carrier", "config", "names", "token"})
+"""Those whose input is text: a dictionary helps."""
