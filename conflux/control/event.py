@@ -51,7 +51,7 @@ class CardFound:
 
 @dataclass(frozen=True, slots=True)
 class WhoFailed:
-    """Nobody who owns it answered.  reason: "no-answer", "refused" or "busy"."""
+    """Nobody who owns it answered.  reason: "no-answer", "absent", "refused" or "busy"."""
 
     query: Who
     reason: str

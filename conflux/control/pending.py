@@ -67,13 +67,17 @@ class Request:
 
 @dataclass(slots=True)
 class Pursuit:
-    """A question on its way.  asked: somebody called who(); otherwise the plane wants the card itself."""
+    """A question on its way.  asked: somebody called who(); otherwise the plane wants the card itself.
+
+    quiet: nobody but the node itself is asked, because who is looked for is nobody else's business.
+    """
 
     who: Who
     seq: int
     times: Timetable
     asked: bool
     everybody: bool  # ask the area; False: first ask the node itself
+    quiet: bool = False
 
 
 @dataclass(slots=True)

@@ -133,8 +133,11 @@ class ControlPlane:
         message = self._author.sign(peer, self._author.next_seq(), kind, body)
         self._transmit(NO_TOKEN, peer, known.card.hop_key_id, self._author.seal(known, message))
 
-    def who(self, query: Who, *, now: float) -> None:
-        """Ask who owns an address, a name or a node id.  CardFound or WhoFailed follows; CardFound at once if known."""
+    def who(self, query: Who, *, now: float, quiet: bool = False) -> None:
+        """Ask who owns an address, a name or a node id.  CardFound or WhoFailed follows; CardFound at once if known.
+
+        quiet: ask nobody but the node itself, which query then names.
+        """
         if self._own(query):
             self._events.append(CardFound(self._author.card, query))
             return
@@ -142,7 +145,7 @@ class ControlPlane:
         if known is not None:
             self._events.append(CardFound(known.card, query))
             return
-        self._pursue(query, now, asked=True)
+        self._pursue(query, now, asked=True, quiet=quiet)
 
     def refresh(self, node: NodeId, *, now: float) -> None:
         """Ask a node for its card although we have one, whose hop key has turned."""
@@ -436,8 +439,9 @@ class ControlPlane:
         request.times.tried(now, self._rng)
         self._transmit(request.seq, request.peer, request.key_id, request.payload)
         if request.times.retry_count == len(pending.REQUEST_RETRY_S):
-            # Two tries unanswered.  Perhaps it turned its key or forgot us, and its word of it was lost.
-            self._pursue(Who(node=request.peer), now, asked=False)
+            # Two tries unanswered.  Perhaps it turned its key or forgot us, and its word of it was lost.  Whoever
+            # passes the request on would pass the question on too, so nobody else need hear whom we talk to.
+            self._pursue(Who(node=request.peer), now, asked=False, quiet=True)
 
     def _request_handed_off(self, request: Request, handoff: Handoff, now: float) -> None:
         if handoff is Handoff.REFUSED:
@@ -460,17 +464,18 @@ class ControlPlane:
         if Who(node=node) not in self._pursuits and self._introduction_budget.take(now):
             self._pursue(Who(node=node), now, asked=False)
 
-    def _pursue(self, who: Who, now: float, *, asked: bool) -> None:
+    def _pursue(self, who: Who, now: float, *, asked: bool, quiet: bool = False) -> None:
         running = self._pursuits.get(who)
         if running is not None:
             running.asked = running.asked or asked
+            running.quiet = running.quiet and quiet
             return
         if len(self._pursuits) >= pending.QUESTION_COUNT_MAX:
             if asked:
                 self._events.append(WhoFailed(who, "busy"))
             return
         times = Timetable(pending.QUESTION_RETRY_S, ends_at=now + pending.QUESTION_TIMEOUT_S, next_at=now)
-        pursuit = Pursuit(who, self._author.next_seq(), times, asked, everybody=who.node is None)
+        pursuit = Pursuit(who, self._author.next_seq(), times, asked, everybody=who.node is None, quiet=quiet)
         self._pursuits[who] = pursuit
         self._try_question(pursuit, now)
 
@@ -482,7 +487,7 @@ class ControlPlane:
             return
         self._ask(None if pursuit.everybody else pursuit.who.node, pursuit.who, pursuit.seq)
         pursuit.times.tried(now, self._rng)
-        pursuit.everybody = True
+        pursuit.everybody = not pursuit.quiet
 
     def _ask(self, to: NodeId | None, who: Who, seq: int) -> None:
         body = Question(who, self._author.card_bytes).encode()
@@ -491,6 +496,9 @@ class ControlPlane:
     def _question_handed_off(self, pursuit: Pursuit, handoff: Handoff, now: float) -> None:
         if handoff is Handoff.REFUSED:
             self._end_pursuit(pursuit, "refused")
+        elif handoff is Handoff.ABSENT and pursuit.quiet:
+            if pursuit.times.retry_count > 1:
+                self._end_pursuit(pursuit, "absent")
         elif handoff is Handoff.ABSENT and pursuit.who.node is not None and pursuit.times.retry_count == 1:
             pursuit.times.next_at = now  # the node is no neighbour: ask the area, now
 

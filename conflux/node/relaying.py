@@ -18,6 +18,10 @@ from conflux.realm.credential import RELAY
 from conflux.route.relay import Event, LinkWanted, RelayGone, RelayReady, Relays
 
 FEATURE = "relay"  # on a card: this node passes routes on; its credential must allow it
+# Cards that set-ups of one neighbour, and of all, may have us ask for at once: our own questions keep half of their
+# budget (control/plane.py) however many nodes somebody makes up.  A card comes within milliseconds, or never.
+LOOKUP_PER_NEIGHBOUR_MAX = 8
+LOOKUP_COUNT_MAX = 32
 
 
 def may_relay(card: Card) -> bool:
@@ -44,6 +48,7 @@ class Relaying:
         self._links = links
         self._neighbour = neighbour
         self._wanted: dict[int, NodeId] = {}  # set-ups that wait for a link, or for the card to dial with
+        self._lookups: dict[int, LinkId] = {}  # those that wait for a card, and the link each came over
         self._held: dict[int, tuple[NodeId, ...]] = {}  # whose links a route keeps open
 
     def on_event(self, event: Event, now: float) -> None:
@@ -55,17 +60,28 @@ class Relaying:
                 self._hold(number, self._neighbour(before), now)
                 self._wanted[number] = node
                 if self._plane.card(node) is None:
-                    self._plane.who(Who(node=node), now=now)
+                    self._look_up(number, before, node, now)
                 else:
                     self._dial(number, node, now)
             case RelayReady(number, before_hop, ahead_hop):
                 self._datapath.add_relay(before_hop, ahead_hop, now=now)
             case RelayGone(number, before_gone, _):
                 self._wanted.pop(number, None)
+                self._lookups.pop(number, None)
                 if before_gone is not None:
                     self._datapath.remove_relay(before_gone.link, before_gone.label_in)
                 for node in self._held.pop(number, ()):
                     self._links.release(node, ("through", number), now=now)
+
+    def _look_up(self, number: int, before: LinkId, node: NodeId, now: float) -> None:
+        """Ask the next hop for its card, and nobody else: the hop before must not hear where its set-up goes."""
+        asked = sum(link == before for link in self._lookups.values())
+        if asked >= LOOKUP_PER_NEIGHBOUR_MAX or len(self._lookups) >= LOOKUP_COUNT_MAX:
+            del self._wanted[number]
+            self._relays.link_failed(number, "busy")
+            return
+        self._lookups[number] = before
+        self._plane.who(Who(node=node), now=now, quiet=True)
 
     def _hold(self, number: int, node: NodeId | None, now: float) -> LinkId | None:
         if node is None:
@@ -82,7 +98,7 @@ class Relaying:
     def card_found(self, node: NodeId, now: float) -> None:
         """A card came: set-ups that want its node can dial."""
         for number in [number for number, wanted in self._wanted.items() if wanted == node]:
-            if node not in self._held.get(number, ()):
+            if self._lookups.pop(number, None) is not None:
                 self._dial(number, node, now)
 
     def who_failed(self, query: Who) -> None:
@@ -94,6 +110,7 @@ class Relaying:
         """A link opened: set-ups that want it go on."""
         for number in [number for number, wanted in self._wanted.items() if wanted == node]:
             del self._wanted[number]
+            self._lookups.pop(number, None)
             self._relays.link_open(number, link)
 
     def dial_failed(self, node: NodeId) -> None:
