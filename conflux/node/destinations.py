@@ -30,6 +30,9 @@ from conflux.stream import machine as stream
 TRY_COUNT_MAX = 3  # paths tried at once for one destination
 RETIRE_S = 1.0  # a route that was left takes what is under way on it; then it is torn down
 REFRESH_S = route.LIFETIME_S * 0.8  # then a new route over the same path replaces the one that would expire
+RENEW_S_MIN = (
+    10.0  # between two streams opened for their vantage alone: a relay that always says "stale-key" gains nothing
+)
 RETRY_S_MIN = 0.5  # after the first failure; doubles
 RETRY_S_MAX = 30.0
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
@@ -70,6 +73,7 @@ class _Destination:
     retiring: list[_Try] = field(default_factory=list)
     race_at: float | None = None  # when the next candidate is tried too
     refresh_at: float = float("inf")
+    renewed_at: float = float("-inf")  # when the stream was last opened anew for the sake of its vantage
     vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named
     suspect: bool = False  # feedback stopped: whatever is confirmed next carries
     failure_count: int = 0
@@ -319,15 +323,37 @@ class Destinations:
             self._drop_stream(destination, now)
             self._start(destination, now)
             return
-        stale = _stale_hop(event)
-        if stale is not None and stale < len(attempt.path.hops):  # its hop key turned: the card we hold is old
-            self._plane.refresh(attempt.path.hops[stale], now=now)
+        hops, stale = attempt.path.hops, _stale_hop(event)
+        if stale is not None and stale < len(hops):  # its hop key turned: what we hold is old
+            if hops[stale] in (hops[0], hops[-1]):  # our neighbour and the destination know us, and may be asked
+                self._plane.refresh(hops[stale], now=now)
+            elif self._renew_vantage(destination, attempt, now):
+                return
         active = destination.active
         if event.reason == "timeout" and not attempt.path.relays:
             self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
         if active is not None and attempt.path == active.path:
             self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
         self._drop_try(destination, attempt, event.reason, now)
+
+    def _renew_vantage(self, destination: _Destination, attempt: _Try, now: float) -> bool:
+        """A relay that the destination named has another key now: have it named anew; False if that was just done.
+
+        The relay itself is not asked: it had but to claim this to learn who uses it.
+        """
+        if destination.active is not None:
+            if attempt.path != destination.active.path or destination.suspect:
+                return False
+            destination.tries.remove(attempt)  # to replace the route before it expires; until then it carries
+            self._tell("failed", destination.card, f"{self._words(attempt.path)}: stale-key")
+            destination.refresh_at = float("inf")
+            return True
+        if now < destination.renewed_at + RENEW_S_MIN:
+            return False
+        destination.renewed_at = now
+        self._drop_stream(destination, now)
+        self._start(destination, now)
+        return True
 
     def route_lost(self, event: route.RouteLost, now: float) -> None:
         """A route that was confirmed is gone."""

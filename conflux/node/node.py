@@ -44,12 +44,14 @@ from conflux.node.destinations import Destinations
 from conflux.node.relaying import Relaying, may_relay
 from conflux.realm.card import Card
 from conflux.realm.member import Member
+from conflux.realm.name import parse_name
 from conflux.route import machine as route
 from conflux.search.interface import Search
 from conflux.stream import machine as stream
 from conflux.stream.handshake import VANTAGE_COUNT_MAX, Vantage
 
 PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
+VANTAGE_ASK_S = 900.0  # a card names a key that serves for 15 minutes more, at the least
 EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
 
 
@@ -104,6 +106,7 @@ class Node:
             tell=self._tell,
         )
         self._neighbours: dict[LinkId, NodeId] = {}  # who is at the other end of an open link
+        self._relays_asked: dict[NodeId, float] = {}  # when a relay we name to others was last asked for its card
         self._relaying = Relaying(
             self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=self._neighbours.get
         )
@@ -184,7 +187,8 @@ class Node:
     def resolve(self, target: str, *, now: float) -> Card | None:
         """Return the card of the node a person means by name, node id or address.
 
-        None: it was asked for; an event "found" or "not-found" with that name follows.
+        None: it was asked for; an event "found" or "not-found" with that name follows.  Raises ConfigError for what no
+        node can be called.
         """
         query = _query(target)
         card = self._cached(query)
@@ -343,7 +347,17 @@ class Node:
     def _know(self, bridge: NodeId, now: float) -> None:
         """Have the card of a neighbour that joins LANs: routes begin with it, and we tell others of it."""
         if self.plane.card(bridge) is None:
+            self._relays_asked[bridge] = now
             self.plane.who(Who(node=bridge), now=now)
+
+    def _freshen(self, peer: NodeId, now: float) -> None:
+        """Ask the relays we name to a peer for their cards of today, lest the peer be told "stale-key" next time."""
+        for relay in self.search.vantage(peer)[:VANTAGE_COUNT_MAX]:
+            if now - self._relays_asked.get(relay, float("-inf")) >= VANTAGE_ASK_S:
+                self._relays_asked[relay] = now
+                self.plane.refresh(relay, now=now)
+        while len(self._relays_asked) > PAUSE_COUNT_MAX:
+            del self._relays_asked[next(iter(self._relays_asked))]
 
     def _vantage(self, peer: NodeId) -> tuple[Vantage, ...]:
         cards = (self.plane.card(node) for node in self.search.vantage(peer))
@@ -366,8 +380,12 @@ class Node:
             self.links.signal_failed(peer, attempt, reason, now=now)
 
     def _on_message(self, message: Message, now: float) -> None:
+        nothing: tuple[str, Any] = ("", None)
+        what, about = self._requests.pop(message.re, nothing) if message.re else nothing
         with self._counting_drops():
             self._dispatch(message, now)
+        if what == "open":  # whatever that was, no other answer comes; no-op for a stream that is agreed now
+            self.streams.open_failed(about, "bad-answer")
 
     def _dispatch(self, message: Message, now: float) -> None:
         match message.kind:
@@ -376,6 +394,7 @@ class Node:
                 if card is None:
                     raise RemoteProtocolError("no-card", "an open of a node whose card is not here")
                 self.streams.receive_open(card, message.body, message, now=now)
+                self._freshen(message.peer, now)
             case Kind.ACCEPT:
                 self.streams.receive_accept(message.peer, message.body, now=now)
             case Kind.OPEN_REFUSED:
@@ -519,7 +538,7 @@ def _query(target: str) -> Who:
     try:
         return Who(node=parse_node_id(target))
     except ConfigError:
-        return Who(name=target)
+        return Who(name=parse_name(target, "node name"))
 
 
 def _query_text(query: Who) -> str:
