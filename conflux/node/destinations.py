@@ -432,7 +432,8 @@ class Destinations:
         current = destination.active.path
         if via is not None:
             path = Path((*via, node))
-            if node in via or len(set(via)) < len(via) or len(path.hops) > route.HOP_COUNT_MAX:
+            ends = {node, self._plane.me}
+            if ends & set(via) or len(set(via)) < len(via) or len(path.hops) > route.HOP_COUNT_MAX:
                 raise UserError(f"a path is at most {route.HOP_COUNT_MAX} hops, each another node")
         else:
             others = [entry for entry in self._search.paths(node, now=now) if entry != current]

@@ -285,3 +285,13 @@ def test_bad_weather_across_two_relays(seed):
     for host in (alpha, rod, ruth, bravo):
         assert host.endpoints == {}, f"{world}: {host.name} keeps a link"
         assert host.node.status(now=world.now)["relays"] == [], f"{world}: {host.name} keeps a route"
+
+
+def test_a_move_through_oneself_the_destination_or_one_relay_twice_is_refused():
+    world, alpha, rod, _, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    for via in ([alpha], [bravo], [rod, rod], [rod] * 4):
+        with pytest.raises(UserError, match="at most 4 hops"):
+            alpha.node.move(bravo.node_id, tuple(host.node_id for host in via), now=world.now)
+    with pytest.raises(UserError, match="nothing to move"):
+        alpha.node.move(rod.node_id, None, now=world.now)

@@ -149,6 +149,14 @@ class World:
         (self.cut.discard if heal else self.cut.add)(pair)
         for here, there in ((a, b), (b, a)):
             self.at(0.0, lambda here=here, there=there: here.neighbour(there.node_id, heal))
+            for endpoint in list(here.endpoints.values()):
+                far = self.endpoints.get(endpoint.far_token or "")
+                if not heal and far is not None and far.host is there:
+                    self.at(CONSENT_S, lambda endpoint=endpoint, far=far: self._check_consent(endpoint, far))
+
+    def _check_consent(self, endpoint: Endpoint, far: Endpoint) -> None:
+        if not self.passes(endpoint.host.node_id, far.host.node_id):
+            endpoint.host.consent_lost(endpoint)
 
 
 class Host:
@@ -382,7 +390,14 @@ class Host:
         far = self._far(endpoint)
         self.world.endpoints.pop(endpoint.token, None)
         if far is not None:
-            far.host._event(CONSENT_S, Closed(far.link, "timeout"))
+            self.world.at(CONSENT_S, lambda: far.host.consent_lost(far))
+
+    def consent_lost(self, endpoint: Endpoint) -> None:
+        """Nobody answered the carrier's checks: it closes the link."""
+        if self.endpoints.get(endpoint.link) is endpoint:
+            del self.endpoints[endpoint.link]
+            self.world.endpoints.pop(endpoint.token, None)
+            self._event(0.0, Closed(endpoint.link, "timeout"))
 
     def _to_far(self, endpoint: Endpoint | None, make: Callable[[Endpoint], CarrierEvent]) -> None:
         """Reliable and in order, as long as both sides live."""
