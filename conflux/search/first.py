@@ -176,6 +176,8 @@ class FirstSearch:
         cost = self._costs.get(path, _Cost())
         if cost.paused_until > now:
             why = f"failed ({cost.failure}); not tried for {cost.paused_until - now:.0f} s more"
+        elif cost.failure:
+            why = f"failed ({cost.failure}); may be tried again"
         elif cost.rtt_s is None:
             why = "never measured"
         else:
