@@ -20,6 +20,9 @@ REASONS = {
     "no-relay": "a node on it does not relay: it is switched off there, or its credential does not allow it",
     "no-key": "the key of a relay on it is not known here: it is no neighbour, and the destination has not named it",
     "unknown-relay": "no node of this realm answers to that id",
+    "unknown-next": "a relay on it does not know the next one",
+    "unreachable": "a relay on it cannot reach the next one",
+    "dial: timeout": "no link to its first hop can be opened",
     "timeout": "no answer came",
     "busy": "a relay on it carries all it can",
     "loop": "it comes by a node twice",
@@ -49,6 +52,8 @@ class Move:
                 raise UserError("this node itself is no relay of its own streams")
             if self._names((*via, destination)) == before:
                 raise UserError(f"the stream to {name} goes {way(before)} already")
+        else:
+            via = self._best_measured(before)
         with self._pump.listening(self._note):
             began = time.monotonic()
             try:
@@ -59,9 +64,9 @@ class Move:
                 async with asyncio.timeout(MOVE_TIMEOUT_S):
                     await self._moved(hops)
             except TimeoutError:
-                wanted = way(self._names(hops))
+                wanted = _path(self._names(hops))
                 raise UserError(
-                    f"{name}: no path {wanted} after {MOVE_TIMEOUT_S:g} s; meanwhile packets go {way(before)}"
+                    f"{name}: no {wanted} after {MOVE_TIMEOUT_S:g} s; meanwhile packets go {way(before)}"
                 ) from None
             took_s = time.monotonic() - began
         return {
@@ -71,6 +76,18 @@ class Move:
             "after": self._names(hops),
             "took_ms": round(took_s * 1000, 3),
         }
+
+    def _best_measured(self, before: list[str]) -> tuple[NodeId, ...] | None:
+        """Return the relays of the best path that is known to work and is not the one before; None if there is none.
+
+        The search puts the direct path first, reachable or not; a person who waits is better off with one that is.
+        """
+        search, node, now = self._node.search, self._card.node_id, self._pump.now()
+        measured = [row["hops"] for row in search.explain(node, now=now) if row["rtt_ms"] is not None]
+        for path in search.paths(node, now=now):
+            if [format_node_id(hop) for hop in path.hops] in measured and self._names(path.hops) != before:
+                return path.relays
+        return None
 
     def _note(self, event: Event) -> None:
         if event.node == self._card.node_id:
@@ -85,7 +102,8 @@ class Move:
             if event.kind == "moved" and event.text == words:
                 return
             if event.kind == "failed" and path == words:
-                raise UserError(f"{self._card.name}: no path {words}: {REASONS.get(reason, reason)}")
+                wanted = _path(self._names(hops))
+                raise UserError(f"{self._card.name}: no {wanted}: {REASONS.get(reason, reason)}")
             if event.kind in ("idle", "unreachable"):
                 raise UserError(f"the stream to {self._card.name} ended meanwhile")
 
@@ -103,3 +121,7 @@ class Move:
 def way(hops: list[str]) -> str:
     """Return a path in the words of the events."""
     return "via " + ", ".join(hops[:-1]) if len(hops) > 1 else "direct"
+
+
+def _path(hops: list[str]) -> str:
+    return f"path {way(hops)}" if len(hops) > 1 else "direct path"

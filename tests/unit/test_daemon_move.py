@@ -16,6 +16,7 @@ from conflux.events import Event
 from conflux.ids import format_node_id
 from conflux.operations import Operations
 from conflux.pump import Pump
+from conflux.search.interface import Measured, Path
 
 
 class Person:
@@ -66,6 +67,24 @@ def test_a_stream_moves_onto_a_relay_and_back():
             got = await person.ask("move", name="bravo", direct=True)
             assert (got["before"], got["after"]) == (["rod", "bravo"], ["bravo"])
             await still_answers(alpha, bravo)
+
+    run(scenario)
+
+
+def test_without_a_path_named_the_best_that_is_known_to_work_is_taken_and_else_any_other():
+    async def scenario():
+        async with flowing("rod", "ruth") as (person, alpha, bravo, (rod, ruth)):
+            search, direct = alpha.pump.node.search, Path((bravo.member.node_id,))
+            assert await person.refused("move", name="bravo") == "bravo: no other path is known"
+            alpha.pump.bridge_changed(rod.member.node_id, True)
+            assert (await person.ask("move", name="bravo"))["after"][0] in ("rod", format_node_id(rod.member.node_id))
+            assert (await person.ask("move", name="bravo"))["after"] == ["bravo"]
+            await person.ask("move", name="bravo", via="rod")
+            alpha.pump.bridge_changed(ruth.member.node_id, True)
+            search._costs.clear()
+            assert search.paths(bravo.member.node_id, now=Pump.now())[0] == direct
+            search.measured(Path((ruth.member.node_id, *direct.hops)), Measured(0.01, 0, 0, 0), now=Pump.now())
+            assert (await person.ask("move", name="bravo"))["after"] == ["ruth", "bravo"]
 
     run(scenario)
 
@@ -149,7 +168,6 @@ def test_what_cannot_be_moved_is_told_precisely():
             own = "this node itself is no relay of its own streams"
             assert await person.refused("move", name="rod") == "no stream flows to rod: there is nothing to move"
             assert await person.refused("move", name="alpha") == "alpha is this node itself"
-            assert await person.refused("move", name="bravo") == "bravo: no other path is known"
             assert await person.refused("move", name="bravo", direct=True) == "the stream to bravo goes direct already"
             assert await person.refused("move", name="bravo", via="rita") == (
                 "no relay 'rita' is known here: name a neighbour, or a far relay by its node id"
