@@ -269,12 +269,13 @@ class PingRun:
             raise UserError("too many pings are running")
         self._session = session
         self._sent_at = 0.0
+        self._first_sent_at = 0.0
         self._setup: list[dict[str, Any]] = []
 
     def note(self, event: Event, card: Card) -> None:
         """Remember what the first request set in motion."""
         if event.kind in SETUP_EVENTS and event.node in (None, card.node_id) and self._setup is not None:
-            after_ms = round((time.monotonic() - self._sent_at) * 1000, 3)
+            after_ms = round((time.monotonic() - self._first_sent_at) * 1000, 3)
             self._setup.append({"event": event.kind, "after_ms": after_ms})
 
     async def items(self) -> AsyncIterator[object]:
@@ -308,6 +309,8 @@ class PingRun:
             if sequence > 1:
                 await asyncio.sleep(self._interval_s)
             self._sent_at = time.monotonic()
+            if sequence == 1:
+                self._first_sent_at = self._sent_at
             self._send(self._session.request(sequence, self._size, now=self._sent_at))
 
     def _item(self, sequence: int, rtt_s: float | None) -> object:

@@ -1,14 +1,20 @@
 """The pump with real links over the loopback: packets in at one node, out at the other, and nothing left afterwards."""
 
 import asyncio
+import os
 import random
+from ipaddress import IPv6Address
 
 import pytest
 from boards import Board, boards, run
+from builders import make_card, make_member, make_realm
 
 from conflux import report
 from conflux.commands import observe
 from conflux.control.memory import MemoryExchange, MemoryHub
+from conflux.echo import Echo
+from conflux.events import Event
+from conflux.operations import PingRun
 from conflux.pump import Pump
 
 
@@ -48,6 +54,21 @@ def check_reports(board: Board) -> None:
     for text in (observe.describe_streams(streams), observe.describe_links(links), *observe.describe_routes(routes)):
         assert "bravo" in text
         assert max(map(len, text.splitlines())) <= 80
+
+
+def test_what_the_set_up_cost_is_counted_from_the_first_request():
+    async def scenario():
+        echo, source, far = Echo(os.urandom), IPv6Address("fd00::1"), IPv6Address("fd00::2")
+        sent: asyncio.Queue[bytes] = asyncio.Queue()
+        ping = PingRun(sent.put_nowait, echo, source, far, 2, 0.02, 56)
+        first = asyncio.create_task(anext(ping.items()))
+        assert await sent.get() != await sent.get()
+        ping.note(Event("frames", None, "bravo"), make_card(make_member(make_realm(), "bravo")))
+        (step,) = ping._setup
+        assert step["after_ms"] >= 20
+        first.cancel()
+
+    run(scenario)
 
 
 def test_packets_come_out_in_the_order_they_went_in():
