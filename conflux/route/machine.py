@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from conflux.carrier.interface import CloseTether, OpenTether
+from conflux.control.budget import BudgetTable
 from conflux.crypto import box, kdf
 from conflux.datapath.interface import Hop
 from conflux.errors import AuthError, RemoteProtocolError
@@ -37,6 +38,10 @@ RELAYED_TIMEOUT_S = 6.0  # relays open links for it, and give up a second earlie
 HOP_COUNT_MAX = onion.SLOT_COUNT
 LIFETIME_S = 3600  # a route nobody tears down is forgotten
 INCOMING_PER_LINK_MAX = 256  # routes that end here and come by one neighbour: a gateway behind one relay has many
+# Set-ups one neighbour may have us look at, per second and at once: each is an HPKE opening.  As many at once as routes
+# it may have that end here; chosen.
+SETUP_RATE, SETUP_BURST = 20, 256
+LINK_COUNT_MAX = 256  # links whose rate is remembered
 SEEN_COUNT_MAX = 4096  # oldest first; hop keys turn hourly, so a replay older than that cannot be opened
 
 
@@ -158,6 +163,7 @@ class Routes:
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[tuple[LinkId, int], _Incoming] = {}
         self._seen: dict[bytes, None] = {}
+        self._setup_budget = BudgetTable(SETUP_RATE, SETUP_BURST, LINK_COUNT_MAX)
         self._transmits: deque[Transmit] = deque()
         self._commands: deque[OpenTether | CloseTether] = deque()
         self._events: deque[Event] = deque()
@@ -258,6 +264,9 @@ class Routes:
         if sum(key[0] == link for key in self._incoming) >= INCOMING_PER_LINK_MAX:
             self._send(link, Refuse(setup.request, b"", b"busy"))
             return
+        if not self._setup_budget.take(link, now):
+            self._send(link, Refuse(setup.request, b"", b"busy"))
+            raise RemoteProtocolError("flood", "set-ups")
         slot_hash = kdf.sha256(setup.onion[: onion.SLOT_BYTES])
         try:
             if slot_hash in self._seen:
@@ -292,7 +301,12 @@ class Routes:
     def _receive_confirm(self, link: LinkId, confirm: Confirm) -> None:
         if self.relays.receive_confirm(link, confirm):
             return
-        route, state = self._asked(link, confirm.request)
+        try:
+            route, state = self._asked(link, confirm.request)
+        except RemoteProtocolError:
+            if confirm.label:  # of a set-up given up meanwhile: the other side need not keep the route for its lifetime
+                self._send(link, Teardown(confirm.label, b""))
+            raise
         if confirm.label == 0 or state.label_out:
             raise RemoteProtocolError("malformed", "label 0, or confirmed before")
         tag = self._unseal_confirmation(state.stream, confirm.sealed)

@@ -249,6 +249,8 @@ class Relays:
             if side is not None and side.label_in:
                 self._labels.free(side.link, side.label_in)
         if relay.ahead is not None:
+            if relay.set_up is not None and relay.ahead.label_out:  # the next hop has confirmed already
+                self._sends.append((relay.ahead.link, Teardown(relay.ahead.label_out, b"")))
             self._commands.append(CloseTether(relay.ahead.link, relay.ahead.tether))
         if relay.set_up is None and relay.ahead is not None:
             self._events.append(RelayGone(number, relay.before.hop, relay.ahead.hop))

@@ -280,3 +280,56 @@ def test_teardown_of_a_guessed_label_reaches_nobody():
         with pytest.raises(RemoteProtocolError, match="unknown-label"):
             rod.routes.receive_untrusted(rod.link_to(sender), encode_message(Teardown(label, b"")), now=0.0)
     assert len(rod.routes.relays.status()) == 1
+
+
+def test_set_ups_beyond_a_neighbours_rate_are_refused_before_their_slot_is_opened():
+    sender, rod, end = Station("sender"), Station("rod", relaying=False), Station("end")
+    Row(sender, rod, end)
+    opened = []
+    rod.routes._unseal_slot = lambda *slot: opened.append(slot) or bytes(machine.onion._PLAIN_BYTES)
+    setup = encode_message(Setup(bytes(8), bytes(8), 4, 7, bytes(machine.onion.ONION_BYTES)))
+
+    def flood(now: float) -> int:
+        before, reasons = len(opened), []
+        for _ in range(1000):
+            try:
+                rod.routes.receive_untrusted(rod.link_to(sender), setup, now=now)
+            except RemoteProtocolError as error:
+                reasons.append(error.reason)
+        assert reasons.count("flood") == 1000 - (len(opened) - before)
+        return len(opened) - before
+
+    assert flood(0.0) == machine.SETUP_BURST
+    assert flood(1.0) == machine.SETUP_RATE
+    answers = [decode_message_untrusted(each.data) for each in iter(rod.routes.next_transmit, None)]
+    assert answers[-1].plain == b"busy"
+    with pytest.raises(RemoteProtocolError, match="auth"):  # another neighbour's are looked at
+        rod.routes.receive_untrusted(rod.link_to(end), setup, now=1.0)
+
+
+def test_confirmation_that_comes_too_late_leaves_no_route_behind():
+    sender, rod, end = Station("sender"), Station("rod"), Station("end")
+    row = Row(sender, rod, end)
+    route = row.build(rod, end)
+    (transmit,) = iter(sender.routes.next_transmit, None)
+    sender.routes.close(route)
+    rod.routes.receive_untrusted(rod.link_to(sender), transmit.data, now=0.0)
+    row.run()
+    assert len(of(end, machine.ReceiverRoute)) == len(of(end, machine.ReceiverRouteGone)) == 1
+    assert rod.routes.relays.status() == []
+
+
+def test_a_set_up_dropped_after_the_next_hop_confirmed_leaves_nothing_there():
+    sender, rod, end = Station("sender"), Station("rod"), Station("end")
+    row = Row(sender, rod, end)
+    row.build(rod, end)
+    (transmit,) = iter(sender.routes.next_transmit, None)
+    setup = decode_message_untrusted(transmit.data)
+    rod.routes.receive_untrusted(rod.link_to(sender), transmit.data, now=0.0)
+    row._find_link(rod, rod.routes.relays.next_event())
+    onward = rod.routes.next_transmit()
+    end.routes.receive_untrusted(end.link_to(rod), onward.data, now=0.0)
+    rod.routes.receive_untrusted(rod.link_to(end), end.routes.next_transmit().data, now=0.0)  # our tether: not yet up
+    rod.routes.tether_down(rod.link_to(sender), setup.tether)
+    row.run()
+    assert len(of(end, machine.ReceiverRoute)) == len(of(end, machine.ReceiverRouteGone)) == 1
