@@ -268,7 +268,7 @@ class Streams:
         check_open(open_, sender=card.node_id, me=self._me, chain_hash=kdf.sha256(card.chain.encode()))
         if open_.receiver_boot != self._boot:
             raise RemoteProtocolError("stale-boot", "the open was made for an earlier life of this node")
-        if stream in self._incoming:
+        if stream in self._incoming or stream in self._outgoing:
             raise RemoteProtocolError("replay", "the stream exists")
         open_.verify_signature(card.chain.credential.verify_key(), self._realm)
         if not self._make_room(card.node_id):

@@ -241,3 +241,13 @@ def test_closed_streams_leave_no_timer():
     s.close_sender(sender.stream)
     d.close_receiver(receiver.stream, "done")
     assert (s.next_timeout(), d.next_timeout()) == (None, None)
+
+
+def test_open_under_the_name_of_a_stream_we_send_is_refused():
+    s, d = streams(), streams(D)
+    stream = s.open(D_CARD, now=0.0)
+    d._entropy = lambda size: stream  # the destination knows that name
+    d.open(S_CARD, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="replay"):
+        s.receive_open(D_CARD, d.next_send().body, "request", now=0.0)
+    assert events(s) == []
