@@ -26,6 +26,8 @@ from conflux.realm.member import Member
 CHECK_S = 60.0  # how often dates are looked at: clocks jump, and suspended boards sleep through timers
 RETRY_S_MIN = 600.0  # between two askings of an issuer that does not answer
 RETRY_S_MAX = 3600.0
+RENEW_S_MIN = 60  # between two renewals of one node: each is two signatures and a file flushed to the card
+RENEWED_COUNT_MAX = 1024
 
 
 class Membership:
@@ -53,6 +55,7 @@ class Membership:
         self._answer = answer
         self._adopted = adopted
         self._ask_at = 0.0
+        self._renewed: dict[NodeId, int] = {}  # when we last renewed for whom, unix seconds; the oldest goes
         self.refused = ""  # why the issuer last said no, or what was wrong with its answer
 
     def check(self, *, now: float) -> None:
@@ -82,7 +85,15 @@ class Membership:
         chain = Chain.decode_untrusted(message.body)
         if chain.credential.node_id != message.peer:
             raise RemoteProtocolError("not-yours", "a credential may be renewed by its own node only")
-        fresh = self._issuer.renew(chain, now_unix=self._clock.now_unix())
+        now_unix = self._clock.now_unix()
+        last = self._renewed.get(message.peer)
+        if last is not None and abs(now_unix - last) < RENEW_S_MIN:
+            raise RemoteProtocolError("too-soon", "renewed a moment ago")
+        fresh = self._issuer.renew(chain, now_unix=now_unix)
+        self._renewed.pop(message.peer, None)
+        self._renewed[message.peer] = now_unix
+        if len(self._renewed) > RENEWED_COUNT_MAX:
+            del self._renewed[next(iter(self._renewed))]
         LOGGER.info("renewed     the credential of %s", fresh.credential.name)
         self._answer(message, Kind.RENEWED, fresh.encode())
 

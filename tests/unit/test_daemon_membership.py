@@ -5,6 +5,7 @@ import random
 import pytest
 from builders import NOW_UNIX
 
+from conflux import membership
 from conflux.control.channel import Kind
 from conflux.control.event import Message
 from conflux.errors import RemoteProtocolError
@@ -174,3 +175,15 @@ def test_an_issuer_that_cannot_renew_itself_says_why(world):
     world.now_unix += CREDENTIAL_LIFETIME_S
     world.gate.membership.check(now=1.0)
     assert "cannot renew its own credential" in world.gate.membership.warnings()[0]
+
+
+def test_a_member_that_asks_all_the_time_is_not_signed_for_all_the_time(world):
+    asking = message(kitchen(world), Kind.RENEW, chain(world))
+    world.gate.membership.receive(asking)
+    for _ in range(20):
+        with pytest.raises(RemoteProtocolError, match="too-soon"):
+            world.gate.membership.receive(asking)
+    assert len(world.gate.answered) == 1
+    world.now_unix += membership.RENEW_S_MIN
+    world.gate.membership.receive(asking)
+    assert len(world.gate.answered) == 2
