@@ -186,7 +186,7 @@ class Daemon:
     def _build(self) -> None:
         config, member = self.config, self._member
         self.relaying = config.relay.enabled and RELAY in member.chain.credential.capabilities
-        clock = RealmClock(self._state.floor_unix(), system=time.time, save=self._state.save_floor)
+        clock = joining.realm_clock(self._state)
         boot = self._state.next_boot(now_unix=int(time.time()), entropy=os.urandom)
         rng = random.Random(os.urandom(16))  # noqa: S311  # jitter, not secrets
         plane = ControlPlane(

@@ -9,7 +9,8 @@ import socket
 import time
 
 from conflux.config import Config
-from conflux.errors import ConfigError
+from conflux.errors import ConfigError, StateError
+from conflux.log import LOGGER
 from conflux.realm.clock import RealmClock
 from conflux.realm.invite import Token
 from conflux.realm.member import Member
@@ -34,7 +35,16 @@ def configured_token(config: Config) -> Token | None:
 
 def realm_clock(state: StateDir) -> RealmClock:
     """Return the realm's clock, with its floor kept in state."""
-    return RealmClock(state.floor_unix(), system=time.time, save=state.save_floor)
+
+    def keep(date_unix: int) -> None:
+        try:
+            state.save_floor(date_unix)
+        except (
+            StateError
+        ) as error:  # a full card; whoever's message brought the date is not to blame, nor to be refused
+            LOGGER.error("the newest date the realm signed is not kept: %s", error)
+
+    return RealmClock(state.floor_unix(), system=time.time, save=keep)
 
 
 def host_label() -> str:

@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 from builders import NOW_UNIX, make_credential, make_realm
 
-from conflux.errors import RemoteProtocolError
+from conflux import joining
+from conflux.errors import RemoteProtocolError, StateError
 from conflux.realm.clock import RealmClock
 from conflux.realm.credential import Chain
+from conflux.realm.store import StateDir
 
 REALM = make_realm()
 
@@ -90,3 +92,15 @@ def test_expired_chain_is_expired_also_to_a_board_without_a_clock():
     clock = System(0).clock(floor_unix=NOW_UNIX + 10)
     with pytest.raises(RemoteProtocolError, match="expired"):
         clock.judge(old, REALM.anchor)
+
+
+def test_a_floor_that_cannot_be_kept_still_holds_until_the_process_ends(tmp_path, monkeypatch):
+    state = StateDir.open(tmp_path / "state", create=True)
+
+    def full(date_unix: int) -> None:
+        raise StateError("no space left on device")
+
+    monkeypatch.setattr(state, "save_floor", full)
+    clock = joining.realm_clock(state)
+    clock.observe(2**36)  # a neighbour's card brought the date; it is no reason to end
+    assert clock.now_unix() == 2**36
