@@ -11,6 +11,7 @@ import pytest
 from relay_chain import held
 from world import Host, Weather, World
 
+from conflux.errors import UserError
 from conflux.ids import format_node_id, parse_node_id
 
 IDLE_S = 15.0
