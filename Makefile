@@ -2,7 +2,7 @@
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench fuzz lint fmt unit lab prepare prepare-test prepare-bench prepare-fuzz clean
+.PHONY: help demo test bench fuzz sim-full lint fmt unit lab prepare prepare-test prepare-bench prepare-fuzz clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
@@ -10,10 +10,11 @@ LAB := .venv/bin/python tests/lab/enter.py
 FUZZ_SECONDS ?= 30
 
 help:
-	echo 'make demo    two hosts and a dead one in network namespaces: watch a link come into being and go'
+	echo 'make demo    real daemons in network namespaces: links come, carry, move, heal and go'
 	echo 'make test    everything a push is judged by: lint, unit, property, vectors, sim, lab'
 	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
 	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
+	echo 'make sim-full   a hundred random lives of six nodes, where make test has six'
 	echo 'make lint    ruff, mypy, stubtest'
 	echo 'make lab     the tests that run real daemons in network namespaces'
 	echo 'make fmt     let ruff format and mend'
@@ -39,6 +40,9 @@ bench: prepare-bench
 
 fuzz: prepare-fuzz
 	$(PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+sim-full: prepare-test
+	CONFLUX_SIM_SEEDS=100 $(PYTHON) -m pytest -q tests/sim
 
 lint: prepare-test lint-lane
 unit: prepare-test unit-lane
