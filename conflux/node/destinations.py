@@ -10,7 +10,6 @@ before stays until what is under way on it has arrived.  The stream does not not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from conflux.datapath.interface import Datapath, Feedback, Hop
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
 from conflux.link.links import Links
+from conflux.node.destination import Destination, Pauses, Try, retry_delay_s
 from conflux.node.relaying import may_relay
 from conflux.realm.card import Card
 from conflux.route import machine as route
@@ -30,13 +30,8 @@ from conflux.stream import machine as stream
 TRY_COUNT_MAX = 3  # paths tried at once for one destination
 RETIRE_S = 1.0  # a route that was left takes what is under way on it; then it is torn down
 REFRESH_S = route.LIFETIME_S * 0.8  # then a new route over the same path replaces the one that would expire
-RENEW_S_MIN = (
-    10.0  # between two streams opened for their vantage alone: a relay that always says "stale-key" gains nothing
-)
-RETRY_S_MIN = 0.5  # after the first failure; doubles
-RETRY_S_MAX = 30.0
+RENEW_S_MIN = 10.0  # between streams opened for their vantage alone, or a relay that says "stale-key" costs us many
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
-PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
 
 
 class Tell(Protocol):
@@ -45,75 +40,6 @@ class Tell(Protocol):
     def __call__(
         self, kind: str, card: Card | None, text: str = "", took_s: float | None = None, name: str = ""
     ) -> None: ...
-
-
-@dataclass(slots=True)
-class _Try:
-    """One path for the stream: being tried, carrying it, or retiring."""
-
-    path: Path
-    wanted: bool  # whoever asked for exactly this route gets it, better or not (a probe, a move, a refresh)
-    cold: bool  # relays may still have to open links, so the time to its confirmation says nothing of its round trip
-    dialing: bool = False
-    route: int | None = None  # while it is set up and after
-    began_at: float = 0.0  # of the set-up
-    until: float = 0.0  # retiring only
-
-
-@dataclass(slots=True)
-class _Destination:
-    """State only; the methods below decide.  In every state its queue is its own: nobody waits behind it."""
-
-    card: Card
-    began_at: float
-    stream: StreamId | None = None
-    stream_agreed: bool = False
-    active: _Try | None = None  # carries the stream
-    tries: list[_Try] = field(default_factory=list)
-    retiring: list[_Try] = field(default_factory=list)
-    race_at: float | None = None  # when the next candidate is tried too
-    refresh_at: float = float("inf")
-    renewed_at: float = float("-inf")  # when the stream was last opened anew for the sake of its vantage
-    vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named
-    suspect: bool = False  # feedback stopped: whatever is confirmed next carries
-    failure_count: int = 0
-    retry_at: float | None = None  # between tries; None while one is under way or the stream flows
-    epoch: int = 0
-    received_count: int = 0  # of the last feedback, to tell what is new
-    lost_count: int = 0
-    marked_count: int = 0
-
-    @property
-    def node(self) -> NodeId:
-        return self.card.node_id
-
-    @property
-    def name(self) -> str:
-        return self.card.name
-
-    @property
-    def routed(self) -> list[_Try]:
-        """Everything that may hold a route."""
-        return [*([self.active] if self.active else []), *self.tries, *self.retiring]
-
-    @property
-    def state(self) -> str:
-        """The word `conflux streams` shows."""
-        if self.active is not None:
-            return "suspect" if self.suspect else "flowing"
-        if self.retry_at is not None:
-            return "waiting to retry"
-        if not self.stream_agreed:
-            return "handshake"
-        return "route" if any(attempt.route is not None for attempt in self.tries) else "dialing"
-
-
-@dataclass(slots=True)
-class _Pause:
-    """A destination that was given up: nothing is tried before until."""
-
-    until: float
-    pause_s: float
 
 
 class Destinations:
@@ -139,10 +65,10 @@ class Destinations:
         self._search = search
         self._rng = rng
         self._tell = tell
-        self._destinations: dict[NodeId, _Destination] = {}
-        self._by_stream: dict[StreamId, _Destination] = {}
+        self._destinations: dict[NodeId, Destination] = {}
+        self._by_stream: dict[StreamId, Destination] = {}
         self._asked: dict[IPAddress, float] = {}  # since when an address waits for its owner's card
-        self._pauses: dict[NodeId | IPAddress, _Pause] = {}
+        self._pauses = Pauses()
 
     def nodes(self) -> tuple[NodeId, ...]:
         """Return who has a queue here now."""
@@ -153,8 +79,7 @@ class Destinations:
     def miss(self, address: IPAddress, now: float) -> None:
         """A packet waits under an address nobody serves yet."""
         card = self._plane.card_by_address(address)
-        pause = self._pauses.get(address if card is None else card.node_id)
-        if pause is not None and pause.until > now:
+        if self._pauses.holds(address if card is None else card.node_id, now):
             self._datapath.refuse(address, "unreachable")
         elif card is not None:
             self._wake(card, now)
@@ -195,7 +120,7 @@ class Destinations:
         waiting = [address for address in card.addresses if address in self._asked]
         for address in waiting:
             self._tell("card", card, took_s=now - self._asked.pop(address))
-        self._pauses.pop(card.node_id, None)
+        self._pauses.end(card.node_id)
         if waiting:
             self._wake(card, now)
         for destination in self._through(card.node_id):
@@ -205,7 +130,7 @@ class Destinations:
         """Nobody owns it: what waited for an address is dropped, and paths through the node are not to be had."""
         if query.address is not None:
             self._asked.pop(query.address, None)
-            self._pause(query.address, now)
+            self._pauses.begin(query.address, now)
             self._datapath.refuse(query.address, "unknown-destination")
         elif query.node is not None:
             for destination in self._through(query.node):
@@ -215,7 +140,7 @@ class Destinations:
 
     def channel_up(self, node: NodeId, now: float) -> None:
         """The node can be spoken to again: whoever waits for it need not."""
-        self._pauses.pop(node, None)
+        self._pauses.end(node)
         self._search.returned(node)
         destination = self._destinations.get(node)
         if destination is not None and destination.retry_at is not None:
@@ -229,7 +154,7 @@ class Destinations:
 
     def restarted(self, card: Card, now: float) -> None:
         """The node is a new process: nothing agreed with the old one means anything."""
-        self._pauses.pop(card.node_id, None)
+        self._pauses.end(card.node_id)
         self._search.returned(card.node_id)
         destination = self._destinations.get(card.node_id)
         if destination is not None:
@@ -288,13 +213,13 @@ class Destinations:
     def route_ready(self, event: route.RouteReady, now: float) -> None:
         """A route is confirmed: it carries the stream if none does, if it was asked for, or if it is clearly better."""
         destination = self._by_stream.get(event.stream)
-        attempt = None if destination is None else _of_route(destination.tries, event.route)
+        attempt = None if destination is None else destination.of_route(event.route)
         if destination is None or attempt is None:
             self._routes.close(event.route)
             return
         took_s = now - attempt.began_at
         destination.failure_count = 0
-        self._pauses.pop(destination.node, None)
+        self._pauses.end(destination.node)
         self._search.opened(attempt.path, took_s, now=now)
         if not attempt.cold:
             self._search.measured(attempt.path, Measured(took_s, 0, 0, 0), now=now)
@@ -315,7 +240,7 @@ class Destinations:
     def route_failed(self, event: route.RouteFailed, now: float) -> None:
         """A route that was asked for is not to be had."""
         destination = self._by_stream.get(event.stream)
-        attempt = None if destination is None else _of_route(destination.tries, event.route)
+        attempt = None if destination is None else destination.of_route(event.route)
         if destination is None or attempt is None:
             return
         attempt.route = None
@@ -336,7 +261,7 @@ class Destinations:
             self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
         self._drop_try(destination, attempt, event.reason, now)
 
-    def _renew_vantage(self, destination: _Destination, attempt: _Try, now: float) -> bool:
+    def _renew_vantage(self, destination: Destination, attempt: Try, now: float) -> bool:
         """A relay that the destination named has another key now: have it named anew; False if that was just done.
 
         The relay itself is not asked: it had but to claim this to learn who uses it.
@@ -365,7 +290,7 @@ class Destinations:
             self._search.failed(destination.active.path, event.reason, now=now)
             self._tell("suspect", destination.card, f"route lost: {event.reason}")
             self._lose_active(destination, now)
-        elif (attempt := _of_route(destination.retiring, event.route)) is not None:
+        elif (attempt := destination.of_route(event.route)) in destination.retiring:
             destination.retiring.remove(attempt)
             self._release_unused(destination, attempt.path.first, now)
 
@@ -410,7 +335,7 @@ class Destinations:
                 destination.refresh_at = now + route.RELAYED_TIMEOUT_S
                 self._begin(destination, destination.active.path, now, wanted=True)
 
-    def _deadlines(self) -> Iterator[tuple[float, _Destination]]:
+    def _deadlines(self) -> Iterator[tuple[float, Destination]]:
         for destination in self._destinations.values():
             for at in (destination.retry_at, destination.race_at):
                 if at is not None:
@@ -471,13 +396,13 @@ class Destinations:
         destination = self._destinations.get(card.node_id)
         if destination is None:
             self._tell("queue", card, "packets wait")
-            destination = self._destinations[card.node_id] = _Destination(card, now)
+            destination = self._destinations[card.node_id] = Destination(card, now)
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
             self._start(destination, now)
         else:
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
 
-    def _start(self, destination: _Destination, now: float) -> None:
+    def _start(self, destination: Destination, now: float) -> None:
         """Handshake and dial at once; whichever ends last starts the route."""
         destination.retry_at = None
         destination.began_at = now
@@ -488,7 +413,7 @@ class Destinations:
             self._by_stream[destination.stream] = destination
         self._race(destination, now)
 
-    def _race(self, destination: _Destination, now: float) -> None:
+    def _race(self, destination: Destination, now: float) -> None:
         """Try the next candidate beside those that are being tried."""
         destination.race_at = None
         taken = {attempt.path for attempt in destination.routed}
@@ -500,16 +425,16 @@ class Destinations:
         destination.race_at = now + self._search.patience_s(fresh[0])
         self._begin(destination, fresh[0], now, wanted=False)
 
-    def _begin(self, destination: _Destination, path: Path, now: float, *, wanted: bool) -> None:
+    def _begin(self, destination: Destination, path: Path, now: float, *, wanted: bool) -> None:
         for attempt in destination.tries:
             if attempt.path == path:
                 attempt.wanted = attempt.wanted or wanted
                 return
         cold = bool(path.relays) and not any(attempt.path == path for attempt in destination.routed)
-        destination.tries.append(_Try(path, wanted, cold))
+        destination.tries.append(Try(path, wanted, cold))
         self._advance(destination, now)
 
-    def _advance(self, destination: _Destination, now: float) -> None:
+    def _advance(self, destination: Destination, now: float) -> None:
         """Every try takes its next step: a link to its first hop, the cards of its hops, the route."""
         for attempt in list(destination.tries):
             if attempt.route is not None or attempt not in destination.tries:
@@ -527,13 +452,13 @@ class Destinations:
                     except RemoteProtocolError as error:  # a card whose key is no key
                         self._drop_try(destination, attempt, error.reason, now)
 
-    def _dial(self, destination: _Destination, attempt: _Try, now: float) -> None:
+    def _dial(self, destination: Destination, attempt: Try, now: float) -> None:
         first = attempt.path.first
         if self._links.acquire(first, _user(destination, attempt.path), now=now) is None and not attempt.dialing:
             attempt.dialing = True
             self._tell("dial", destination.card, f"by way of {self._name(first)}" if attempt.path.relays else "")
 
-    def _hop_keys(self, destination: _Destination, attempt: _Try, now: float) -> list[HopKey] | None:
+    def _hop_keys(self, destination: Destination, attempt: Try, now: float) -> list[HopKey] | None:
         """Return every hop's key; None if one is being asked for, or is not to be had and the try is over.
 
         Only our own neighbour is asked, who knows us anyway.  A far relay's key comes from the destination: to ask the
@@ -556,7 +481,7 @@ class Destinations:
 
     # ── one destination: changing ──
 
-    def _switch(self, destination: _Destination, attempt: _Try, hop: Hop, now: float) -> None:
+    def _switch(self, destination: Destination, attempt: Try, hop: Hop, now: float) -> None:
         """Let the route carry the stream; the one before retires when what is under way on it has arrived."""
         assert destination.stream is not None
         destination.tries.remove(attempt)
@@ -572,14 +497,14 @@ class Destinations:
         if old.path != attempt.path:
             self._tell("moved", destination.card, self._words(attempt.path), now - attempt.began_at)
 
-    def _doubt(self, destination: _Destination, now: float) -> None:
+    def _doubt(self, destination: Destination, now: float) -> None:
         if destination.active is None or destination.suspect:
             return
         destination.suspect = True
         self._begin(destination, destination.active.path, now, wanted=True)
         self._race(destination, now)
 
-    def _lose_active(self, destination: _Destination, now: float) -> None:
+    def _lose_active(self, destination: Destination, now: float) -> None:
         """The stream lives on without a route: its packets wait again, and other paths are tried."""
         lost, destination.active = destination.active, None
         if lost is not None:
@@ -593,7 +518,7 @@ class Destinations:
         self._advance(destination, now)
         self._race(destination, now)
 
-    def _drop_try(self, destination: _Destination, attempt: _Try, reason: str, now: float) -> None:
+    def _drop_try(self, destination: Destination, attempt: Try, reason: str, now: float) -> None:
         """A path is not to be had; when it was the last one, the whole try has failed."""
         if attempt in destination.tries:
             destination.tries.remove(attempt)
@@ -606,19 +531,19 @@ class Destinations:
             if not destination.tries and destination.retry_at is None and destination.node in self._destinations:
                 self._fail(destination, reason, now)
 
-    def _close_route(self, attempt: _Try, last: bytes = b"") -> None:
+    def _close_route(self, attempt: Try, last: bytes = b"") -> None:
         number, attempt.route = attempt.route, None
         hop = None if number is None else self._routes.close(number, last)
         if hop is not None:
             self._datapath.remove_feedback_label(hop.link, hop.label_in)
 
-    def _release_unused(self, destination: _Destination, first: NodeId, now: float) -> None:
+    def _release_unused(self, destination: Destination, first: NodeId, now: float) -> None:
         if all(attempt.path.first != first for attempt in destination.routed):
             self._links.release(first, ("to", destination.node, first), now=now)
 
     # ── one destination: ending ──
 
-    def _drop_stream(self, destination: _Destination, now: float) -> None:
+    def _drop_stream(self, destination: Destination, now: float) -> None:
         """Erase the stream; the queue stays, and its packets wait for the next one."""
         firsts = {attempt.path.first for attempt in destination.routed}
         for attempt in destination.routed:
@@ -639,42 +564,34 @@ class Destinations:
         destination.epoch = 0
         destination.received_count = destination.lost_count = destination.marked_count = 0
 
-    def _close(self, destination: _Destination, now: float) -> None:
+    def _close(self, destination: Destination, now: float) -> None:
         """All packets are through: the stream ends, and nothing of it stays."""
         if destination.active is not None and destination.stream is not None:
             self._close_route(destination.active, self._datapath.last_frame(destination.stream))
         self._forget(destination, "closed", now)
 
-    def _forget(self, destination: _Destination, reason: str, now: float) -> None:
+    def _forget(self, destination: Destination, reason: str, now: float) -> None:
         self._drop_stream(destination, now)
         self._datapath.remove_egress(destination.node, reason)
         self._destinations.pop(destination.node, None)
 
-    def _fail(self, destination: _Destination, reason: str, now: float) -> None:
+    def _fail(self, destination: Destination, reason: str, now: float) -> None:
         """Every path came to nothing: try again after a pause, or give the destination up for a while."""
         if destination.retry_at is not None:
             return  # the other half of a try that failed already
         self._drop_stream(destination, now)
         destination.failure_count += 1
         if destination.failure_count < GIVE_UP_COUNT:
-            destination.retry_at = now + _retry_delay_s(destination.failure_count, self._rng.random())
+            destination.retry_at = now + retry_delay_s(destination.failure_count, self._rng.random())
             self._search.returned(destination.node)  # a pause of the paths would outlast the destination's own
             return
         self._tell("unreachable", destination.card, reason)
         self._forget(destination, "unreachable", now)
-        self._pause(destination.node, now)
-
-    def _pause(self, who: NodeId | IPAddress, now: float) -> None:
-        """Try nothing for it for a while, longer each time in a row."""
-        old = self._pauses.pop(who, None)
-        pause_s = 1.0 if old is None else min(2 * old.pause_s, RETRY_S_MAX)
-        self._pauses[who] = _Pause(now + pause_s, pause_s)
-        if len(self._pauses) > PAUSE_COUNT_MAX:
-            del self._pauses[next(iter(self._pauses))]
+        self._pauses.begin(destination.node, now)
 
     # ── words and lookups ──
 
-    def _through(self, node: NodeId) -> list[_Destination]:
+    def _through(self, node: NodeId) -> list[Destination]:
         return [
             destination
             for destination in self._destinations.values()
@@ -696,12 +613,8 @@ def _hop_key(card: Card) -> HopKey:
     return HopKey(card.node_id, card.hop_key_id, card.hop_public)
 
 
-def _user(destination: _Destination, path: Path) -> tuple[str, NodeId, NodeId]:
+def _user(destination: Destination, path: Path) -> tuple[str, NodeId, NodeId]:
     return ("to", destination.node, path.first)
-
-
-def _of_route(tries: list[_Try], number: int) -> _Try | None:
-    return next((attempt for attempt in tries if attempt.route == number), None)
 
 
 def _stale_hop(event: route.RouteFailed) -> int | None:
@@ -709,9 +622,3 @@ def _stale_hop(event: route.RouteFailed) -> int | None:
     if event.hop is None or not event.reason.endswith("stale-key"):
         return None
     return event.hop + event.reason.startswith("next:")
-
-
-def _retry_delay_s(failure_count: int, jitter: float) -> float:
-    """Return how long to wait after the failure_count-th failure in a row; jitter from 0 to 1 spreads it by half."""
-    delay: float = min(RETRY_S_MIN * 2 ** (failure_count - 1), RETRY_S_MAX)
-    return delay * (0.75 + jitter / 2)
