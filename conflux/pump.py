@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from conflux.carrier.interface import CarrierEvent, Command
 from conflux.control.channel import Arrival, ControlChannel, Handoff
 from conflux.control.event import Message, Transmit
-from conflux.datapath.interface import OutFrame
+from conflux.datapath.interface import Hop, OutFrame
 from conflux.echo import Echo
 from conflux.events import Event
 from conflux.feed import Feed
@@ -252,13 +252,14 @@ class Pump:
     # ── egress: a task per destination ──
 
     def _update_egress(self) -> None:
-        wanted = self.node.destinations()
-        for link in self.node.datapath.relayable():
+        wanted, datapath = self.node.destinations(), self.node.datapath
+        for link in datapath.relayable():
             if link not in self._relaying:
                 self._relaying[link] = self.start(self._relay_frames(link), f"relay {link}")
-        for destination in self.node.datapath.sendable():
+        for destination in datapath.sendable():
             if (egress := self._egress.get(destination)) is not None:
                 egress.wake.set()
+                egress.go_on(datapath.hop(destination))
         if len(wanted) == len(self._egress) and all(destination in self._egress for destination in wanted):
             return
         for destination in set(self._egress).difference(wanted):
@@ -281,20 +282,22 @@ class Pump:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def send_frames(self, destination: NodeId, wake: asyncio.Event) -> None:
+    async def send_frames(self, egress: _Egress) -> None:
         """Send what is queued for one destination whenever there is a way for it; the body of its task.
 
         While one frame is on its way into the tether, packets gather, and they go in the next.  A tether that takes
         nothing stops this task and no other.
         """
-        datapath, carrier = self.node.datapath, self._carrier
+        datapath, carrier, destination = self.node.datapath, self._carrier, egress.destination
         while True:
-            await wake.wait()
-            wake.clear()
+            await egress.wake.wait()
+            egress.wake.clear()
             while (frame := datapath.next_frame(destination, now=time.monotonic())) is not None:
                 carrier.write(frame)
                 self.touch()
+                egress.draining = (frame.link, frame.tether)
                 await carrier.drain(frame.link, frame.tether)
+                egress.draining = None
 
     async def _relay_frames(self, link: LinkId) -> None:
         """Send what waits to be passed on over one link; a task that lives while something does.
@@ -333,7 +336,20 @@ class _Egress:
 
     def __init__(self, pump: Pump, destination: NodeId) -> None:
         card = pump.node.plane.card(destination)
-        name = format_node_id(destination) if card is None else card.name
+        self.destination = destination
         self.wake = asyncio.Event()
+        self.draining: tuple[LinkId, TetherId] | None = None  # the tether it waits for
+        self._name = f"egress {format_node_id(destination) if card is None else card.name}"
+        self._pump = pump
+        self._start()
+
+    def _start(self) -> None:
+        self.draining = None
         self.wake.set()
-        self.task = pump.start(pump.send_frames(destination, self.wake), f"egress {name}")
+        self.task = self._pump.start(self._pump.send_frames(self), self._name)
+
+    def go_on(self, hop: Hop | None) -> None:
+        """Wait no longer for a tether that the stream has left: whoever went silent never takes anything again."""
+        if self.draining is not None and hop is not None and self.draining != (hop.link, hop.tether):
+            self.task.cancel()  # it is in drain(): nothing is under way in its hands
+            self._start()

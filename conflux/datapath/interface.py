@@ -259,6 +259,9 @@ class Datapath(Protocol):
     def sendable(self) -> tuple[NodeId, ...]:
         """Destinations whose next_frame() is not None."""
 
+    def hop(self, destination: NodeId) -> Hop | None:
+        """Return the hop the destination's next frame will take; None while it has none."""
+
     def next_frame(self, destination: NodeId, *, now: float) -> OutFrame | None:
         """Return the destination's next frame, filled with what is queued up to the bundle size, or None."""
 

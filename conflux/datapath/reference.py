@@ -310,6 +310,10 @@ class ReferenceDatapath:
     def sendable(self) -> tuple[NodeId, ...]:
         return tuple(self._ready)
 
+    def hop(self, destination: NodeId) -> Hop | None:
+        egress = self._egresses.get(destination)
+        return None if egress is None or egress.sender is None else egress.sender.hop
+
     def next_frame(self, destination: NodeId, *, now: float) -> OutFrame | None:
         egress = self._ready.pop(destination, None)
         if egress is None or egress.sender is None:

@@ -115,6 +115,36 @@ def test_a_dead_destination_has_its_own_task_and_delays_nobody():
     run(scenario)
 
 
+def test_packets_go_on_by_the_new_route_while_the_old_tether_takes_nothing():
+    async def scenario():
+        async with boards("alpha", "bravo") as (alpha, bravo):
+            assert len([item async for item in alpha.ping(bravo).items()]) == 1
+            node, far = alpha.pump.node, bravo.member.node_id
+            old = node.datapath.hop(far)
+            drain, stuck = alpha.carrier.drain, asyncio.Event()
+
+            async def drain_all_but_old(link, tether):
+                if tether == old.tether:
+                    stuck.set()
+                    await asyncio.Event().wait()
+                await drain(link, tether)
+
+            alpha.carrier.drain = drain_all_but_old
+            alpha.pump.packet(alpha.udp(bravo, b"first"))
+            await stuck.wait()
+            sent = [alpha.udp(bravo, b"%04d" % number) for number in range(50)]
+            for packet in sent:
+                alpha.pump.packet(packet)
+            alpha.pump.command(node.move, far, ())
+            while bravo.delivered[-len(sent) :] != sent:
+                bravo.arrived.clear()
+                await bravo.arrived.wait()
+            assert node.datapath.hop(far).tether != old.tether
+            assert alpha.pump.egress_names() == ["egress bravo"]
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("method", ["packet", "receive", "frame", "carrier_event", "handle_timeout"])
 def test_an_unexpected_exception_is_told_and_never_swallowed(method):
     async def scenario():
