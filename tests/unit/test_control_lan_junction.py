@@ -182,6 +182,13 @@ def test_flood_of_one_neighbour_is_cut_off_before_it_is_looked_at(rod: Rod) -> N
     assert passed(rod, ALPHA, 1000, BRAVO, now=1.0) == 50
 
 
+def test_flood_is_cut_off_where_no_lans_are_joined_too(rod: Rod) -> None:
+    for other in (RUTH, BRAVO):
+        rod.junction.remove(other)
+    said = [rod.receive(envelope(ROD)).deliver for _ in range(1000)]
+    assert (said.count(True), rod.drops) == (400, {"flood": 600})  # what the plane would take of one neighbour
+
+
 def test_who_joins_lans_speaks_for_many_and_may_say_twice_as_much(rod: Rod) -> None:
     assert passed(rod, RUTH, 1000, ALPHA) == 400
 

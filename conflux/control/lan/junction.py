@@ -118,8 +118,9 @@ class Junction:
 
     def receive_untrusted(self, data: bytes, via: NodeId, *, now: float) -> Passage:
         """Take an envelope a neighbour brought."""
-        cost = JOINING_COST if self.says_it_joins(via) else PLAIN_COST
-        if self.joins and not self._message_budget.take(via, now, cost):
+        # Who joins nothing looks at as many as the plane would take, and decodes no more.
+        cost = PLAIN_COST if self.joins and not self.says_it_joins(via) else JOINING_COST
+        if not self._message_budget.take(via, now, cost):
             self._drop("flood")
             return NOWHERE
         try:
