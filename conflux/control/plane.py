@@ -148,8 +148,8 @@ class ControlPlane:
         self._pursue(query, now, asked=True, quiet=quiet)
 
     def refresh(self, node: NodeId, *, now: float) -> None:
-        """Ask a node for its card although we have one, whose hop key has turned."""
-        self._introduce(node, now)
+        """Ask a node, and nobody else, for its card although we have one, whose hop key has turned."""
+        self._introduce(node, now, quiet=True)
 
     def adopt(self, member: Member, *, now: float) -> None:
         """Go on with a renewed credential of the same node."""
@@ -459,10 +459,10 @@ class ControlPlane:
         if self._requests.pop(request.seq, None) is not None:
             self._events.append(RequestFailed(request.peer, request.seq, request.kind, reason))
 
-    def _introduce(self, node: NodeId, now: float) -> None:
+    def _introduce(self, node: NodeId, now: float, *, quiet: bool = False) -> None:
         """Ask a node for its card because of something that is not verified yet: few, and nobody waits for it."""
         if Who(node=node) not in self._pursuits and self._introduction_budget.take(now):
-            self._pursue(Who(node=node), now, asked=False)
+            self._pursue(Who(node=node), now, asked=False, quiet=quiet)
 
     def _pursue(self, who: Who, now: float, *, asked: bool, quiet: bool = False) -> None:
         running = self._pursuits.get(who)
