@@ -277,11 +277,13 @@ class Node:
             (self.streams.next_event, self._on_stream_event),
             (self.routes.next_event, self._on_route_event),
             (self.routes.relays.next_event, self._relaying.on_event),
-            (self.routes.next_command, self._on_command),
-            (self.routes.next_transmit, self._on_route_transmit),
             (self.links.next_event, self._on_link_event),
             (self.links.next_signal, self._on_link_signal),
+            # A teardown goes before the closing of its tether: a relay that saw the channels close first would tear the
+            # route down by itself, and the stream's last frame would find no route.
+            (self.routes.next_transmit, self._on_route_transmit),
             (self.links.next_command, self._on_command),
+            (self.routes.next_command, self._on_command),
         )
         busy = True
         while busy:

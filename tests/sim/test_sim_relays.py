@@ -128,6 +128,15 @@ def test_idle_leaves_nothing_on_relays_either():
         assert status["datapath"]["relays"] == []
 
 
+@pytest.mark.parametrize("line", [one_relay, two_in_a_row])
+def test_the_end_of_a_stream_arrives_through_relays(line):
+    world, alpha, *_, bravo = line()
+    answered(world, alpha, bravo, "1", 1.0)
+    world.run(IDLE_S + 10.0)
+    for host in (alpha, bravo):
+        assert [event.text for _, event in host.events if event.kind == "ended"] == ["done"], host.name
+
+
 def knowledge(relay: Host, facts: list[bytes]) -> list[int]:
     """How often each fact occurs in anything the relay's process can reach."""
     strings = [bytes(item) for item in held(relay.node) if isinstance(item, bytes | bytearray)]
