@@ -15,7 +15,7 @@ from random import Random
 
 from conflux.control.channel import Kind
 from conflux.control.event import Message
-from conflux.errors import RemoteProtocolError
+from conflux.errors import RemoteProtocolError, StateError
 from conflux.ids import NodeId
 from conflux.log import LOGGER
 from conflux.realm.clock import RealmClock
@@ -67,7 +67,7 @@ class Membership:
         if self._issuer is not None and chain.credential.issuer == self._issuer.issuer_id:
             try:
                 self._adopt(self._issuer.renew(chain, now_unix=self._clock.now_unix()))
-            except RemoteProtocolError as error:
+            except (RemoteProtocolError, StateError) as error:  # the latter: a full card; renewal comes round again
                 self._refuse(f"this node cannot renew its own credential: {error}")
         else:
             self._ask(chain.credential.issuer, Kind.RENEW, chain.encode())

@@ -42,6 +42,7 @@ class Side:
 class World:
     def __init__(self, path):
         self.now_unix = NOW_UNIX
+        self.path = path
         state = StateDir.open(path, create=True)
         gate = found_realm(state, "home", "gate", now_unix=NOW_UNIX, entropy=random.Random(2).randbytes)
         issuer = issuer_of(state, gate)
@@ -175,6 +176,17 @@ def test_an_issuer_that_cannot_renew_itself_says_why(world):
     world.now_unix += CREDENTIAL_LIFETIME_S
     world.gate.membership.check(now=1.0)
     assert "cannot renew its own credential" in world.gate.membership.warnings()[0]
+
+
+def test_an_issuer_whose_records_cannot_be_written_says_why_and_tries_again_later(world):
+    world.now_unix += CREDENTIAL_LIFETIME_S * 2 // 3
+    kept = world.path.rename(world.path.with_name("elsewhere"))
+    world.gate.membership.check(now=1.0)
+    assert str(world.path) in world.gate.membership.warnings()[0]
+    kept.rename(world.path)
+    world.gate.membership.check(now=4300.0)
+    assert len(world.gate.adopted) == 1
+    assert world.gate.membership.warnings() == []
 
 
 def test_a_member_that_asks_all_the_time_is_not_signed_for_all_the_time(world):
