@@ -39,9 +39,8 @@ def realm_clock(state: StateDir) -> RealmClock:
     def keep(date_unix: int) -> None:
         try:
             state.save_floor(date_unix)
-        except (
-            StateError
-        ) as error:  # a full card; whoever's message brought the date is not to blame, nor to be refused
+        except StateError as error:
+            # A full card: whoever's message brought the date is not to blame, nor to be refused.
             LOGGER.error("the newest date the realm signed is not kept: %s", error)
 
     return RealmClock(state.floor_unix(), system=time.time, save=keep)
