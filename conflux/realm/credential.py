@@ -147,7 +147,7 @@ class Chain(Record):
         self.verify_dates(now_unix)
 
     def verify_signatures(self, anchor: RealmAnchor) -> None:
-        """verify() without the dates: all that a board without a clock can judge when it joins."""
+        """verify() without the present: all that a board without a clock can judge when it joins."""
         credential, grant = self.credential, self.grant
         realm_id = anchor.realm_id
         if credential.realm_id != realm_id or (grant is not None and grant.realm_id != realm_id):
@@ -164,9 +164,13 @@ class Chain(Record):
         credential.verify_key()
         if grant is None:
             credential.verify_signature(root, realm_id)
-            return
-        grant.verify_signature(root, realm_id)
-        credential.verify_signature(VerifyKey.decode_untrusted(grant.issuer_public), realm_id)
+        else:
+            grant.verify_signature(root, realm_id)
+            credential.verify_signature(VerifyKey.decode_untrusted(grant.issuer_public), realm_id)
+        # Its dates are about to be believed, and the newest one believed ends whatever ended before: an issuer cannot
+        # push the realm's clock beyond its own grant.
+        if self.newest_date >= self.not_after:
+            raise RemoteProtocolError("expired", "it began after its end")
 
     def verify_dates(self, now_unix: int) -> None:
         """Raise RemoteProtocolError("expired") or ("not-yet-valid") unless every link of the chain holds now."""

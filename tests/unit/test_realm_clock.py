@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from builders import NOW_UNIX, make_credential, make_realm
+from builders import NOW_UNIX, make_credential, make_grant, make_realm, signing_key
 
 from conflux import joining
 from conflux.errors import RemoteProtocolError, StateError
@@ -104,3 +104,15 @@ def test_a_floor_that_cannot_be_kept_still_holds_until_the_process_ends(tmp_path
     clock = joining.realm_clock(state)
     clock.observe(2**36)  # a neighbour's card brought the date; it is no reason to end
     assert clock.now_unix() == 2**36
+
+
+def test_a_date_after_the_grants_end_is_not_believed():
+    issuer = signing_key("issuer whose key was stolen")
+    grant = make_grant(REALM, issuer)
+    far = grant.not_after + 1
+    forged = make_credential(REALM, "kitchen", not_before=far, not_after=far + 86400, issuer=issuer)
+    system = System(NOW_UNIX)
+    clock = system.clock()
+    with pytest.raises(RemoteProtocolError, match="expired"):
+        clock.judge(Chain(forged, grant), REALM.anchor)
+    assert (clock.floor_unix, system.kept) == (0, []), "one such credential would end every other for good"
