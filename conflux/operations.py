@@ -6,9 +6,10 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conflux import __version__, report
 from conflux.api import Argument, Arguments, Operation
@@ -18,19 +19,16 @@ from conflux.events import Event
 from conflux.feed import Feed
 from conflux.ids import NodeId, format_node_id, parse_node_id
 from conflux.moving import Move
+from conflux.pinging import Ping
 from conflux.realm.card import Card
 
 if TYPE_CHECKING:
     from conflux.daemon import Daemon
 
 RESOLVE_TIMEOUT_S = 5.0  # a question is repeated for 3 s before it counts as unanswered
-REPLY_TIMEOUT_S = 12.0  # a first packet may wait 10 s for its way
 PING_COUNT_MAX = 1_000_000
 
 NODE = Argument(str, required=True, least=1, most=128)  # a name, a node id or an overlay address
-
-# The events that tell what the set-up of a stream cost, as `conflux ping` shows them.
-SETUP_EVENTS = frozenset({"who", "card", "dial", "handshake", "link", "frames", "failed", "unreachable"})
 
 
 class Operations:
@@ -210,10 +208,11 @@ class Operations:
             "address": str(destination),
             "resolve_ms": round((time.monotonic() - began) * 1000, 3),
         }
-        run = PingRun(pump.packet, self._echo, source, destination, arguments["count"], arguments["interval"], size)
-        with self._daemon.pump.listening(lambda event: run.note(event, card)):
-            async for item in run.items():
-                yield item
+        ping = Ping(pump.packet, self._echo, source, destination, arguments["count"], arguments["interval"], size)
+        with pump.listening(lambda event: ping.note(event, card)):
+            async with aclosing(ping.items()) as items:
+                async for item in items:
+                    yield item
 
     async def _other(self, target: str) -> Card:
         """Return the card of the node a person names, which is not this one.  Raises UserError."""
@@ -243,76 +242,3 @@ class Operations:
         if card is None:
             raise UserError(f"no node of this realm answers to {target!r}: is it running, and is the name right?")
         return card
-
-
-class PingRun:
-    """One `conflux ping`: requests go out at their interval, answers are told as they come, silence at the end."""
-
-    def __init__(
-        self,
-        send: Callable[[bytes], None],
-        echo: Echo,
-        source: IPv6Address,
-        destination: IPv6Address,
-        count: int,
-        interval_s: float,
-        size: int,
-    ) -> None:
-        self._send = send
-        self._echo = echo
-        self._count = count
-        self._interval_s = interval_s
-        self._size = size
-        self._answers: asyncio.Queue[tuple[int, float]] = asyncio.Queue()  # at most one per request
-        session = echo.open(source, destination, lambda sequence, rtt_s: self._answers.put_nowait((sequence, rtt_s)))
-        if session is None:
-            raise UserError("too many pings are running")
-        self._session = session
-        self._sent_at = 0.0
-        self._first_sent_at = 0.0
-        self._setup: list[dict[str, Any]] = []
-
-    def note(self, event: Event, card: Card) -> None:
-        """Remember what the first request set in motion."""
-        if event.kind in SETUP_EVENTS and event.node in (None, card.node_id) and self._setup is not None:
-            after_ms = round((time.monotonic() - self._first_sent_at) * 1000, 3)
-            self._setup.append({"event": event.kind, "after_ms": after_ms})
-
-    async def items(self) -> AsyncIterator[object]:
-        """Yield one item per request, answered or not."""
-        sending = asyncio.create_task(self._send_all(), name="ping")
-        pending = self._count
-        try:
-            while pending:
-                wait_s = None if not sending.done() else max(0.0, self._sent_at + REPLY_TIMEOUT_S - time.monotonic())
-                answer = asyncio.ensure_future(self._answers.get())
-                await asyncio.wait(
-                    {answer} | ({sending} if wait_s is None else set()), timeout=wait_s, return_when="FIRST_COMPLETED"
-                )
-                if answer.done():
-                    pending -= 1
-                    yield self._item(*answer.result())
-                    continue
-                answer.cancel()
-                if sending.done():
-                    await sending
-                    if time.monotonic() >= self._sent_at + REPLY_TIMEOUT_S:
-                        break
-            for sequence in sorted(self._session.sent_at):
-                yield self._item(sequence, None)
-        finally:
-            sending.cancel()
-            self._echo.close(self._session)
-
-    async def _send_all(self) -> None:
-        for sequence in range(1, self._count + 1):
-            if sequence > 1:
-                await asyncio.sleep(self._interval_s)
-            self._sent_at = time.monotonic()
-            if sequence == 1:
-                self._first_sent_at = self._sent_at
-            self._send(self._session.request(sequence, self._size, now=self._sent_at))
-
-    def _item(self, sequence: int, rtt_s: float | None) -> object:
-        setup, self._setup = self._setup, []
-        return {"sequence": sequence, "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 3), "setup": setup}

@@ -28,7 +28,7 @@ from conflux.link.interface import LinkConfig
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
 from conflux.node.relaying import FEATURE
-from conflux.operations import PingRun
+from conflux.pinging import Ping
 from conflux.pump import Pump
 from conflux.realm.credential import RELAY, Chain
 from conflux.realm.member import Member
@@ -87,8 +87,8 @@ class Board:
         self.delivered.append(packet)
         self.arrived.set()
 
-    def ping(self, other: Board, count: int = 1) -> PingRun:
-        return PingRun(self.pump.packet, self.echo, self.address, other.address, count, 0.01, 56)
+    def ping(self, other: Board, count: int = 1) -> Ping:
+        return Ping(self.pump.packet, self.echo, self.address, other.address, count, 0.01, 56)
 
     def udp(self, other: Board, payload: bytes) -> bytes:
         body = bytes(4) + (8 + len(payload)).to_bytes(2, "big") + bytes(2) + payload

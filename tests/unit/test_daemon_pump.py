@@ -14,7 +14,7 @@ from conflux.commands import observe
 from conflux.control.memory import MemoryExchange, MemoryHub
 from conflux.echo import Echo
 from conflux.events import Event
-from conflux.operations import PingRun
+from conflux.pinging import Ping
 from conflux.pump import Pump
 
 
@@ -60,13 +60,28 @@ def test_what_the_set_up_cost_is_counted_from_the_first_request():
     async def scenario():
         echo, source, far = Echo(os.urandom), IPv6Address("fd00::1"), IPv6Address("fd00::2")
         sent: asyncio.Queue[bytes] = asyncio.Queue()
-        ping = PingRun(sent.put_nowait, echo, source, far, 2, 0.02, 56)
+        ping = Ping(sent.put_nowait, echo, source, far, 2, 0.02, 56)
         first = asyncio.create_task(anext(ping.items()))
         assert await sent.get() != await sent.get()
         ping.note(Event("frames", None, "bravo"), make_card(make_member(make_realm(), "bravo")))
         (step,) = ping._setup
         assert step["after_ms"] >= 20
         first.cancel()
+
+    run(scenario)
+
+
+def test_a_ping_that_is_broken_off_leaves_no_task_and_no_session():
+    async def scenario():
+        echo, source, far = Echo(os.urandom), IPv6Address("fd00::1"), IPv6Address("fd00::2")
+        sent: asyncio.Queue[bytes] = asyncio.Queue()
+        waiting = asyncio.create_task(anext(Ping(sent.put_nowait, echo, source, far, 2, 60.0, 56).items()))
+        await sent.get()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0)  # the sender's cancellation
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert echo._sessions == {}
 
     run(scenario)
 
