@@ -96,16 +96,21 @@ class RtcCarrier:
 
         if command.link in self._links:
             raise LocalProtocolError(f"link {command.link} is described already")
-        link = RtcLink(
-            command.link,
-            initiator=command.initiator,
-            emit=self._event,
-            frame=self._on_frame,
-            addresses=self._addresses,
-            excluded=self._excluded,
-            ice_servers=self._ice_servers,
-            drop_counts=self.drop_counts,
-        )
+        try:
+            link = RtcLink(
+                command.link,
+                initiator=command.initiator,
+                emit=self._event,
+                frame=self._on_frame,
+                addresses=self._addresses,
+                excluded=self._excluded,
+                ice_servers=self._ice_servers,
+                drop_counts=self.drop_counts,
+            )
+        except OSError as error:  # no descriptor left to look at the interfaces with, or the like
+            closed = Closed(command.link, f"failed: {type(error).__name__}")
+            asyncio.get_running_loop().call_soon(self._event, closed)  # an outcome, like all others: later
+            return
         self._links[command.link] = link
         task = asyncio.create_task(link.run(), name=f"link-{command.link}")
         self._tasks.add(task)

@@ -7,6 +7,7 @@ and the task takes everything down in one place and reports Closed last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -125,8 +126,10 @@ class RtcLink:
             self.end(f"failed: {type(error).__name__}")
         finally:
             self.end("failed")  # only if nothing else was to blame
-            await self._take_down()
-            self._emit(Closed(self.link, self._over.result()))
+            try:
+                await self._take_down()
+            finally:
+                self._emit(Closed(self.link, self._over.result()))
 
     def end(self, reason: str) -> None:
         """Have the link taken down, unless it is already on its way."""
@@ -187,9 +190,10 @@ class RtcLink:
         for tether in self._tethers.values():
             tether.close()
         self._tethers.clear()
-        await self._sctp.stop()
-        await self._dtls.stop()
-        await self._ice.close()
+        async with contextlib.AsyncExitStack() as last_first:  # each goes, whatever becomes of the one before
+            last_first.push_async_callback(self._ice.close)
+            last_first.push_async_callback(self._dtls.stop)
+            last_first.push_async_callback(self._sctp.stop)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"link-{self.link}-{name}")

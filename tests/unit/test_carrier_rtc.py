@@ -249,6 +249,34 @@ async def test_disconnect_in_any_state_closes_every_socket(left: Side, right: Si
 
 
 @on_loopback
+async def test_a_library_that_fails_in_the_end_keeps_no_socket_and_no_closed_back(left: Side, right: Side) -> None:
+    async def fail() -> None:
+        raise RuntimeError("a bug of aiortc")
+
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    await open_link(left, right)
+    left.carrier._links[LEFT]._sctp.stop = fail
+    left.carrier.perform(Disconnect(LEFT))
+    await left.event(Closed)
+    assert left.carrier.socket_count() == 0
+    await right.event(Closed)
+    assert [str(error) for error in told] == ["a bug of aiortc"]
+
+
+@on_loopback
+async def test_without_descriptors_a_link_closes_and_nothing_is_raised(left: Side, right: Side) -> None:
+    def none_left() -> list[str]:
+        raise OSError(24, "Too many open files")
+
+    poor = Side(addresses=none_left)
+    poor.carrier.perform(Describe(LEFT, initiator=True))
+    assert poor.events == []
+    assert (await poor.event(Closed)).reason == "failed: OSError"
+    assert poor.carrier.socket_count() == 0
+
+
+@on_loopback
 async def test_disconnect_while_sockets_are_being_made_leaves_none(left: Side, right: Side) -> None:
     before = sockets()
     for turn_count in range(12):
