@@ -111,7 +111,7 @@ class Node:
             self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=self._neighbours.get
         )
         self._requests: dict[int, tuple[str, Any]] = {}  # plane token → what hangs on its answer
-        self._offers: dict[tuple[NodeId, int], Message] = {}  # link signals under way, for their answers
+        self._offers: dict[tuple[NodeId, int], Message] = {}  # those not answered yet
         self._commands: deque[Command] = deque()
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
         self._messages: deque[Message] = deque(maxlen=64)
@@ -504,7 +504,7 @@ class Node:
             token = self.plane.request(signal.peer, signal.kind, signal.body, now=now)
             self._requests[token] = ("signal", (signal.peer, signal.attempt))
             return
-        offer = None if signal.re is None else self._offers.get((signal.peer, signal.re))
+        offer = None if signal.re is None else self._offers.pop((signal.peer, signal.re), None)
         if offer is None:
             self.plane.notify(signal.peer, signal.kind, signal.body, now=now)
         else:

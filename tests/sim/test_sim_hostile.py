@@ -110,6 +110,7 @@ def test_answered_requests_are_forgotten():
         alpha.send(bravo, b"ping %d" % number)
         world.run(40.0)
     assert [host.node._requests for host in world.hosts.values()] == [{}] * 4
+    assert [host.node._offers for host in world.hosts.values()] == [{}] * 4
 
 
 def test_a_stream_whose_answer_is_rubbish_is_tried_again():
