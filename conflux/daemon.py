@@ -336,10 +336,10 @@ class Daemon:
             LOGGER.error("renewal: %s", error)
 
     def _ask(self, peer: NodeId, kind: Kind, body: bytes) -> None:
-        self.pump.command(self.pump.node.plane.request, peer, kind, body)
+        self.pump.command(self.pump.node.request, peer, kind, body)
 
     def _answer(self, message: Message, kind: Kind, body: bytes) -> None:
-        self.pump.command(self.pump.node.plane.reply, message, kind, body)
+        self.pump.command(self.pump.node.reply, message, kind, body)
 
     def _adopted(self, member: Member) -> None:
         try:

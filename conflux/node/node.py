@@ -105,6 +105,11 @@ class Node:
             rng=rng,
             tell=self._tell,
         )
+        self._machines = (plane, links, self.streams, self.routes, self._to)
+        # When the first of them wants to be woken.  Each looks through all it holds to say so, and most packets and
+        # frames change nothing there: asked again only after a settling, through which every change goes.
+        self._wake_at: float | None = None
+        self._wake_known = False
         self._neighbours: dict[LinkId, NodeId] = {}  # who is at the other end of an open link
         self._relays_asked: dict[NodeId, float] = {}  # when a relay we name to others was last asked for its card
         self._relaying = Relaying(
@@ -164,17 +169,21 @@ class Node:
 
     def handle_timeout(self, *, now: float) -> None:
         """Do what time asks for."""
-        for machine in self._machines():
+        self.datapath.handle_timeout(now=now)
+        for machine in self._machines:
             machine.handle_timeout(now=now)
         self._settle(now)
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        wake_ats = (machine.next_timeout() for machine in self._machines())
-        return min((at for at in wake_ats if at is not None), default=None)
-
-    def _machines(self) -> tuple[Datapath | ControlPlane | Links | stream.Streams | route.Routes | Destinations, ...]:
-        return (self.datapath, self.plane, self.links, self.streams, self.routes, self._to)
+        if not self._wake_known:
+            wake_ats = (machine.next_timeout() for machine in self._machines)
+            self._wake_at = min((at for at in wake_ats if at is not None), default=None)
+            self._wake_known = True
+        datapath_at = self.datapath.next_timeout()  # cheap, and another one after every frame
+        if self._wake_at is None or datapath_at is None:
+            return datapath_at if self._wake_at is None else self._wake_at
+        return min(self._wake_at, datapath_at)
 
     def move(self, node: NodeId, via: tuple[NodeId, ...] | None, *, now: float) -> tuple[NodeId, ...]:
         """Move the stream to node onto another path and return its hops.  See Destinations.move()."""
@@ -197,6 +206,16 @@ class Node:
             self._settle(now)
             card = self._cached(query)
         return card
+
+    def request(self, peer: NodeId, kind: Kind, body: bytes, *, now: float) -> None:
+        """Ask a peer what is not the node's own business (credential renewal); next_message() has the answer."""
+        self.plane.request(peer, kind, body, now=now)
+        self._settle(now)
+
+    def reply(self, to: Message, kind: Kind, body: bytes, *, now: float) -> None:
+        """Answer a message that came by next_message()."""
+        self.plane.reply(to, kind, body, now=now)
+        self._settle(now)
 
     def adopt(self, member: Member, *, now: float) -> None:
         """Go on with a renewed credential: the same node, keys and addresses, other dates.  Streams live on."""
@@ -270,6 +289,7 @@ class Node:
         self._settle(now)
 
     def _settle(self, now: float) -> None:
+        self._wake_known = False
         handlers: tuple[tuple[Callable[[], Any], Callable[[Any, float], None]], ...] = (
             (self.datapath.next_upcall, self._on_upcall),
             (self.plane.next_event, self._on_plane_event),

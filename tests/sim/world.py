@@ -288,6 +288,8 @@ class Host:
     def _arm(self) -> None:
         assert self.node is not None
         at = self.node.next_timeout()
+        machines = (self.node.datapath, *self.node._machines)
+        assert at == min((due for each in machines if (due := each.next_timeout()) is not None), default=None)
         if at is not None and (self._timer_at is None or at < self._timer_at or self._timer_at <= self.world.now):
             self._timer_at = at
             self.world.at(max(0.0, at - self.world.now), self._tick)
