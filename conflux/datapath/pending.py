@@ -49,7 +49,8 @@ class Pending:
         place.bytes += len(entry[1])
         while place.bytes > self._config.pending_bytes_max:
             self._shorten(place, "queue-full")
-        self._outlets.timers.arm(self._timer)
+        if self._timer.at is None:  # else it looks no later: what comes now is the newest
+            self._outlets.timers.arm(self._timer)
 
     def take(self, addresses: Iterable[bytes]) -> list[Waiting]:
         """Return what waits under any of the addresses, oldest first, and forget them."""
