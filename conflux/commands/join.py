@@ -30,8 +30,10 @@ def join(options: argparse.Namespace) -> int:
     state = StateDir.open(config.node.state_dir, create=options.answer is None)
     state.lock()
     try:
-        if state.member() is not None:
-            state.require_realm(None)
+        former = state.member()
+        if former is not None:
+            _require_ended(state, former, token)
+            name = options.name or former.name
         if token is not None:
             member = join_with_token(config, state, token, name, peers)
         elif options.request is not None:
@@ -45,13 +47,21 @@ def join(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_ended(state: StateDir, member: Member, token: Token | None) -> None:
+    """Raise StateError unless the credential has ended and this is its realm: keys, name and addresses then stay."""
+    if member.chain.not_after > realm_clock(state).now_unix() or (
+        token is not None and token.realm_id != member.anchor.realm_id
+    ):
+        state.require_realm(None)
+
+
 # ── by files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _request(state: StateDir, name: str, options: argparse.Namespace) -> int:
     request = OfflineRequest.build(state.make_node_keys(), name, nonce=os.urandom(NONCE_BYTES))
-    state.save_record(REQUEST, request)
     context.write_file(options.request, request.encode())
+    state.save_record(REQUEST, request)  # last: where no file can be written, an earlier request stays answerable
     rows = [
         ("request", f"{options.request}: {name}, {format_node_id(request.node_id)}"),
         ("next", f"carry it to a node that issues, and there: conflux realm sign {options.request.name}"),

@@ -1,12 +1,17 @@
 """`conflux realm` and the files it keeps, run as a person would."""
 
+import os
 import stat
+import time
 
 import pytest
 
 from conflux import cli
+from conflux.realm.founding import found_realm, issuer_of
 from conflux.realm.invite import Token
 from conflux.realm.issuer_files import IssuerFiles
+from conflux.realm.join import OfflineRequest
+from conflux.realm.member import Member
 from conflux.realm.store import StateDir
 
 
@@ -106,6 +111,43 @@ def test_a_node_joins_by_files_carried_back_and_forth(capsys, state, tmp_path):
     assert root[0] == root[1], "both people read the same words"
     member = StateDir.open(far).member()
     assert (member.name, member.chain.credential.tags) == ("kitchen", ("light",))
+
+
+def test_a_request_that_cannot_be_written_leaves_the_earlier_one_answerable(capsys, state, tmp_path):
+    far, request = tmp_path / "far", tmp_path / "r"
+    conflux(capsys, "realm", "create", "home", "--state-dir", state)
+    conflux(capsys, "join", "--request", request, "--name", "kitchen", "--state-dir", far)
+    code, _, err = conflux(capsys, "join", "--request", tmp_path / "none" / "r", "--state-dir", far)
+    assert (code, "cannot write" in err) == (1, True)
+    conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    assert conflux(capsys, "join", "--answer", f"{request}.answer", "--state-dir", far)[0] == 0
+
+
+def test_a_member_joins_again_when_its_credential_has_ended_and_not_before(capsys, state, tmp_path):
+    far, request = tmp_path / "far", tmp_path / "r"
+    issuing, long_ago = StateDir.open(state, create=True), int(time.time()) - 40 * 86400
+    found_realm(issuing, "home", "gate", now_unix=long_ago, entropy=os.urandom)
+    conflux(capsys, "join", "--request", request, "--name", "kitchen", "--state-dir", far)
+    conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    conflux(capsys, "join", "--answer", f"{request}.answer", "--state-dir", far)
+    code, _, err = conflux(capsys, "join", "--request", request, "--state-dir", far)
+    assert (code, "belongs to realm home already" in err) == (1, True)
+
+    member = StateDir.open(far).member()
+    asked = OfflineRequest.decode_untrusted(request.read_bytes())
+    ended = issuer_of(issuing, issuing.member()).admit(asked, now_unix=long_ago).chain
+    StateDir.open(far).save_member(Member(member.keys, member.anchor, ended))
+    conflux(capsys, "realm", "create", "away", "--state-dir", tmp_path / "away")
+    _, token, _ = conflux(capsys, "realm", "invite", "--no-qr", "--state-dir", tmp_path / "away")
+    code, _, err = conflux(capsys, "join", token.strip(), "--state-dir", far)
+    assert (code, "belongs to realm home already" in err) == (1, True), "another realm wants another directory"
+
+    assert conflux(capsys, "join", "--request", request, "--state-dir", far)[0] == 0
+    conflux(capsys, "realm", "sign", request, "--state-dir", state)
+    code, _, _ = conflux(capsys, "join", "--answer", f"{request}.answer", "--state-dir", far)
+    again = StateDir.open(far).member()
+    assert (code, again.chain.not_after > time.time()) == (0, True)
+    assert (again.name, again.node_id, again.addresses) == ("kitchen", member.node_id, member.addresses)
 
 
 def test_an_answer_without_its_request_is_refused(capsys, state, tmp_path):
