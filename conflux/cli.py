@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for name, text in (
         ("streams", "list the streams that are open now"),
-        ("routes", "list the routes under them, and what paths have cost"),
+        ("routes", "list the routes under the streams, and what paths have cost"),
         ("links", "list the links that are open or being opened"),
     ):
         _json(add(name, f"observe:{name}", text, f"conflux {name}"))
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
         "  here         conflux join --answer kitchen.request.answer",
     )
     how = join.add_mutually_exclusive_group(required=True)
-    how.add_argument("token", nargs="?", metavar="TOKEN", help='an invitation: "cfx1" and more')
+    how.add_argument("token", nargs="?", metavar="TOKEN", help="what `conflux realm invite` printed: cfx1...")
     how.add_argument("--request", type=Path, metavar="FILE", help="write a request, to be signed elsewhere")
     how.add_argument("--answer", type=Path, metavar="FILE", help="read the signed answer")
     join.add_argument("--name", metavar="NAME", help="the name to ask for (default: [node] name, or this host's)")
@@ -197,7 +197,7 @@ def _furnish(command: _Parser, run: str, text: str, example: str) -> None:
     command.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration (default /etc/conflux/conflux.toml)"
     )
-    command.add_argument("--state-dir", type=Path, metavar="DIR", help="state directory, instead of the configured one")
+    command.add_argument("--state-dir", type=Path, metavar="DIR", help="state directory (default: the configured one)")
     command.set_defaults(run=run)
 
 

@@ -50,6 +50,8 @@ class Move:
         if via is not None:
             if self._node.member.node_id in via:
                 raise UserError("this node itself is no relay of its own streams")
+            if destination in via:
+                raise UserError(f"{name} is where the stream goes: --via names the relays before it")
             if self._names((*via, destination)) == before:
                 raise UserError(f"the stream to {name} goes {way(before)} already")
         else:

@@ -170,7 +170,9 @@ class Operations:
 
         Nobody is asked who it is, as for a destination: a far relay would learn from that who is about to use it.
         """
-        plane = self._daemon.pump.node.plane
+        member, plane = self._daemon.pump.node.member, self._daemon.pump.node.plane
+        if word in {member.name, *map(str, member.addresses)}:
+            return member.node_id
         try:
             return parse_node_id(word)
         except ConfigError:

@@ -74,9 +74,9 @@ def describe_status(got: Answer) -> list[str]:
 
 def _relaying(got: Answer) -> str:
     if got["relays"]:
-        return show.plural(len(got["relays"]), "route") + " of others"
-    return {"on": "no routes of others now", "off": "off, by configuration"}.get(
-        got["relaying"], "no: the credential does not allow it"
+        return f"on, {show.plural(len(got['relays']), 'route')} of others"
+    return {"on": "on, no routes of others now", "off": "off, by configuration"}.get(
+        got["relaying"], "off, the credential does not allow it"
     )
 
 
@@ -164,7 +164,7 @@ def describe_routes(got: Answer) -> list[str]:
             (row["direction"], row["next"], row["link"], _label(row["label"]), "ready" if row["ready"] else "set-up")
             for row in got["routes"]
         ]
-        blocks.append(show.table(("route", "by", "link", "label", "state"), rows))
+        blocks.append(show.table(("route", "neighbour", "link", "label", "state"), rows))
     if got["relays"]:
         blocks.append(describe_relays(got["relays"]))
     if got["paths"]:

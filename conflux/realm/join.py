@@ -38,7 +38,8 @@ NO_REALM = RealmId(bytes(16))  # an offline request is made before its realm is 
 
 # What a person reads for the reason in a JoinRefused.
 REFUSALS = {
-    "wrong-issuer": "the node that answered is not the one that counts this invitation",
+    "wrong-issuer": "the node that answered did not make this invitation; the one that did must be up and in reach: "
+    "--peer says where it is, --request does without",
     "unknown-invite": "the issuer does not know this invitation; it may have been withdrawn",
     "bad-proof": "the invitation's secret is wrong",
     "invite-expired": "the invitation has expired; ask for a new one",

@@ -109,10 +109,10 @@ replayed      3"""
         ({"control": [{"name": "lan", "up": False, "detail": "stopped"}]}, "lan DOWN: stopped"),
         ({"control": []}, "none: no control channel is enabled"),
         ({"credential": {"not_after": 1000}}, "EXPIRED on 1970-01-01"),
-        ({"relays": [RELAY, RELAY]}, "relaying    2 routes of others"),
-        ({}, "relaying    no routes of others now"),
+        ({"relays": [RELAY, RELAY]}, "relaying    on, 2 routes of others"),
+        ({}, "relaying    on, no routes of others now"),
         ({"relaying": "off"}, "relaying    off, by configuration"),
-        ({"relaying": "not-allowed"}, "relaying    no: the credential does not allow it"),
+        ({"relaying": "not-allowed"}, "relaying    off, the credential does not allow it"),
         ({"warnings": ["clock-behind: 70 s"]}, "warning     clock-behind: 70 s"),
     ],
 )

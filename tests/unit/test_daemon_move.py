@@ -176,9 +176,13 @@ def test_what_cannot_be_moved_is_told_precisely():
                 "no relay '10.9.9.9' is known here: name a neighbour, or a far relay by its node id"
             )
             assert await person.refused("move", name="bravo", via=format_node_id(alpha.member.node_id)) == own
-            hops = "bravo: a path is at most 4 hops, each another node"
-            assert await person.refused("move", name="bravo", via="bravo") == hops
-            assert await person.refused("move", name="bravo", via="rod,rod") == hops
+            assert await person.refused("move", name="bravo", via="alpha") == own
+            assert await person.refused("move", name="bravo", via="rod,bravo") == (
+                "bravo is where the stream goes: --via names the relays before it"
+            )
+            assert await person.refused("move", name="bravo", via="rod,rod") == (
+                "bravo: a path is at most 4 hops, each another node"
+            )
             assert "either via or direct" in await person.refused("move", name="bravo", via="rod", direct=True)
 
     run(scenario)
