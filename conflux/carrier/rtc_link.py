@@ -91,6 +91,7 @@ class RtcLink:
         self._initiator = initiator
         self._is_open = False
         self._tethers: dict[TetherId, Tether] = {}
+        self._buffered_bytes_most = 0  # a bound on what waits: as last summed up, and what was written since
         self._tasks: set[asyncio.Task[None]] = set()
         self._ice = Ice(
             controlling=initiator,
@@ -301,6 +302,7 @@ class RtcLink:
             self._drop_counts["carrier-full"] += 1
         else:
             channel.send(frame.data)
+            self._buffered_bytes_most += len(frame.data)
 
     def tether(self, tether_id: TetherId) -> Tether | None:
         """Return the tether, or None."""
@@ -308,9 +310,11 @@ class RtcLink:
 
     async def drain(self, bytes_max: int) -> None:
         """Return when at most bytes_max wait to be sent on all tethers together, or when the link is over."""
-        while not self._over.done() and sum(tether.buffered_bytes for tether in self._tethers.values()) > bytes_max:
-            fullest = max(self._tethers.values(), key=lambda tether: tether.buffered_bytes)
-            await fullest.drain(bytes_max // len(self._tethers))
+        while not self._over.done() and self._buffered_bytes_most > bytes_max:
+            self._buffered_bytes_most = sum(tether.buffered_bytes for tether in self._tethers.values())
+            if self._buffered_bytes_most > bytes_max:
+                fullest = max(self._tethers.values(), key=lambda tether: tether.buffered_bytes)
+                await fullest.drain(bytes_max // len(self._tethers))
 
     def _new_tether(self, tether_id: TetherId, channel_count: int) -> Tether:
         def down() -> None:

@@ -29,7 +29,7 @@ from conflux.carrier.interface import (
     TetherDown,
     TetherUp,
 )
-from conflux.carrier.rtc import RtcCarrier
+from conflux.carrier.rtc import DRAINED_BYTES, RtcCarrier
 from conflux.datapath.interface import OutFrame
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId, TetherId
@@ -184,6 +184,21 @@ async def test_drain_waits_until_little_is_left(left: Side, right: Side) -> None
     await left.carrier.drain(LEFT, TETHER)
     assert left.carrier.buffered(LEFT, TETHER) <= 131072
     assert right.frames
+
+
+@on_loopback
+async def test_drain_of_a_link_waits_for_all_its_tethers_together(left: Side, right: Side) -> None:
+    await open_link(left, right)
+    tethers = [TetherId(bytes([number]) * 8) for number in range(3)]
+    for tether in tethers:
+        left.carrier.perform(OpenTether(LEFT, tether, 2))
+    for side in (left, right):
+        await side.until(lambda side=side: sum(isinstance(event, TetherUp) for event in side.events) == len(tethers))
+    for number in range(60):
+        left.carrier.write(OutFrame(LEFT, tethers[number % 3], number % 2, bytes(16384)))
+        await left.carrier.drain_link(LEFT)
+        assert sum(left.carrier.buffered(LEFT, tether) for tether in tethers) <= DRAINED_BYTES
+    await right.until(lambda: len(right.frames) == 60)
 
 
 @on_loopback
