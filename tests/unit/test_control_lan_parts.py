@@ -198,6 +198,11 @@ def test_link_local_address_keeps_its_scope() -> None:
         assert address.sockaddr == ("fe80::1", 7464, 0, index)
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example"])
+def test_name_that_is_none_resolves_to_nothing(host: str) -> None:
+    assert asyncio.run(resolve(host, 7464)) == []
+
+
 def test_name_that_resolves_into_the_overlay_is_not_dialled() -> None:
     config = LanConfig(overlay=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
     assert asyncio.run(underlay_addresses((("localhost", 7464), ("127.0.0.1", 7464)), config)) == []

@@ -33,6 +33,8 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         # Not by the event loop: uvloop's getaddrinfo loses the scope.  A numeric host asks nobody and blocks nothing.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except UnicodeError:  # a label that is empty or too long: no name of anything
+        return []
     except OSError:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
