@@ -40,6 +40,7 @@ class Destination:
     tries: list[Try] = field(default_factory=list)
     retiring: list[Try] = field(default_factory=list)
     race_at: float | None = None  # when the next candidate is tried too
+    beaten: set[Path] = field(default_factory=set)  # work, but not better than what carries: this race is over for them
     refresh_at: float = float("inf")
     renewed_at: float = float("-inf")  # when the stream was last opened anew for the sake of its vantage
     vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named

@@ -233,6 +233,7 @@ class Destinations:
         elif self._search.prefers(attempt.path, took_s, active.path):
             self._switch(destination, attempt, event.hop, now)
         else:
+            destination.beaten.add(attempt.path)
             destination.tries.remove(attempt)
             self._close_route(attempt)
             self._release_unused(destination, attempt.path.first, now)
@@ -416,7 +417,7 @@ class Destinations:
     def _race(self, destination: Destination, now: float) -> None:
         """Try the next candidate beside those that are being tried."""
         destination.race_at = None
-        taken = {attempt.path for attempt in destination.routed}
+        taken = destination.beaten | {attempt.path for attempt in destination.routed}
         fresh = [path for path in self._search.paths(destination.node, now=now) if path not in taken]
         if not fresh or len(destination.tries) >= TRY_COUNT_MAX:
             if destination.active is None and not destination.tries and destination.stream_agreed:
@@ -495,12 +496,14 @@ class Destinations:
         old.until = now + RETIRE_S
         destination.retiring.append(old)
         if old.path != attempt.path:
+            destination.beaten.add(old.path)
             self._tell("moved", destination.card, self._words(attempt.path), now - attempt.began_at)
 
     def _doubt(self, destination: Destination, now: float) -> None:
         if destination.active is None or destination.suspect:
             return
         destination.suspect = True
+        destination.beaten.clear()
         self._begin(destination, destination.active.path, now, wanted=True)
         self._race(destination, now)
 
@@ -512,6 +515,7 @@ class Destinations:
         if destination.stream is not None:
             self._datapath.set_route(destination.stream, None, now=now)
         destination.suspect = False
+        destination.beaten.clear()
         destination.began_at = now
         if lost is not None:
             self._release_unused(destination, lost.path.first, now)
@@ -552,6 +556,7 @@ class Destinations:
         destination.tries.clear()
         destination.retiring.clear()
         destination.race_at = None
+        destination.beaten.clear()
         destination.suspect = False
         for first in firsts:
             self._release_unused(destination, first, now)

@@ -305,3 +305,17 @@ def test_a_move_through_oneself_the_destination_or_one_relay_twice_is_refused():
             alpha.node.move(bravo.node_id, tuple(host.node_id for host in via), now=world.now)
     with pytest.raises(UserError, match="nothing to move"):
         alpha.node.move(rod.node_id, None, now=world.now)
+
+
+def test_a_path_that_works_and_is_no_better_is_measured_once_beside_the_one_that_carries():
+    world = World(1)
+    alpha, bravo, carol = world.host("alpha", "a"), world.host("bravo", "a"), world.host("carol", "b")
+    world.host("rod", "a", "b")
+    world.run(3.0)
+    answered(world, carol, bravo, "rod has its links", within_s=5)
+    answered(world, carol, alpha, "rod has its links", within_s=5)
+    flow(world, alpha, bravo, 5.0, every_s=0.2)
+    world.run(5.0)
+    assert path(alpha, bravo) == ["bravo"]
+    relayed = [row for row in alpha.node.search.explain(bravo.node_id, now=world.now) if len(row["hops"]) > 1]
+    assert [row["opened"] for row in relayed] == [2], "once for its links, once for its time"
