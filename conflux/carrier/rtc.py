@@ -148,11 +148,6 @@ class RtcCarrier:
         channels = known.tether(tether) if known is not None else None
         return channels.buffered_bytes if channels is not None else 0
 
-    def rtt_s(self, link: LinkId) -> float | None:
-        """Return the link's smoothed round-trip time, or None if it has none yet."""
-        known = self._links.get(link)
-        return known.rtt_s if known is not None else None
-
     def socket_count(self) -> int:
         """Return how many data-plane sockets are open: 0 when there is no link."""
         return sum(link.socket_count for link in self._links.values())

@@ -16,7 +16,7 @@ from conflux.control.budget import BudgetTable
 from conflux.crypto import box, kdf
 from conflux.datapath.interface import Hop
 from conflux.errors import AuthError, RemoteProtocolError
-from conflux.ids import LinkId, RealmId, StreamId, TetherId
+from conflux.ids import TETHER_ID_BYTES, LinkId, RealmId, StreamId, TetherId
 from conflux.route import onion
 from conflux.route.labels import Labels
 from conflux.route.message import (
@@ -181,7 +181,7 @@ class Routes:
         state = _Outgoing(
             stream,
             link,
-            TetherId(self._entropy(8)),
+            TetherId(self._entropy(TETHER_ID_BYTES)),
             self._labels.take(link),
             self._entropy(REQUEST_BYTES),
             route_keys,

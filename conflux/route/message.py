@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conflux.errors import RemoteProtocolError
+from conflux.ids import TETHER_ID_BYTES
 from conflux.route.onion import ONION_BYTES
 from conflux.wire import Record, decode_untrusted, encode, octets, uint
 
@@ -34,7 +35,7 @@ class Setup(Record):
     TYPE: ClassVar[int] = 1
     SHAPES = (
         octets(REQUEST_BYTES),
-        octets(8),
+        octets(TETHER_ID_BYTES),
         uint(CHANNEL_COUNT_MAX),
         uint(2**32 - 1),
         octets(ONION_BYTES),

@@ -17,7 +17,7 @@ from conflux.carrier.interface import CloseTether, OpenTether
 from conflux.crypto import box
 from conflux.datapath.interface import Hop
 from conflux.errors import RemoteProtocolError
-from conflux.ids import LinkId, NodeId, TetherId
+from conflux.ids import TETHER_ID_BYTES, LinkId, NodeId, TetherId
 from conflux.route import onion
 from conflux.route.labels import Labels
 from conflux.route.message import REQUEST_BYTES, Confirm, Message, Refuse, Setup, Teardown, reason_untrusted
@@ -129,7 +129,7 @@ class Relays:
         if link == relay.before.link:
             self._refuse(number, "loop")
             return
-        tether = TetherId(self._entropy(8))
+        tether = TetherId(self._entropy(TETHER_ID_BYTES))
         relay.ahead = _Side(link, tether, self._channel_count, label_in=self._labels.take(link))
         self._commands.append(OpenTether(link, tether, self._channel_count))
         onward = Setup(relay.set_up.request_ahead, tether, self._channel_count, relay.ahead.label_in, relay.set_up.rest)
