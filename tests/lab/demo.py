@@ -5,6 +5,8 @@
      ---+--------------+---------------+---      charlie joined the realm and then lost its power
                     one LAN
 
+Then two LANs that only relays join: see demo_relays.py.
+
 Every figure in the table and in build/demo.json is measured in this run, from outside the daemons: ping and iperf3 for
 packets, /proc for sockets and memory, nftables for bytes.
 """
@@ -15,13 +17,14 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from demo_relays import RELAY_TABLE, RelayDemo
 from enter import deliver
 from gauge import Pings, pings
+from narration import STARTED, Life, chapter, paint, tell
 from topology import Daemon, Lab, LabFailure, Process, Realm, Watch, wait_for
 
 IDLE_TIMEOUT_S = 3.0  # 15 by default; shorter here so that every round of the demo can start from nothing
@@ -30,55 +33,6 @@ IDLE_GRACE_S = 5.0  # what the project allows itself beyond the idle timeout unt
 COLD_ROUNDS = 5
 QUIET_S = 3.0  # how long the wire is watched when nothing may pass
 IPERF3_S = 4
-
-COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-STARTED = time.monotonic()
-
-
-# --- saying what happens ----------------------------------------------------------------------------------------
-
-
-def paint(code: str, text: str) -> str:
-    return f"\033[{code}m{text}\033[0m" if COLOUR else text
-
-
-def chapter(title: str) -> None:
-    print(f"\n{paint('1', title)}", flush=True)
-
-
-def tell(who: str, text: str) -> None:
-    elapsed = f"{time.monotonic() - STARTED:6.1f} s"
-    print(f"{paint('2', elapsed)}  {paint('36', f'{who:<8}')} {text}", flush=True)
-
-
-class Life:
-    """What the nodes say happens, printed as it comes, in milliseconds after a moment."""
-
-    def __init__(self, *watches: Watch) -> None:
-        self.watches = watches
-        self.seen: list[tuple[str, dict[str, Any]]] = []
-        self.started = 0.0
-
-    def start(self) -> None:
-        for watch in self.watches:
-            watch.new()
-        self.seen.clear()
-        self.started = time.time()
-
-    def show(self) -> None:
-        """Print what is new, in the order it happened."""
-        new = [(watch.host.name, event) for watch in self.watches for event in watch.new()]
-        for who, event in sorted(new, key=lambda item: item[1]["at"]):
-            self.seen.append((who, event))
-            ms = (event["at"] - self.started) * 1000
-            took = f"  ({event['took_s'] * 1000:.0f} ms)" if event.get("took_s") else ""
-            words = " ".join(filter(None, (event.get("name"), event.get("text"))))
-            kind = paint("33", f"{event['event']:<11}")
-            print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)
-
-    def when(self, who: str, *kinds: str) -> float | None:
-        """Return the Unix time of the first event of one of these kinds on that host."""
-        return next((event["at"] for name, event in self.seen if name == who and event["event"] in kinds), None)
 
 
 # --- the acts ---------------------------------------------------------------------------------------------------
@@ -342,7 +296,7 @@ TABLE = (
 
 def table(figures: dict[str, Any]) -> str:
     rows = [f"  {'figure':<28} {'measured':>14}  {'aim':<7}  what it is"]
-    for name, unit, text, aim in TABLE:
+    for name, unit, text, aim in (*TABLE, *RELAY_TABLE):
         rows.append(f"  {name:<28} {f'{figures[name]:g} {unit}'.strip():>14}  {aim:<7}  {text}")
     return "\n".join(rows)
 
@@ -360,6 +314,7 @@ def main() -> int:
             demo.dead_beside,
             demo.killed,
             demo.the_end,
+            lambda: RelayDemo(demo.lab, demo.figures).run(),
         )
         for act in acts:
             act()

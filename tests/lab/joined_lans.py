@@ -85,6 +85,13 @@ class JoinedLans:
             logs=self.realm.logs(),
         )
 
+    def speak(self, *names: str) -> None:
+        """Let nodes ask everybody for an address nobody has, so that who is in the realm is news to nobody later."""
+        nobody = self.hosts[names[0]].overlay_addresses()[1].rpartition(":")[0] + ":1"
+        asking = [self.hosts[name].spawn("ask", "ping", "-n", "-c", "1", "-W", "1", nobody) for name in names]
+        for ping in asking:
+            ping.wait(10)
+
     def stream(self, host: str, to: str) -> dict[str, Any]:
         """Return the row of the stream that host sends to another."""
         rows = self.hosts[host].conflux_json("streams")["streams"]
@@ -95,9 +102,15 @@ class JoinedLans:
         return row
 
     def path(self, host: str, to: str) -> list[str]:
-        """Return the relays that carry host's stream to another, by name; empty: direct."""
+        """Return the relays that carry host's stream to another, by name; empty: none, or nothing carries it."""
         names = {node["id"]: name for name, node in self.nodes.items()}
-        return [names.get(hop, hop) for hop in self.stream(host, to)["path"][:-1]]
+        return [names.get(hop, hop) for hop in (self.stream(host, to)["path"] or [to])[:-1]]
+
+    def with_names(self, text: str) -> str:
+        """Put names for node ids: of far relays nodes know nothing else."""
+        for name, node in self.nodes.items():
+            text = text.replace(node["id"], name)
+        return text
 
     def move(self, host: str, to: str, *via: str) -> float:
         """Move host's stream onto the relays named and return the milliseconds that took."""

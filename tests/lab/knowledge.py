@@ -1,8 +1,8 @@
 """What a relay knows of the routes through it: its whole memory, and all it says of itself, searched for facts.
 
 A relay may know the hop before and the hop after.  In a row of two, rod must not learn of bravo, nor ruth of alpha, and
-neither what a stream is called.  That bravo exists, presence told it before any stream was: so it is looked at twice,
-before the stream and while it flows, and what counts is what was gained.
+neither what a stream is called.  That bravo exists, the control channel told it before any stream was: so it is looked
+at twice, once both ends have spoken there and while a stream flows, and what counts is what was gained.
 """
 
 from __future__ import annotations

@@ -1,0 +1,59 @@
+"""How the demo says what happens, while it happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from topology import Watch
+
+COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+STARTED = time.monotonic()
+
+
+def paint(code: str, text: str) -> str:
+    return f"\033[{code}m{text}\033[0m" if COLOUR else text
+
+
+def chapter(title: str) -> None:
+    print(f"\n{paint('1', title)}", flush=True)
+
+
+def tell(who: str, text: str) -> None:
+    elapsed = f"{time.monotonic() - STARTED:6.1f} s"
+    print(f"{paint('2', elapsed)}  {paint('36', f'{who:<8}')} {text}", flush=True)
+
+
+class Life:
+    """What the nodes say happens, printed as it comes, in milliseconds after a moment."""
+
+    def __init__(self, *watches: Watch, rename: Callable[[str], str] = str) -> None:
+        """rename: puts names for what the nodes themselves have no name for."""
+        self.watches = watches
+        self._rename = rename
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.started = 0.0
+
+    def start(self) -> None:
+        for watch in self.watches:
+            watch.new()
+        self.seen.clear()
+        self.started = time.time()
+
+    def show(self) -> None:
+        """Print what is new, in the order it happened."""
+        new = [(watch.host.name, event) for watch in self.watches for event in watch.new()]
+        for who, event in sorted(new, key=lambda item: item[1]["at"]):
+            self.seen.append((who, event))
+            ms = (event["at"] - self.started) * 1000
+            took = f"  ({event['took_s'] * 1000:.0f} ms)" if event.get("took_s") else ""
+            words = self._rename(" ".join(filter(None, (event.get("name"), event.get("text")))))
+            kind = paint("33", f"{event['event']:<11}")
+            print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)
+
+    def when(self, who: str, *kinds: str) -> float | None:
+        """Return the Unix time of the first event of one of these kinds on that host."""
+        return next((event["at"] for name, event in self.seen if name == who and event["event"] in kinds), None)
