@@ -198,7 +198,7 @@ def test_withdrawn_token_is_told() -> None:
 
 
 def test_node_that_is_not_the_issuer_is_told() -> None:
-    failure(lambda office: dataclasses.replace(office.invite(), issuer=node_of("carol")), "did not make this invitation")
+    failure(lambda office: dataclasses.replace(office.invite(), issuer=node_of("carol")), "did not make this")
 
 
 def test_name_that_is_taken_is_told() -> None:
