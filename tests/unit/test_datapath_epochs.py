@@ -182,6 +182,22 @@ def test_a_rekey_is_due_once_per_epoch_after_its_time_of_use() -> None:
         pair.a.rekey_sender(STREAM, *keys(epoch), now=start + 130.0)
 
 
+def test_a_new_epoch_is_measured_from_its_first_frame_on(pair: Pair) -> None:
+    for _ in range(3):
+        pair.a.packet(udp(), now=0.0)
+        pair.carry(0.0)
+    pair.a.set_route(STREAM, HOP_A, now=0.0)  # from here on counters below 3 measure another route
+    pair.report(0.2)
+    pair.b.rekey_receiver(STREAM, *keys(1), now=1.0)
+    pair.a.rekey_sender(STREAM, *keys(1), now=1.0)
+    pair.a.packet(udp(), now=2.0)
+    pair.carry(2.0, delay_s=0.03)
+    (feedback,) = pair.report(2.03, delay_s=0.01)
+    assert isinstance(feedback, Feedback)
+    assert (feedback.epoch, feedback.counter_highest) == (1, 0)
+    assert feedback.rtt_s == pytest.approx(0.04)
+
+
 def test_a_rekey_is_due_once_per_epoch_after_its_bytes() -> None:
     pair = Pair(DatapathConfig(epoch_bytes_max=5000))
     due = []

@@ -240,6 +240,19 @@ def test_a_silent_route_is_suspected_once_after_five_intervals(pair: Pair) -> No
     assert upcalls(pair.a) == []
 
 
+def test_a_late_report_of_some_frames_gives_the_rest_a_silence_of_their_own(pair: Pair) -> None:
+    pair.a.packet(udp(), now=0.0)
+    pair.carry(0.0)
+    pair.a.packet(udp(), now=0.0)
+    frames(pair.a)  # lost
+    pair.a.handle_timeout(now=1.0)
+    assert upcalls(pair.a) == [Suspect(STREAM)]
+    (feedback,) = pair.report(1.0, delay_s=0.01)
+    assert isinstance(feedback, Feedback)
+    pair.a.handle_timeout(now=20.0)
+    assert Suspect(STREAM) in upcalls(pair.a)
+
+
 def test_a_report_or_a_new_route_ends_suspicion_and_silence_is_told_anew(pair: Pair) -> None:
     def silence(now: float) -> list[Upcall]:
         pair.a.packet(udp(), now=now)
