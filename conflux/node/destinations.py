@@ -134,7 +134,7 @@ class Destinations:
             self._datapath.refuse(query.address, "unknown-destination")
         elif query.node is not None:
             for destination in self._through(query.node):
-                for attempt in destination.tries:
+                for attempt in list(destination.tries):
                     if attempt.route is None and query.node in attempt.path.relays:
                         self._drop_try(destination, attempt, "unknown-relay", now)
 
@@ -245,7 +245,8 @@ class Destinations:
         if destination is None or attempt is None:
             return
         attempt.route = None
-        if event.reason == "unknown-stream":  # the far end lost or ended the stream: agree on a new one
+        if event.reason == "unknown-stream" and event.hop == len(attempt.path.hops) - 1:
+            # The far end lost or ended the stream: agree on a new one.  A relay's word for it is only a failed path.
             self._drop_stream(destination, now)
             self._start(destination, now)
             return
@@ -524,8 +525,9 @@ class Destinations:
 
     def _drop_try(self, destination: Destination, attempt: Try, reason: str, now: float) -> None:
         """A path is not to be had; when it was the last one, the whole try has failed."""
-        if attempt in destination.tries:
-            destination.tries.remove(attempt)
+        if attempt not in destination.tries:
+            return  # gone with its stream, when another path failed just now
+        destination.tries.remove(attempt)
         self._close_route(attempt)
         self._search.failed(attempt.path, reason, now=now)
         self._tell("failed", destination.card, f"{self._words(attempt.path)}: {reason}")

@@ -460,7 +460,9 @@ class Node:
                 self._to.sender_rekeyed(event, now)
             case stream.ReceiverReady(id_, peer, data, feedback):
                 card = self.plane.card(peer)
-                assert card is not None  # receive_open() was given it
+                if card is None:  # its credential ended this very second
+                    self.streams.close_receiver(id_, "expired")
+                    return
                 sources = tuple(ip_network(address) for address in card.addresses)
                 self.datapath.add_receiver(id_, peer, sources, data, feedback, now=now)
             case stream.ReceiverRekeyed(id_, data, feedback):

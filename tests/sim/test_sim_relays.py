@@ -13,6 +13,7 @@ from world import Host, Weather, World
 
 from conflux.errors import UserError
 from conflux.ids import format_node_id, parse_node_id
+from conflux.route.relay import refusal
 
 IDLE_S = 15.0
 
@@ -295,6 +296,23 @@ def test_bad_weather_across_two_relays(seed):
     for host in (alpha, rod, ruth, bravo):
         assert host.endpoints == {}, f"{world}: {host.name} keeps a link"
         assert host.node.status(now=world.now)["relays"] == [], f"{world}: {host.name} keeps a route"
+
+
+def test_a_relay_cannot_end_a_stream_by_claiming_that_nobody_knows_it():
+    world, alpha, rod, ruth, bravo = side_by_side()
+    answered(world, alpha, bravo, "1", 1.0)
+    other = ruth if path(alpha, bravo)[0] == "rod" else rod
+    relays = other.node.routes.relays
+    relays.begin = lambda link, setup, peeled, *, now: relays._sends.append(
+        (link, refusal(setup.request, peeled.route_key, "unknown-stream"))
+    )
+    (before,) = alpha.node.status(now=world.now)["destinations"]
+    alpha.node.move(bravo.node_id, (other.node_id,), now=world.now)
+    alpha.drain()
+    world.run(2.0)
+    (after,) = alpha.node.status(now=world.now)["destinations"]
+    assert (after["state"], after["stream"], after["path"]) == ("flowing", before["stream"], before["path"])
+    assert "unknown-stream" in " ".join(event.text for _, event in alpha.events)
 
 
 def test_a_move_through_oneself_the_destination_or_one_relay_twice_is_refused():
