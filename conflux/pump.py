@@ -53,6 +53,9 @@ class Carrier(Protocol):
     async def drain(self, link: LinkId, tether: TetherId) -> None:
         """Wait until the tether has room for the next frame, or is gone."""
 
+    def has_room(self, link: LinkId) -> bool:
+        """Say whether drain_link() would return at once."""
+
     async def drain_link(self, link: LinkId) -> None:
         """Wait until little of all the link's tethers waits, or it is gone."""
 
@@ -254,7 +257,7 @@ class Pump:
     def _update_egress(self) -> None:
         wanted, datapath = self.node.destinations(), self.node.datapath
         for link in datapath.relayable():
-            if link not in self._relaying:
+            if link not in self._relaying and not self._pass_on(link):
                 self._relaying[link] = self.start(self._relay_frames(link), f"relay {link}")
         for destination in datapath.sendable():
             if (egress := self._egress.get(destination)) is not None:
@@ -300,18 +303,27 @@ class Pump:
                 egress.draining = None
 
     async def _relay_frames(self, link: LinkId) -> None:
-        """Send what waits to be passed on over one link; a task that lives while something does.
-
-        It waits for the link's total, not for one tether: the turns are the datapath's to give, so nothing may pile up
-        behind it.
-        """
-        datapath, carrier = self.node.datapath, self._carrier
+        """Send what waits to be passed on over one link that had no room for it; a task that lives while it has not."""
         try:
-            while (frame := datapath.next_relayed(link, now=time.monotonic())) is not None:
-                carrier.write(frame)
-                await carrier.drain_link(link)
+            await self._carrier.drain_link(link)
+            while not self._pass_on(link):
+                await self._carrier.drain_link(link)
         finally:
             del self._relaying[link]
+
+    def _pass_on(self, link: LinkId) -> bool:
+        """Send what waits to be passed on over a link, in this turn of the loop; False if some must wait for room.
+
+        Room is the link's total, not one tether's: the turns are the datapath's to give, so nothing may pile up behind
+        it.
+        """
+        datapath, carrier = self.node.datapath, self._carrier
+        while carrier.has_room(link):
+            frame = datapath.next_relayed(link, now=time.monotonic())
+            if frame is None:
+                return True
+            carrier.write(frame)
+        return False
 
     # ── the end ──
 

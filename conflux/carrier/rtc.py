@@ -136,6 +136,11 @@ class RtcCarrier:
         if channels is not None:
             await channels.drain(DRAINED_BYTES)
 
+    def has_room(self, link: LinkId) -> bool:
+        """Say whether drain_link() would return at once."""
+        known = self._links.get(link)
+        return known is None or known.has_room(DRAINED_BYTES)
+
     async def drain_link(self, link: LinkId) -> None:
         """Wait until little of all the link's tethers waits to be sent; returns at once if the link is gone."""
         known = self._links.get(link)

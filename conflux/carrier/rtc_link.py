@@ -310,11 +310,15 @@ class RtcLink:
 
     async def drain(self, bytes_max: int) -> None:
         """Return when at most bytes_max wait to be sent on all tethers together, or when the link is over."""
-        while not self._over.done() and self._buffered_bytes_most > bytes_max:
+        while not self.has_room(bytes_max):
+            fullest = max(self._tethers.values(), key=lambda tether: tether.buffered_bytes)
+            await fullest.drain(bytes_max // len(self._tethers))
+
+    def has_room(self, bytes_max: int) -> bool:
+        """Say whether at most bytes_max wait on all tethers together, or the link is over."""
+        if self._buffered_bytes_most > bytes_max:
             self._buffered_bytes_most = sum(tether.buffered_bytes for tether in self._tethers.values())
-            if self._buffered_bytes_most > bytes_max:
-                fullest = max(self._tethers.values(), key=lambda tether: tether.buffered_bytes)
-                await fullest.drain(bytes_max // len(self._tethers))
+        return self._over.done() or self._buffered_bytes_most <= bytes_max
 
     def _new_tether(self, tether_id: TetherId, channel_count: int) -> Tether:
         def down() -> None:
