@@ -313,7 +313,7 @@ class Lan:
 
     def __init__(self, name: str, number: int) -> None:
         self.number = number
-        self._enter = (*new_namespace(name), "--")
+        self.enter = (*new_namespace(name), "--")
         self._ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
         self._ip("link", "set", "br0", "up")
 
@@ -336,7 +336,7 @@ class Lan:
         self._ip("link", "set", port_name(host), state)
 
     def _ip(self, *words: str) -> None:
-        subprocess.run([*self._enter, "ip", *words], check=True)
+        subprocess.run([*self.enter, "ip", *words], check=True)
 
 
 class Realm:
