@@ -47,7 +47,7 @@ class WireOpened:
 class WireClosed:
     """The association is over; the socket is not touched any more after remove().
 
-    reason: asked, shutdown, aborted, timeout, malformed, memory (SCTP's); alert (a DTLS alert); socket (an error of ours).
+    reason: asked, shutdown, aborted, timeout, malformed, memory (SCTP); alert (a DTLS alert); socket (our error).
     """
 
     link: LinkId
@@ -110,7 +110,7 @@ class Wire(Protocol):
     ) -> None:
         """Take over a link's socket: non-blocking, datagrams, kept open by the caller until remove() has returned.
 
-        address: where datagrams go; None: the socket is connected, or one end of a socket pair.  datagram_bytes_max: the
+        address: where datagrams go; None: the socket is connected, or one of a socket pair.  datagram_bytes_max: the
         largest UDP payload worth probing for, from the interface's MTU.  SCTP connects at once.
         Raises LocalProtocolError for keys that fit no cipher, or a link that is there.
         """
