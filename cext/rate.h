@@ -1,9 +1,9 @@
 /* How fast one association may send: a model of the path, fed by what arrives, not by what is lost (the idea of BBR).
  * It answers two questions, the pacing rate and the window, and knows no packet, no chunk and no timer of SCTP.
  *
- *     rate_sent() marks every packet ─► the mark comes back with rate_acked() or rate_lost() ─► rate_pacing(), rate_window()
+ *     rate_sent() marks every packet ─► the mark comes back with rate_ack() ─► rate_pacing_bytes_s(), rate_window_bytes()
  *
- * Times are nanoseconds of one monotonic clock. */
+ * Times are nanoseconds of one monotonic clock.  docs/rate.md says what it does when, and how that was measured. */
 
 #ifndef CONFLUX_RATE_H
 #define CONFLUX_RATE_H
@@ -11,10 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a packet carries from its sending to its acknowledgement; filled by rate_sent(). */
+/* What a packet carries from its sending to its acknowledgement; filled by rate_sent().  A packet sent again is marked
+ * again.  first_sent_at, delivered_at and delivered_bytes are where the sample begins that this packet's arrival ends. */
 struct rate_mark {
     uint64_t sent_at;
-    uint64_t first_sent_at; /* of the flight it belongs to */
+    uint64_t first_sent_at; /* when the packet left whose arrival was the last one then */
     uint64_t delivered_at;
     uint64_t delivered_bytes;
     uint64_t inflight_bytes; /* when it was sent, itself included */
@@ -31,10 +32,66 @@ struct rate_ack {
     const struct rate_mark *newest; /* of the packet sent last among those newly delivered; NULL: none */
 };
 
-struct rate {
-    /* the implementation's */
+enum rate_phase {
+    RATE_STARTUP, /* double until the rate delivered grows no more */
+    RATE_DRAIN, /* let the queue go that this made */
+    RATE_CRUISE, /* at the rate estimated */
+    RATE_UP, /* ask for more for a round */
+    RATE_DOWN, /* give back what that queued */
 };
 
+/* How much had been delivered when: a sample of the rate lies between two of these. */
+struct rate_point {
+    uint64_t first_sent_at;
+    uint64_t delivered_at;
+    uint64_t delivered_bytes;
+    bool app_limited; /* somewhere between here and now */
+};
+
+struct rate {
+    uint32_t packet_bytes;
+    uint64_t random; /* never 0 */
+    enum rate_phase phase;
+    uint64_t phase_since;
+
+    struct rate_point point; /* now */
+    struct rate_point point_recent, point_older; /* a sampling span or two ago */
+    uint64_t app_limited_until; /* in delivered bytes; 0: it is not */
+
+    uint64_t round_since; /* a round is over when a packet sent in it has arrived */
+    uint64_t round_delivered; /* delivered_bytes at its beginning */
+    uint64_t round_lost, round_rtt;
+    bool round_app_limited;
+    uint64_t phase_rounds;
+
+    uint64_t bandwidth[2]; /* bytes/s, the best sample of this cycle and of the one before */
+    bool cycle_sampled; /* this cycle measured the path and not the application */
+    uint64_t cycle_ns; /* how long it is to be */
+    uint64_t cycle_since;
+    uint64_t cycle_rtt; /* the least of this cycle; UINT64_MAX: none yet */
+    uint64_t up_bandwidth; /* as estimated when asking for more began */
+    unsigned up_won; /* how often in a row that paid */
+
+    uint64_t startup_bandwidth; /* the best when it last grew by a quarter */
+    unsigned startup_stalled; /* rounds since */
+
+    uint64_t rtt[2]; /* the least of this interval and of the one before; UINT64_MAX: none */
+    uint64_t rtt_since;
+    uint64_t drained_at; /* when the last drain for the sake of the RTT began */
+    bool draining;
+
+    uint64_t extra_since, extra_bytes; /* arrivals beyond what the estimate explains */
+    uint64_t extra[2]; /* the most of this cycle and of the one before */
+
+    unsigned crowded_cycles; /* in a row in which our own drain did not empty the queue */
+    uint64_t standing_rtt; /* the least of the last cycle */
+    uint64_t ceiling; /* of the window while crowded, in bytes, from loss; UINT64_MAX: none */
+    uint64_t judged_bytes, judged_lost; /* since loss was judged last */
+
+    unsigned timeouts; /* in a row */
+};
+
+/* seed: any number; two associations that begin together should not probe together. */
 void rate_init(struct rate *self, uint32_t packet_bytes, uint64_t seed, uint64_t now);
 void rate_packet_bytes(struct rate *self, uint32_t packet_bytes); /* the path's MTU changed */
 void rate_sent(struct rate *self, struct rate_mark *mark, uint32_t bytes, uint64_t inflight_before, uint64_t now);
