@@ -1,0 +1,57 @@
+"""Where an overlay is measured: three hosts, one of them behind a wire that can be made bad.
+
+      direct    alpha --wire-- bravo, charlie                      one LAN
+      relayed   alpha --wire-- rod ---- bravo, charlie             two LANs; only rod is on both, and forwards no IP
+
+alpha sends to bravo, and to charlie for the traffic beside.  Every measuring of an overlay gets new ground, so that
+nothing is left of what was there before.  TCP is cubic everywhere, as Debian has it: also the TCP that an overlay makes
+itself, whatever this machine's default is.
+"""
+
+from __future__ import annotations
+
+from joined_lans import JoinedLans
+from topology import Host, Lab
+from wire import Wire
+
+RELAYED = {"alpha": "a", "rod": "ab", "bravo": "b", "charlie": "b"}
+
+
+class Ground:
+    """One LAN, with alpha and whoever else is named near on the near side of the wire."""
+
+    def __init__(self, *, seed: int, near: tuple[str, ...] = ("alpha",)) -> None:
+        self.lab = Lab({})
+        lan = self.lab.lan()
+        names = dict.fromkeys((*near, "bravo", "charlie"))
+        self.hosts = {name: self.lab.host(name, lan) for name in names}
+        self._use_cubic()
+        self.wire = Wire(
+            lan,
+            near=[self.hosts[name] for name in near],
+            far=[host for name, host in self.hosts.items() if name not in near],
+            seed=seed,
+        )
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def _use_cubic(self) -> None:
+        for host in self.hosts.values():
+            host.run("sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control")
+
+    def close(self) -> None:
+        self.wire.close()
+        self.lab.close()
+
+
+class RelayedGround(Ground):
+    """Two LANs and Conflux on them, which alone joins them; the wire is between alpha and the relay."""
+
+    def __init__(self, *, seed: int) -> None:
+        self.lab = Lab({})
+        self.joined = JoinedLans(self.lab, RELAYED)
+        self.hosts = self.joined.hosts
+        self._use_cubic()
+        alpha, rod = self.hosts["alpha"], self.hosts["rod"]
+        self.wire = Wire(alpha.lans[0], near=[alpha], far=[rod], seed=seed)

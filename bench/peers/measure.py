@@ -1,0 +1,269 @@
+"""What is measured of one overlay, under one condition after the other.
+
+      alpha ====== bulk =====> charlie       while it flows, and before:       alpha ---- ping ----> bravo
+
+Rates come from the receiving iperf3, times from ping, processor time and memory from the kernel's books.  What does not
+work is a failure with a text, not the end of the run: a rival that cannot do a thing is a result too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gauge
+from overlays import Overlay
+from topology import Host, LabFailure, Process, wait_for
+from wire import Condition
+
+PINGS = 40
+PING_INTERVAL_S = 0.025
+LOADED_INTERVAL_S = 0.05
+LOADED_AFTER_S = 2.0  # the bulk flow is alone until it has filled what there is to fill
+COLD_WITHIN_S = 10
+SMALL_BYTES = 64  # of payload: a voice or sensor packet
+SETUP_WITHIN_S = 25  # what iperf3 gets beyond its time, to connect and to tell the result
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number that is measured, and how to read it."""
+
+    name: str
+    unit: str
+    text: str
+    more_is_better: bool = False
+    title: str = ""  # where it stands alone; empty: the text says it all
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure("cold_ms", "ms", "first packet of a pair, until its answer", title="First packet, until its answer"),
+        Figure("ping_ms", "ms", "ping, nothing else flows"),
+        Figure("tcp1_mbit", "Mbit/s", "TCP, one flow", more_is_better=True),
+        Figure(
+            "tcp1_cpu_s_per_gbit",
+            "s/Gbit",
+            "processor of all daemons, meanwhile",
+            title="Processor time of all daemons, TCP, one flow",
+        ),
+        Figure("tcp4_mbit", "Mbit/s", "TCP, four flows", more_is_better=True),
+        Figure("tcp4_cpu_s_per_gbit", "s/Gbit", "processor of all daemons, meanwhile"),
+        Figure("udp_small_pps", "packets/s", f"UDP, {SMALL_BYTES} bytes each, arrived", more_is_better=True),
+        Figure("udp_small_cpu_us", "µs", "processor of all daemons, per packet arrived"),
+        Figure(
+            "ping_loaded_ms",
+            "ms",
+            "ping while a bulk flow goes to another host",
+            title="Ping during a bulk flow elsewhere",
+        ),
+        Figure("ping_loaded_p95_ms", "ms", "… 95 of 100 are answered within"),
+        Figure("ping_loaded_lost_percent", "%", "… lost, either way"),
+        Figure("pss_mb", "MB", "memory (PSS) of the largest daemon, at the end", title="Memory (PSS) of a daemon"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long things are measured, and under what conditions."""
+
+    clean_s: int
+    bad_s: int  # longer: rates are found slowly
+    four_flows_s: int
+    conditions: tuple[Condition, ...]  # the first is the clean one
+
+    def step_count(self) -> int:
+        return sum(2 if condition.clean else 2 + bool(condition.loss_percent) for condition in self.conditions) + 4
+
+
+class Bulk:
+    """iperf3 from one host to another, with a server of its own."""
+
+    def __init__(self, client: Host, server: Host, address: str, *options: str, seconds: int) -> None:
+        self._seconds = seconds
+        self._serving = server.spawn("iperf3-server", "iperf3", "--server", "--one-off", "--forceflush")
+        serving = (self._serving,)
+        wait_for(lambda: "listening" in self._serving.output(), "iperf3 listening", within_s=5, logs=serving)
+        command = ["iperf3", "--client", address, "--json", "--time", str(seconds), "--connect-timeout", "8000"]
+        self._client = client.spawn("iperf3", *command, *options)
+
+    def end(self) -> dict[str, Any]:
+        """Wait for the end and return iperf3's account of it.  Raises LabFailure with its error."""
+        try:
+            self._client.wait(self._seconds + SETUP_WITHIN_S)
+            text = self._client.output()
+            account = json.loads(text[text.index("{") :])
+            if "error" in account:
+                raise LabFailure(f"iperf3: {account['error']}")
+            self._serving.wait(5)
+        except ValueError:
+            raise LabFailure(f"iperf3 said nothing that can be read{self._client.tail()}") from None
+        finally:
+            end(self._client)
+            end(self._serving)
+        figures: dict[str, Any] = account["end"]
+        return figures
+
+
+def end(process: Process) -> None:
+    if process.exit_code is None:
+        process.kill()
+
+
+def received_mbit(figures: dict[str, Any]) -> float:
+    return gauge.iperf3_mbit(json.dumps({"end": figures}))
+
+
+class Measuring:
+    """Takes the figures of one overlay and hands each on: note(condition, figure, value)."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        plan: Plan,
+        note: Callable[[Condition, str, float], None],
+        step: Callable[[str], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self._overlay = overlay
+        self._plan = plan
+        self._note = note
+        self._step = step
+        self._fail = fail
+        self._hosts = overlay.ground
+
+    def run(self) -> None:
+        for condition in self._plan.conditions:
+            if condition.clean:
+                self._cold(condition)
+                self._idle(condition)
+                self._tcp(condition, 1, self._plan.clean_s)
+                self._tcp(condition, 4, self._plan.clean_s)
+                self._small_packets(condition)
+            else:
+                with self._may_fail(f"{condition}"):
+                    self._hosts.wire.impair(condition)
+                self._idle(condition)
+                self._loaded(condition)
+                if condition.loss_percent:
+                    self._tcp(condition, 4, self._plan.four_flows_s)
+                with self._may_fail(f"{condition}"):
+                    self._hosts.wire.counts()
+        with self._may_fail("memory"):
+            if daemons := self._overlay.daemons():
+                self._note(self._plan.conditions[0], "pss_mb", max(gauge.memory(d.pid).pss_mb for d in daemons))
+
+    @contextmanager
+    def _may_fail(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except LabFailure as failure:
+            self._fail(f"{what}: {failure}")
+
+    def _cold(self, condition: Condition) -> None:
+        self._step("cold first packets")
+        times = []
+        for one, other in (("alpha", "bravo"), ("bravo", "charlie"), ("charlie", "alpha")):
+            with self._may_fail(f"cold, {one} to {other}"):
+                times.append(cold_ms(self._hosts[one], self._overlay.address(other)))
+        if times:
+            self._note(condition, "cold_ms", statistics.median(times))
+
+    def _idle(self, condition: Condition) -> None:
+        self._step("ping")
+        with self._may_fail(f"{condition}, ping"):
+            self._hosts["alpha"].ping(self._overlay.address("bravo"), "-c", "3", "-i", "0.2", "-W", "3")  # warm
+            pings = self._hosts["alpha"].ping(
+                self._overlay.address("bravo"), "-c", str(PINGS), "-i", str(PING_INTERVAL_S), "-W", "3"
+            )
+            if not pings.received:
+                raise LabFailure("no answer")
+            self._note(condition, "ping_ms", pings.median_ms)
+
+    def _tcp(self, condition: Condition, flows: int, seconds: int) -> None:
+        self._step(f"TCP, {flows} flow{'s' * (flows > 1)}")
+        with self._may_fail(f"{condition}, TCP, {flows} flows"):
+            before = self._cpu_s()
+            bulk = self._bulk("bravo", "--parallel", str(flows), seconds=seconds)
+            self._note_rate(condition, f"tcp{flows}", bulk.end(), before, seconds)
+
+    def _small_packets(self, condition: Condition) -> None:
+        self._step("UDP, small packets")
+        with self._may_fail(f"{condition}, UDP"):
+            before = self._cpu_s()
+            options = ("--udp", "--bitrate", "0", "--length", str(SMALL_BYTES))
+            account = self._bulk("bravo", *options, seconds=self._plan.clean_s).end()["sum"]
+            arrived = account["packets"] - account["lost_packets"]
+            if arrived < 1:
+                raise LabFailure("none arrived")
+            self._note(condition, "udp_small_pps", arrived / account["seconds"])
+            if self._overlay.daemons():
+                self._note(condition, "udp_small_cpu_us", (self._cpu_s() - before) / arrived * 1e6)
+
+    def _loaded(self, condition: Condition) -> None:
+        """One flow to charlie, and how long pings to bravo take meanwhile."""
+        self._step("TCP, 1 flow, and ping beside it")
+        seconds = self._plan.bad_s
+        with self._may_fail(f"{condition}, TCP and ping"):
+            before = self._cpu_s()
+            bulk = self._bulk("charlie", seconds=seconds)
+            try:
+                time.sleep(LOADED_AFTER_S)
+                count = int((seconds - LOADED_AFTER_S - 0.5) / LOADED_INTERVAL_S)
+                options = ("-c", str(count), "-i", str(LOADED_INTERVAL_S), "-W", "2")
+                pings = self._hosts["alpha"].ping(self._overlay.address("bravo"), *options, within_s=seconds + 60)
+            finally:
+                account = bulk.end()
+            self._note_rate(condition, "tcp1", account, before, seconds)
+            if not pings.received:
+                raise LabFailure("no ping was answered")
+            self._note(condition, "ping_loaded_ms", pings.median_ms)
+            self._note(condition, "ping_loaded_p95_ms", sorted(pings.times_ms)[len(pings.times_ms) * 95 // 100])
+            self._note(condition, "ping_loaded_lost_percent", 100 * pings.lost / pings.sent)
+
+    # --- what they are made of ---
+
+    def _bulk(self, to: str, *options: str, seconds: int) -> Bulk:
+        tcp = () if "--udp" in options else ("--congestion", "cubic")
+        address = self._overlay.address(to)
+        return Bulk(self._hosts["alpha"], self._hosts[to], address, *tcp, *options, seconds=seconds)
+
+    def _note_rate(self, condition: Condition, name: str, account: dict[str, Any], before: float, seconds: int) -> None:
+        mbit = received_mbit(account)
+        self._note(condition, f"{name}_mbit", mbit)
+        if self._overlay.daemons() and mbit:
+            self._note(condition, f"{name}_cpu_s_per_gbit", (self._cpu_s() - before) / (mbit * seconds / 1000))
+
+    def _cpu_s(self) -> float:
+        return sum(gauge.cpu_s(daemon.pid) for daemon in self._overlay.daemons())
+
+
+def cold_ms(host: Host, address: str) -> float:
+    """Ask every 20 ms until the first answer; what a set-up swallows, or answers late, counts as waiting."""
+    interval_s = 0.02
+    options = ("-c", "1", "-w", str(COLD_WITHIN_S), "-i", str(interval_s))
+    pings = host.ping(address, *options, within_s=COLD_WITHIN_S + 5)
+    if not pings.received:
+        raise LabFailure(f"no answer in {COLD_WITHIN_S} s")
+    return (pings.numbers[0] - 1) * interval_s * 1000 + pings.times_ms[0]
+
+
+def machine() -> dict[str, Any]:
+    """Name what this ran on."""
+    with open("/proc/cpuinfo") as info:
+        model = re.search(r"^(?:model name|Model)\s*: (.*)$", info.read(), re.MULTILINE)
+    return {
+        "processor": model[1] if model else os.uname().machine,
+        "cores": os.cpu_count(),
+        "kernel": os.uname().release,
+        "load_before": os.getloadavg()[0],
+    }

@@ -1,0 +1,169 @@
+"""A LAN cut in two, the halves joined by a wire with delay, loss and a bound rate.
+
+      clean                          impaired
+      alpha bravo charlie delta      alpha  delta                        bravo  charlie
+        |     |      |      |          |      |                            |      |
+      +-+-----+------+------+-+      +-+------+-+  near     far  +-+-------+------+-+
+      |          br0          |      |   br1    |-----o wire o---|       br0        |
+      +-----------------------+      +----------+                +------------------+
+
+Nobody's address changes: ports move from one bridge to the other.  The kernels this runs on often have no netem, so
+the wire is a program of ours, wire.c, compiled when it is needed.  On impaired wires every packet is on its own:
+offloads of all devices are turned off, or loss and delay would fall on super-packets of 64 KB.  The clean LAN has its
+offloads as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from enter import STATE
+from topology import Host, LabFailure, Lan, Process, port_name, wait_for
+
+SOURCE = Path(__file__).with_name("wire.c")
+OFFLOADS = (
+    "tx-checksumming",  # the wire carries bytes, not what a device still meant to do to them
+    "scatter-gather",
+    "tcp-segmentation-offload",
+    "generic-segmentation-offload",
+    "generic-receive-offload",
+    "tx-udp-segmentation",
+    "rx-gro-list",
+    "rx-udp-gro-forwarding",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a wire does to packets."""
+
+    name: str
+    rtt_ms: float = 0.0  # half of it each way
+    loss_percent: float = 0.0  # each way
+    rate_mbit: float = 0.0  # each way; 0: no bound
+    queue_bytes: int = 0  # what waits for its turn at the rate
+
+    @property
+    def clean(self) -> bool:
+        return not (self.rtt_ms or self.loss_percent or self.rate_mbit)
+
+    def __str__(self) -> str:
+        said = [
+            f"{self.rtt_ms:g} ms" if self.rtt_ms else "",
+            f"{self.loss_percent:g} % loss" if self.loss_percent else "",
+            f"{self.rate_mbit:g} Mbit/s" if self.rate_mbit else "",
+        ]
+        return ", ".join(filter(None, said)) or "clean"
+
+
+def missing() -> str:
+    """Say what this machine lacks to impair a wire; empty: nothing."""
+    lacking = [name for name in ("cc", "ethtool") if shutil.which(name) is None]
+    return f"{' and '.join(lacking)} not found" if lacking else ""
+
+
+@cache
+def compiled() -> Path:
+    program = STATE / "wire"
+    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", str(program), str(SOURCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabFailure(f"cc cannot compile {SOURCE.name}:\n{done.stderr}")
+    return program
+
+
+class Switchyard(Host):
+    """The LAN's own namespace, seen as a host: programs can run in it."""
+
+    def __init__(self, host: Host, lan: Lan) -> None:
+        # Not Host.__init__: the namespace is there already.
+        self.lab, self.name, self.number = host.lab, f"lan{lan.number}", 0
+        self.state = host.lab.state / self.name
+        self.state.mkdir()
+        self.enter = lan.enter
+        self._processes = []
+
+
+class Wire:
+    """What joins the hosts named near to all others of the LAN."""
+
+    def __init__(self, lan: Lan, near: Iterable[Host], far: Iterable[Host], *, seed: int) -> None:
+        self.lan, self.near, self.far = lan, tuple(near), tuple(far)
+        self._seed = seed
+        self._yard = Switchyard(self.near[0], lan)
+        self._process: Process | None = None
+        self._cut = False
+
+    def impair(self, condition: Condition) -> None:
+        """Let the wire be like this from now on.  There is no way back to clean: a new lab has a clean LAN."""
+        if not self._cut:
+            self._cut_in_two()
+        self._stop()
+        settings = (
+            condition.rtt_ms * 500,
+            condition.loss_percent * 10_000,
+            condition.rate_mbit * 1e6,
+            condition.queue_bytes,
+            self._seed,
+        )
+        words = [f"{value:.0f}" for value in settings]
+        process = self._process = self._yard.spawn("wire", compiled(), "near", "far", *words)
+        wait_for(lambda: "ready" in process.output(), "the wire", within_s=5, logs=(process,))
+
+    def close(self) -> None:
+        """End the wire's program."""
+        self._stop()
+
+    def counts(self) -> dict[str, Any]:
+        """End the wire and return what it counted.
+
+        Raises LabFailure if it did not do what it is for: then what was measured over it means nothing.
+        """
+        process = self._process
+        if process is None:
+            return {}
+        self._stop()
+        counts: dict[str, Any] = json.loads(process.output().splitlines()[-1])
+        for way, of in counts.items():
+            if of["oversize"] or of["missed"]:
+                raise LabFailure(f"the wire {way}: {of['oversize']} super-packets, {of['missed']} packets missed")
+        return counts
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.signal(signal.SIGTERM)
+            self._process.wait(5)
+        self._process = None
+
+    def _cut_in_two(self) -> None:
+        yard = self._yard
+        yard.run("ip", "link", "add", "br1", "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
+        for end, bridge in (("near", "br1"), ("far", "br0")):
+            yard.run("ip", "link", "add", end, "type", "veth", "peer", "name", f"{end}-port")
+            yard.run("ip", "link", "set", f"{end}-port", "master", bridge, "up")
+            # The yard itself says nothing on the wire.
+            yard.run("sh", "-c", f"echo 1 >/proc/sys/net/ipv6/conf/{end}/disable_ipv6")
+            yard.run("ip", "link", "set", end, "up")
+            for device in (end, f"{end}-port"):
+                packets_one_by_one(yard, device)
+        for host in (*self.near, *self.far):
+            packets_one_by_one(yard, port_name(host))
+            packets_one_by_one(host, f"eth{host.lans.index(self.lan)}")
+        for host in self.near:
+            yard.run("ip", "link", "set", port_name(host), "master", "br1")
+        yard.run("ip", "link", "set", "br1", "up")
+        self._cut = True
+
+
+def packets_one_by_one(host: Host, device: str) -> None:
+    """Turn off what makes super-packets."""
+    for feature in OFFLOADS:  # one at a time: kernels differ in what they have
+        host.run("ethtool", "-K", device, feature, "off", check=False)
