@@ -1,0 +1,75 @@
+/* CoDel (RFC 8289): when a standing queue must be signalled.  It decides; the queue drops or marks.  The C of
+ * conflux/datapath/codel.py: per packet instead of the RFC's loop, with the same states and the same arithmetic. */
+
+#ifndef CONFLUX_CODEL_H
+#define CONFLUX_CODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    CODEL_TARGET_NS = 5000000, /* RFC 8289, section 4.3: 5 to 10 % of the interval */
+    CODEL_INTERVAL_NS = 100000000, /* RFC 8289, section 4.4: a round trip most flows stay within */
+    CODEL_RECENT_NS = 16 * CODEL_INTERVAL_NS, /* a drop rate found this lately is where dropping begins again */
+};
+
+/* All zero: a queue nobody has taken from. */
+struct codel {
+    uint64_t first_above; /* when the sojourn, should it stay above target, is a standing queue */
+    uint64_t drop_next;
+    uint32_t count; /* signals since dropping began */
+    uint32_t count_before;
+    bool above; /* first_above counts */
+    bool dropping;
+};
+
+/* CODEL_INTERVAL_NS / sqrt(count), rounded down: the root of one number, bit by bit, for a drop is rare and libm another
+ * library. */
+static inline uint64_t codel_interval(uint32_t count)
+{
+    uint64_t square = (uint64_t)CODEL_INTERVAL_NS * CODEL_INTERVAL_NS / count, root = 0;
+
+    for (uint64_t bit = UINT64_C(1) << 26; bit > 0; bit >>= 1) /* 2^27 is above the interval */
+        if ((root | bit) * (root | bit) <= square)
+            root |= bit;
+    return root;
+}
+
+/* Say whether the packet just taken, after sojourn in the queue, is to be dropped or marked.  backlog_bytes: what is
+ * left behind it; a queue of at most backlog_bytes_min is no standing queue, whatever its age, so the last packet of a
+ * queue is never dropped. */
+static inline bool codel_signal(struct codel *self, uint64_t sojourn, size_t backlog_bytes, size_t backlog_bytes_min,
+                                uint64_t now)
+{
+    if (sojourn < CODEL_TARGET_NS || backlog_bytes <= backlog_bytes_min) {
+        self->above = false;
+        self->dropping = false;
+        return false;
+    }
+    if (!self->above) {
+        self->above = true;
+        self->first_above = now + CODEL_INTERVAL_NS;
+        self->dropping = false;
+        return false;
+    }
+    if (now < self->first_above)
+        return false;
+    if (self->dropping) {
+        if (now < self->drop_next)
+            return false;
+        self->count++;
+        self->drop_next += codel_interval(self->count);
+        return true;
+    }
+    self->dropping = true;
+    /* Dropping again soon after: start near the rate that controlled the queue then. */
+    uint32_t since_last = self->count - self->count_before;
+    bool recently = now < self->drop_next + CODEL_RECENT_NS;
+    self->count = since_last > 1 && recently ? since_last : 1;
+    self->count_before = self->count;
+    self->drop_next = now + codel_interval(self->count);
+    return true;
+}
+
+#endif

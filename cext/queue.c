@@ -1,0 +1,249 @@
+#include "queue.h"
+
+#include <stdlib.h>
+
+#include "codel.h"
+
+/* The packets of some flows, oldest first. */
+struct bucket {
+    struct queued *oldest, *newest;
+    size_t bytes;
+    struct codel codel;
+    bool oldest_asked; /* the oldest was taken and put back: CoDel has had its say about it */
+};
+
+struct queue {
+    struct bucket buckets[QUEUE_BUCKET_COUNT];
+    uint8_t turns[QUEUE_BUCKET_COUNT]; /* those with packets, next to be served first */
+    unsigned turn_count;
+    int taken_from; /* the bucket of the bundle that is being made; -1: none was begun */
+    bool moving;
+    uint64_t moving_since;
+    size_t bytes_max, packets_max;
+    struct queue_counts counts;
+    void (*drop)(void *context, enum queue_drop why);
+    void *context;
+};
+
+struct queued *queued_new(size_t size)
+{
+    struct queued *self = size <= UINT32_MAX ? malloc(sizeof *self + size) : NULL;
+
+    if (self != NULL)
+        *self = (struct queued){.size = (uint32_t)size};
+    return self;
+}
+
+void queued_delete(struct queued *self) { free(self); }
+
+struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void *context, enum queue_drop why),
+                        void *context)
+{
+    struct queue *self = calloc(1, sizeof *self);
+
+    if (self == NULL)
+        return NULL;
+    self->taken_from = -1;
+    self->bytes_max = bytes_max;
+    self->packets_max = packets_max;
+    self->drop = drop;
+    self->context = context;
+    return self;
+}
+
+void queue_delete(struct queue *self)
+{
+    if (self == NULL)
+        return;
+    queue_clear(self);
+    free(self);
+}
+
+/* ── turns ───────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void turns_append(struct queue *self, uint8_t index) { self->turns[self->turn_count++] = index; }
+
+static void turns_prepend(struct queue *self, uint8_t index)
+{
+    for (unsigned at = self->turn_count++; at > 0; at--)
+        self->turns[at] = self->turns[at - 1];
+    self->turns[0] = index;
+}
+
+static void turns_remove(struct queue *self, uint8_t index)
+{
+    unsigned at = 0;
+
+    while (self->turns[at] != index)
+        at++;
+    for (self->turn_count--; at < self->turn_count; at++)
+        self->turns[at] = self->turns[at + 1];
+}
+
+/* ── packets ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Take a bucket's oldest packet out of every sum, and an empty bucket out of the turns. */
+static struct queued *oldest_take(struct queue *self, uint8_t index)
+{
+    struct bucket *bucket = &self->buckets[index];
+    struct queued *packet = bucket->oldest;
+
+    bucket->oldest = packet->next;
+    bucket->oldest_asked = false;
+    bucket->bytes -= packet->size;
+    self->counts.bytes -= packet->size;
+    self->counts.packets--;
+    packet->next = NULL;
+    if (bucket->oldest == NULL) {
+        bucket->newest = NULL;
+        turns_remove(self, index);
+    }
+    return packet;
+}
+
+static void drop(struct queue *self, struct queued *packet, enum queue_drop why)
+{
+    self->drop(self->context, why);
+    queued_delete(packet);
+}
+
+static uint8_t largest_bucket(const struct queue *self)
+{
+    uint8_t largest = self->turns[0];
+
+    for (unsigned at = 1; at < self->turn_count; at++)
+        if (self->buckets[self->turns[at]].bytes > self->buckets[largest].bytes)
+            largest = self->turns[at];
+    return largest;
+}
+
+void queue_push(struct queue *self, struct queued *packet, uint64_t now)
+{
+    uint8_t index = (uint8_t)(packet->flow % QUEUE_BUCKET_COUNT);
+    struct bucket *bucket = &self->buckets[index];
+
+    packet->next = NULL;
+    packet->queued_at = now;
+    if (bucket->newest == NULL) {
+        bucket->oldest = packet;
+        turns_append(self, index);
+    } else {
+        bucket->newest->next = packet;
+    }
+    bucket->newest = packet;
+    bucket->bytes += packet->size;
+    self->counts.bytes += packet->size;
+    self->counts.packets++;
+    while (self->counts.bytes > self->bytes_max || self->counts.packets > self->packets_max)
+        drop(self, oldest_take(self, largest_bucket(self)), QUEUE_FULL);
+}
+
+static void codel_forget(struct queue *self)
+{
+    for (unsigned index = 0; index < QUEUE_BUCKET_COUNT; index++)
+        self->buckets[index].codel = (struct codel){0};
+}
+
+void queue_move(struct queue *self, uint64_t now)
+{
+    if (self->moving)
+        return;
+    codel_forget(self);
+    self->moving = true;
+    self->moving_since = now;
+}
+
+void queue_hold(struct queue *self)
+{
+    codel_forget(self);
+    self->moving = false;
+}
+
+size_t queue_next_bytes(const struct queue *self, unsigned *bucket)
+{
+    if (self->turn_count == 0)
+        return 0;
+    *bucket = self->turns[0];
+    return self->buckets[self->turns[0]].oldest->size;
+}
+
+struct queued *queue_take(struct queue *self, size_t backlog_bytes_min, uint64_t now)
+{
+    if (self->turn_count == 0)
+        return NULL;
+    uint8_t index = self->turns[0];
+    struct bucket *bucket = &self->buckets[index];
+    bool asked = bucket->oldest_asked;
+    struct queued *packet = oldest_take(self, index);
+
+    self->taken_from = index;
+    if (asked)
+        return packet;
+    /* What queued before packets had somewhere to go waited for a link, not behind a standing queue. */
+    uint64_t moving_since = self->moving ? self->moving_since : now;
+    uint64_t sojourn = packet->queued_at <= moving_since ? 0 : now - packet->queued_at;
+    if (codel_signal(&bucket->codel, sojourn, bucket->bytes, backlog_bytes_min, now)) {
+        if (!packet_mark_congestion(packet->data)) {
+            drop(self, packet, QUEUE_CODEL);
+            return NULL;
+        }
+        self->counts.marked++;
+    }
+    return packet;
+}
+
+void queue_turn(struct queue *self)
+{
+    /* A bucket that its bundle emptied has left the turns already. */
+    if (self->turn_count > 1 && (self->taken_from < 0 || self->taken_from == self->turns[0])) {
+        uint8_t index = self->turns[0];
+        turns_remove(self, index);
+        turns_append(self, index);
+    }
+    self->taken_from = -1;
+}
+
+void queue_unshift(struct queue *self, struct queued *packet)
+{
+    uint8_t index = (uint8_t)(packet->flow % QUEUE_BUCKET_COUNT);
+    struct bucket *bucket = &self->buckets[index];
+
+    packet->next = bucket->oldest;
+    bucket->oldest = packet;
+    bucket->oldest_asked = true;
+    if (bucket->newest == NULL) {
+        bucket->newest = packet;
+        turns_prepend(self, index);
+    }
+    bucket->bytes += packet->size;
+    self->counts.bytes += packet->size;
+    self->counts.packets++;
+}
+
+void queue_drop_aged(struct queue *self, uint64_t age_max, uint64_t now)
+{
+    for (uint8_t index = 0; index < QUEUE_BUCKET_COUNT; index++) {
+        const struct bucket *bucket = &self->buckets[index];
+        while (bucket->oldest != NULL && now >= bucket->oldest->queued_at && now - bucket->oldest->queued_at >= age_max)
+            drop(self, oldest_take(self, index), QUEUE_AGED);
+    }
+}
+
+uint64_t queue_oldest_at(const struct queue *self)
+{
+    uint64_t oldest_at = UINT64_MAX;
+
+    for (unsigned at = 0; at < self->turn_count; at++) {
+        uint64_t queued_at = self->buckets[self->turns[at]].oldest->queued_at;
+        oldest_at = queued_at < oldest_at ? queued_at : oldest_at;
+    }
+    return oldest_at;
+}
+
+void queue_clear(struct queue *self)
+{
+    while (self->turn_count > 0)
+        drop(self, oldest_take(self, self->turns[0]), QUEUE_CLEARED);
+}
+
+struct queue_counts queue_counts(const struct queue *self) { return self->counts; }
