@@ -24,8 +24,8 @@ struct codel {
     bool dropping;
 };
 
-/* CODEL_INTERVAL_NS / sqrt(count), rounded down: the root of one number, bit by bit, for a drop is rare and libm another
- * library. */
+/* CODEL_INTERVAL_NS / sqrt(count), rounded down: the root of one number, bit by bit, for a drop is rare and libm
+ * another library. */
 static inline uint64_t codel_interval(uint32_t count)
 {
     uint64_t square = (uint64_t)CODEL_INTERVAL_NS * CODEL_INTERVAL_NS / count, root = 0;

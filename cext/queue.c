@@ -9,7 +9,7 @@ struct bucket {
     struct queued *oldest, *newest;
     size_t bytes;
     struct codel codel;
-    bool oldest_asked; /* the oldest was taken and put back: CoDel has had its say about it */
+    size_t asked_count; /* of the oldest: taken and put back, CoDel has had its say about them */
 };
 
 struct queue {
@@ -89,7 +89,8 @@ static struct queued *oldest_take(struct queue *self, uint8_t index)
     struct queued *packet = bucket->oldest;
 
     bucket->oldest = packet->next;
-    bucket->oldest_asked = false;
+    if (bucket->asked_count > 0)
+        bucket->asked_count--;
     bucket->bytes -= packet->size;
     self->counts.bytes -= packet->size;
     self->counts.packets--;
@@ -167,29 +168,38 @@ size_t queue_next_bytes(const struct queue *self, unsigned *bucket)
     return self->buckets[self->turns[0]].oldest->size;
 }
 
+/* Whether the packet just taken from a bucket is to be dropped; it may be marked instead. */
+static bool codel_drops(struct queue *self, struct bucket *bucket, struct queued *packet, size_t backlog_bytes_min,
+                        uint64_t now)
+{
+    /* What queued before packets had somewhere to go waited for a link, not behind a standing queue. */
+    uint64_t moving_since = self->moving ? self->moving_since : now;
+    uint64_t sojourn = packet->queued_at <= moving_since ? 0 : now - packet->queued_at;
+
+    if (!codel_signal(&bucket->codel, sojourn, bucket->bytes, backlog_bytes_min, now))
+        return false;
+    if (!packet_mark_congestion(packet->data))
+        return true;
+    self->counts.marked++;
+    return false;
+}
+
 struct queued *queue_take(struct queue *self, size_t backlog_bytes_min, uint64_t now)
 {
     if (self->turn_count == 0)
         return NULL;
     uint8_t index = self->turns[0];
     struct bucket *bucket = &self->buckets[index];
-    bool asked = bucket->oldest_asked;
-    struct queued *packet = oldest_take(self, index);
 
     self->taken_from = index;
-    if (asked)
-        return packet;
-    /* What queued before packets had somewhere to go waited for a link, not behind a standing queue. */
-    uint64_t moving_since = self->moving ? self->moving_since : now;
-    uint64_t sojourn = packet->queued_at <= moving_since ? 0 : now - packet->queued_at;
-    if (codel_signal(&bucket->codel, sojourn, bucket->bytes, backlog_bytes_min, now)) {
-        if (!packet_mark_congestion(packet->data)) {
-            drop(self, packet, QUEUE_CODEL);
-            return NULL;
-        }
-        self->counts.marked++;
+    while (bucket->oldest != NULL) {
+        bool asked = bucket->asked_count > 0;
+        struct queued *packet = oldest_take(self, index);
+        if (asked || !codel_drops(self, bucket, packet, backlog_bytes_min, now))
+            return packet;
+        drop(self, packet, QUEUE_CODEL);
     }
-    return packet;
+    return NULL;
 }
 
 void queue_turn(struct queue *self)
@@ -210,7 +220,7 @@ void queue_unshift(struct queue *self, struct queued *packet)
 
     packet->next = bucket->oldest;
     bucket->oldest = packet;
-    bucket->oldest_asked = true;
+    bucket->asked_count++;
     if (bucket->newest == NULL) {
         bucket->newest = packet;
         turns_prepend(self, index);

@@ -45,9 +45,10 @@ void queue_hold(struct queue *self);
 /* The size of the next packet of the bucket whose turn it is, and its bucket's index; 0: the queue is empty. */
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket);
 /* Take the next packet of the bucket whose turn it is; the caller frees it.  NULL: CoDel dropped what was left of the
- * bucket, or the queue is empty.  backlog_bytes_min: what the next frame takes anyway, which is no standing queue. */
+ * bucket, or the queue is empty.  If CoDel dropped some, the packet may be larger than queue_next_bytes() said.
+ * backlog_bytes_min: what the next frame takes anyway, which is no standing queue. */
 struct queued *queue_take(struct queue *self, size_t backlog_bytes_min, uint64_t now);
-/* The bundle is full: the next bucket's turn. */
+/* The bundle is full: the next bucket's turn.  A bucket that was emptied has left already; no-op then. */
 void queue_turn(struct queue *self);
 /* Put the packet back in front, shortened: what was split off it has gone. */
 void queue_unshift(struct queue *self, struct queued *packet);

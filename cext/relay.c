@@ -30,7 +30,8 @@ struct place {
     struct place *before, *behind;
 };
 
-/* A link that routes lead over, or whose allowance they spent.  At most one of the two lists holds a way, and only once. */
+/* A link that routes lead over, or whose allowance they spent.  At most one of the two lists holds a way, and only
+ * once. */
 struct link {
     uint32_t id;
     uint32_t way_count;
@@ -233,7 +234,8 @@ static void forget_allowances(struct relay *self, uint64_t now)
 
 /* ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-struct relay *relay_new(const struct relay_limits *limits, void (*drop)(void *context, enum relay_drop why), void *context)
+struct relay *relay_new(const struct relay_limits *limits, void (*drop)(void *context, enum relay_drop why),
+                        void *context)
 {
     struct relay *self = calloc(1, sizeof *self);
 
@@ -322,7 +324,7 @@ static void route_delete(struct relay *self, struct route *route)
 
     for (size_t i = 0; i < 2; i++) {
         struct way *way = both[i];
-        map_remove(&self->ways, way_key(way->hop.link, way->hop.label_in)); /* under which the other way's frames come */
+        map_remove(&self->ways, way_key(way->hop.link, way->hop.label_in)); /* what comes under it goes the other way */
         while (way->oldest != NULL)
             oldest_drop(self, way, RELAY_GONE);
         way_unlist(way);
@@ -373,7 +375,8 @@ static int64_t lesser(int64_t one, int64_t other) { return one < other ? one : o
 
 static int64_t bound(size_t bytes) { return bytes > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)bytes; }
 
-/* How much the way may have waiting, once so many bytes of it are freed: as much as is still free (dynamic thresholds). */
+/* How much the way may have waiting, once so many bytes of it are freed: as much as is still free (dynamic
+ * thresholds). */
 static int64_t room(const struct relay *self, const struct way *way, int64_t freed)
 {
     int64_t free_bytes = lesser(bound(self->limits.link_bytes_max) - way->out->cost,
