@@ -40,7 +40,7 @@ struct dtls_keys {
 enum dtls_fault {
     DTLS_OK,
     DTLS_TRUNCATED, /* no whole record; nothing of the datagram is left to read */
-    DTLS_OTHER_EPOCH, /* plaintext handshake, or an epoch we do not know: the handshake's library may want it */
+    DTLS_OTHER_EPOCH, /* of another epoch, or a handshake record: untouched, the handshake's library may want it */
     DTLS_VERSION,
     DTLS_REPLAY,
     DTLS_AUTH,
@@ -48,7 +48,7 @@ enum dtls_fault {
 
 struct dtls_record {
     uint8_t type;
-    uint8_t *payload; /* inside the datagram */
+    uint8_t *payload; /* inside the datagram; NULL unless DTLS_OK */
     size_t payload_size;
     size_t record_size; /* where the next record begins; set unless DTLS_TRUNCATED */
 };

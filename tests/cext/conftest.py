@@ -1,0 +1,12 @@
+"""What tests of the C parts share."""
+
+import ctypes
+from pathlib import Path
+
+import dtls_records
+import pytest
+
+
+@pytest.fixture(scope="session")
+def dtls_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return dtls_records.build(Path(tmp_path_factory.mktemp("dtls")))
