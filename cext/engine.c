@@ -1,0 +1,287 @@
+/* The engine's thread, its lock, its upcalls, its beginning and its end. */
+
+#define _GNU_SOURCE
+
+#include "engine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine_lock.h"
+#include "engine_private.h"
+
+enum { EVENT_COUNT = 64 };
+
+/* epoll's data: a link's id, or one of these. */
+#define EVENT_TUN (UINT64_C(1) << 32)
+#define EVENT_WAKE (UINT64_C(2) << 32)
+
+uint64_t engine_clock(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+const char *engine_drop_name(enum engine_drop why)
+{
+    static const char *const names[] = {
+        "packet-short", "packet-version", "packet-length", "packet-offload", "packet-too-big",
+        "bad-source", "no-destination", "queue-full", "aged", "codel", "cleared",
+        "truncated", "oversized", "version", "reserved", "unknown-label", "unknown-epoch", "replay",
+        "auth", "malformed", "unknown-kind", "misplaced-entry", "upcall-full", "entry-full",
+        "relay-full", "relay-rate", "relay-aged", "relay-gone",
+        "spoofed", "not-ours", "no-tether", "carrier-full", "text-message",
+        "tun-read", "tun-full", "tun-down", "tun-refused",
+        "socket-send", "socket-receive", "not-dtls-nor-stun", "dtls-malformed", "dtls-replay", "dtls-auth",
+        "memory",
+    };
+    _Static_assert(sizeof names / sizeof *names == DROP_COUNT, "every drop has a name");
+
+    return names[why];
+}
+
+/* ── upcalls ── */
+
+struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted)
+{
+    if (untrusted && self->upcall_untrusted_count >= self->config.upcall_count_max) {
+        drop(self, DROP_UPCALL_FULL);
+        return NULL;
+    }
+    struct upcall *upcall = calloc(1, sizeof *upcall + size);
+    if (upcall == NULL) {
+        drop(self, DROP_MEMORY);
+        return NULL;
+    }
+    self->upcall_untrusted_count += untrusted;
+    upcall->kind = kind;
+    upcall->size = (uint32_t)size;
+    if (self->upcall_last != NULL) {
+        self->upcall_last->next = upcall;
+    } else {
+        self->upcall_first = upcall;
+        eventfd_write(self->upcall_fd, 1);
+    }
+    self->upcall_last = upcall;
+    return upcall;
+}
+
+struct upcall *engine_take_upcalls(struct engine *self)
+{
+    eventfd_t ignored;
+
+    engine_lock(self);
+    struct upcall *first = self->upcall_first;
+    self->upcall_first = self->upcall_last = NULL;
+    self->upcall_untrusted_count = 0;
+    eventfd_read(self->upcall_fd, &ignored);
+    engine_unlock(self);
+    return first;
+}
+
+int engine_upcall_fd(const struct engine *self) { return self->upcall_fd; }
+
+void engine_drops(struct engine *self, uint64_t out[DROP_COUNT])
+{
+    engine_lock(self);
+    memcpy(out, self->drops, sizeof self->drops);
+    engine_unlock(self);
+}
+
+struct engine_counts engine_counts(struct engine *self)
+{
+    engine_lock(self);
+    struct engine_counts counts = self->counts;
+    engine_unlock(self);
+    return counts;
+}
+
+static void relay_dropped(void *context, enum relay_drop why)
+{
+    static const enum engine_drop reasons[] = {
+        [RELAY_FULL] = DROP_RELAY_FULL,
+        [RELAY_RATE] = DROP_RELAY_RATE,
+        [RELAY_AGED] = DROP_RELAY_AGED,
+        [RELAY_GONE] = DROP_RELAY_GONE,
+    };
+    drop(context, reasons[why]);
+}
+
+/* ── the thread ── */
+
+void engine_unlock_and_wake(struct engine *self)
+{
+    bool write_it = !self->wake_written && self->running;
+
+    self->wake_written |= write_it;
+    pthread_mutex_unlock(&self->lock);
+    if (write_it)
+        eventfd_write(self->wake, 1);
+}
+
+static void handle_event(struct engine *self, const struct epoll_event *event)
+{
+    eventfd_t ignored;
+
+    if (event->data.u64 == EVENT_TUN) {
+        tun_read(self);
+        return;
+    }
+    if (event->data.u64 == EVENT_WAKE) {
+        eventfd_read(self->wake, &ignored);
+        self->wake_written = false;
+        return;
+    }
+    struct link *link = link_find(self, (uint32_t)event->data.u64);
+    if (link == NULL) /* removed while the event was on its way */
+        return;
+    if (event->events & (EPOLLERR | EPOLLHUP))
+        link_error(link);
+    if (event->events & (EPOLLIN | EPOLLHUP))
+        link_receive(link);
+}
+
+/* One turn: what came, what time asks for, what may go.  Returns when the next turn is due at the latest. */
+static uint64_t turn(struct engine *self, const struct epoll_event *events, int count)
+{
+    uint64_t due = NEVER;
+
+    self->counts.wakeups++;
+    for (int at = 0; at < count; at++)
+        handle_event(self, &events[at]);
+    if (self->age_at <= self->now)
+        streams_age(self);
+    for (size_t at = 0; at < self->link_count; at++) {
+        struct link *link = self->links[at];
+        if (link_next_timeout(link) <= self->now)
+            link_handle_timeout(link);
+        if (link_pump(link))
+            due = self->now;
+        uint64_t wanted = link->out_bytes > 0 ? NEVER : link_next_timeout(link);
+        due = wanted < due ? wanted : due;
+    }
+    return self->age_at < due ? self->age_at : due;
+}
+
+static void *run(void *context)
+{
+    struct engine *self = context;
+    struct epoll_event events[EVENT_COUNT];
+    int count = 0;
+
+    while (!atomic_load(&self->stopping)) {
+        pthread_mutex_lock(&self->lock);
+        self->now = engine_clock();
+        uint64_t due = turn(self, events, count);
+        uint64_t now = engine_clock();
+        pthread_mutex_unlock(&self->lock);
+        for (int yields = 0; atomic_load(&self->lock_wanted) > 0 && yields < 64; yields++)
+            sched_yield();
+
+        uint64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
+        struct timespec timeout = {(time_t)(wait / SECOND), (long)(wait % SECOND)};
+        count = epoll_pwait2(self->epoll, events, EVENT_COUNT, wait == NEVER ? NULL : &timeout, NULL);
+        if (count < 0)
+            count = 0; /* EINTR */
+    }
+    return NULL;
+}
+
+/* ── the beginning and the end ── */
+
+static bool start_thread(struct engine *self)
+{
+    sigset_t all, before;
+
+    sigfillset(&all); /* signals are the interpreter's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    self->running = pthread_create(&self->thread, NULL, run, self) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (self->running)
+        pthread_setname_np(self->thread, "conflux-engine");
+    return self->running;
+}
+
+static bool watch(struct engine *self, int fd, uint64_t what)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = what};
+
+    return epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+struct engine *engine_new(const struct engine_config *config)
+{
+    struct engine *self = calloc(1, sizeof *self);
+
+    if (self == NULL)
+        return NULL;
+    self->config = *config;
+    self->age_at = NEVER;
+    self->now = engine_clock();
+    pthread_mutex_init(&self->lock, NULL);
+    uint64_t seed = load_u64(config->seed);
+    map_init(&self->own, seed);
+    map_init(&self->realm_addresses, seed);
+    map_init(&self->labels, seed);
+    map_init(&self->links_by_id, seed);
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    self->upcall_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    self->relay = relay_new(&config->relay, relay_dropped, self);
+    self->receive_room = malloc((size_t)RECEIVE_COUNT * RECEIVE_BYTES);
+    self->batch = malloc(BATCH_BYTES);
+    self->piece = malloc(PACKET_BYTES_MAX);
+    bool made = self->epoll >= 0 && self->wake >= 0 && self->upcall_fd >= 0 && self->relay != NULL &&
+                self->receive_room != NULL && self->batch != NULL && self->piece != NULL &&
+                watch(self, self->wake, EVENT_WAKE) && (config->tun < 0 || watch(self, config->tun, EVENT_TUN)) &&
+                start_thread(self);
+    if (!made) {
+        int error = errno;
+        engine_delete(self);
+        errno = error;
+        return NULL;
+    }
+    return self;
+}
+
+static void close_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void engine_delete(struct engine *self)
+{
+    if (self->running) {
+        atomic_store(&self->stopping, true);
+        eventfd_write(self->wake, 1);
+        pthread_join(self->thread, NULL);
+    }
+    stream_free_all(self);
+    while (self->link_count > 0)
+        link_delete(self->links[--self->link_count]);
+    map_free(&self->links_by_id);
+    if (self->relay != NULL)
+        relay_delete(self->relay);
+    for (struct upcall *at = self->upcall_first, *next; at != NULL; at = next) {
+        next = at->next;
+        free(at);
+    }
+    close_open(self->epoll);
+    close_open(self->wake);
+    close_open(self->upcall_fd);
+    if (self->spare != NULL)
+        queued_delete(self->spare);
+    free(self->receive_room);
+    free(self->batch);
+    free(self->piece);
+    pthread_mutex_destroy(&self->lock);
+    free(self);
+}
