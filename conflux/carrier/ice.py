@@ -6,6 +6,7 @@ What is ours and why:
   tick, and goes on in the background here.
 - Datagrams are sorted by their first byte (RFC 7983) before anything parses them; what raises in a STUN parser is a
   counted drop.
+- Both sides choose the same of several nominated pairs: the one of the highest priority, not the last that answered.
 - The kernel is asked for ICMP errors on the nominated pair.  An error alone proves nothing (anybody can forge one), so
   it starts a few quick connectivity checks, and only their silence ends the link: a killed peer is noticed in well
   under a second of traffic, where consent (RFC 7675) takes half a minute.
@@ -17,17 +18,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import ipaddress
 import re
 import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from conflux.carrier import lean
+from conflux.carrier.datagrams import DATAGRAM_BYTES_MAX, READ_COUNT_MAX, DatagramTransport, Watch
 from conflux.carrier.server import IceServer
 from conflux.errors import RemoteProtocolError
 
@@ -39,6 +41,7 @@ from aioice.candidate import candidate_foundation, candidate_priority  # noqa: E
 CANDIDATE_COUNT_MAX = 16  # ours that go into a description, and the peer's that we try
 RECEIVE_COUNT_MAX = 8192  # datagrams waiting for DTLS; each at most an MTU
 SOCKET_BUFFER_BYTES = 1 << 20  # what we ask for; the kernel's limit may give less
+ENGINE_BUFFER_BYTES = 8 << 20  # the same for an engine: 25 ms of 2.5 Gbit/s
 PROBE_COUNT_MAX = 4
 PROBE_INTERVAL_S = 0.25  # chosen: above most round trips; a slower peer gets four intervals
 
@@ -47,9 +50,27 @@ _SO_SNDBUFFORCE = 32  # asm-generic/socket.h: above the system's limit, for who 
 _SO_RCVBUFFORCE = 33
 _IP_RECVERR = 11  # linux/in.h
 _IPV6_RECVERR = 25  # linux/in6.h
+_IP_MTU_DISCOVER, _IP_MTU = 10, 14
+_IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
+_PMTUDISC_PROBE = 3  # never fragment, and leave it to us what fits the path
+_IPV4_UDP_BYTES, _IPV6_UDP_BYTES = 28, 48
+MTU_BYTES_MIN = 1280  # RFC 8200, section 5
+DATAGRAM_BYTES_RELAYED = 1280  # what TURN adds fits a path of 1500 bytes, over TCP and TLS too
 
 # What aioice raises on STUN messages that are well framed and wrong inside.
 _STUN_ERRORS = (ValueError, KeyError, IndexError, AssertionError, struct.error)
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What an engine needs to move a link's datagrams; the socket stays the agent's to close.
+
+    address: where datagrams go; None: fd is one end of a socket pair.  datagram_bytes_max: what the interface takes.
+    """
+
+    fd: int
+    address: tuple[str, int] | None
+    datagram_bytes_max: int
 
 
 class Endpoint(ice.StunProtocol):
@@ -91,10 +112,69 @@ class Endpoint(ice.StunProtocol):
 
     def watch_errors(self) -> None:
         """Have ICMP errors reported.  Not before nomination: a dead candidate's error would eat the next good send."""
-        if self._socket.family == socket.AF_INET6:
+        if self._is_ipv6:
             self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         else:
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+
+    def release(self, remote: tuple[str, int]) -> HandedOver:
+        """Read no more: an engine does from now on."""
+        assert isinstance(self.transport, DatagramTransport)
+        sock = self.transport.release()
+        _set_buffers(sock, ENGINE_BUFFER_BYTES)
+        if self._is_ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        overhead = _IPV6_UDP_BYTES if self._is_ipv6 else _IPV4_UDP_BYTES
+        return HandedOver(sock.fileno(), remote, mtu_towards(sock.getsockname()[0], remote) - overhead)
+
+    def return_to_socket(self, data: bytes) -> None:
+        """Have whoever reads the socket now read this datagram too."""
+        with contextlib.suppress(OSError):  # a full buffer loses datagrams, as it always does
+            self._socket.sendto(data, self._socket.getsockname())
+
+    @property
+    def _is_ipv6(self) -> bool:
+        return self._socket.family == socket.AF_INET6
+
+
+class Shuttle:
+    """Carries datagrams between a relayed pair, which only aioice can speak for, and an engine, by a socket pair."""
+
+    def __init__(self, pair: ice.CandidatePair, watch: Watch) -> None:
+        self._pair = pair
+        self._watch = watch
+        self._ours, self._engines = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._ours, self._engines):
+            end.setblocking(False)
+        watch.add(self._ours.fileno(), self._ready)
+
+    @property
+    def handed_over(self) -> HandedOver:
+        return HandedOver(self._engines.fileno(), None, DATAGRAM_BYTES_RELAYED)
+
+    def received(self, data: bytes) -> None:
+        """Pass on what came from the relay."""
+        with contextlib.suppress(OSError):  # full: lost, as on any path
+            self._ours.send(data)
+
+    def _ready(self, events: int) -> None:
+        for _ in range(READ_COUNT_MAX):
+            try:
+                data = self._ours.recv(DATAGRAM_BYTES_MAX)
+            except OSError:
+                return
+            if not data:  # the engine's end is closed
+                self.close()
+                return
+            self._pair.protocol.transport.sendto(data, self._pair.remote_addr)
+
+    def close(self) -> None:
+        """Close both ends; not before the engine has let go of its own."""
+        self._watch.discard(self._ours.fileno())
+        self._ours.close()
+        self._engines.close()
 
 
 class Ice(Connection):
@@ -127,6 +207,9 @@ class Ice(Connection):
         self._remote_count = 0
         self._received: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
+        self._watch = Watch()
+        self._carried: ice.CandidatePair | None = None  # what an engine carries
+        self._shuttle: Shuttle | None = None
 
     @property
     def role(self) -> str:
@@ -146,18 +229,18 @@ class Ice(Connection):
 
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
         """Open one socket per chosen address and return the host candidates."""
-        loop = asyncio.get_running_loop()
         candidates = []
-        for address in self._addresses:
+        for index, address in enumerate(self._addresses):
             sock = _bind(address)
             if sock is None:  # the address went away since it was listed
                 continue
-            _, endpoint = await loop.create_datagram_endpoint(functools.partial(Endpoint, self, sock), sock=sock)
+            endpoint = Endpoint(self, sock)
+            DatagramTransport(self._watch, sock, endpoint)
             endpoint.local_candidate = Candidate(
                 foundation=candidate_foundation("host", "udp", address),
                 component=component,
                 transport="udp",
-                priority=candidate_priority(component, "host"),
+                priority=candidate_priority(component, "host", 65535 - index),  # no two alike: RFC 8445, section 5.1.2
                 host=address,
                 port=sock.getsockname()[1],
                 type="host",
@@ -262,10 +345,16 @@ class Ice(Connection):
     def check_complete(self, pair: ice.CandidatePair) -> None:
         super().check_complete(pair)
         if pair.nominated and pair.state is ice.CandidatePair.State.SUCCEEDED:
+            self._nominated[1] = self._carried or max(
+                (one for one in self._check_list if one.nominated and one.state is pair.state), key=self._priority
+            )
             if isinstance(pair.protocol, Endpoint):
                 pair.protocol.watch_errors()
             if not self._nomination.done():
                 self._nomination.set_result(None)
+
+    def _priority(self, pair: ice.CandidatePair) -> int:
+        return ice.candidate_pair_priority(pair.local_candidate, pair.remote_candidate, self.ice_controlling)
 
     async def close(self) -> None:
         """Close every socket.  aioice calls it too, when consent has expired."""
@@ -278,8 +367,50 @@ class Ice(Connection):
                 task.exception()  # looked at, so that nobody logs it
         self.state = "closed"
         self._wake_reader()
+        if self._shuttle is not None:
+            self._shuttle.close()
+            self._shuttle = None
         await super().close()
         self._lost("consent")
+
+    # ── an engine that carries what DTLS protects ────────────────────────────────────────────────────────────────────
+
+    def hand_over(self) -> HandedOver:
+        """Stop reading the nominated pair's socket and return it, for an engine to use until close().
+
+        The pair stays the same from now on.  Should the peer send on another one, the engine gets that too, if slowly.
+        Raises ConnectionError if the agent has closed.
+        """
+        pair = self._nominated.get(1)
+        if pair is None:
+            raise ConnectionError("the link is closed")
+        self._carried = pair
+        if isinstance(pair.protocol, Endpoint):
+            handed_over = pair.protocol.release(pair.remote_addr)
+        else:
+            self._shuttle = Shuttle(pair, self._watch)
+            handed_over = self._shuttle.handed_over
+        while self._received:
+            self._return(self._received.popleft())
+        return handed_over
+
+    def _return(self, data: bytes) -> None:
+        """Give the engine a datagram that was read here."""
+        if self._shuttle is not None:
+            self._shuttle.received(data)
+        elif self._carried is not None and isinstance(self._carried.protocol, Endpoint):
+            self._carried.protocol.return_to_socket(data)
+
+    def engine_received(self, data: bytes, address: tuple[str, int] | None) -> None:
+        """Take a datagram from the engine that is no DTLS record."""
+        if self._carried is not None and address is not None:
+            self._carried.protocol.datagram_received(data, address)
+
+    def engine_error(self, address: tuple[str, int] | None) -> None:
+        """Take the engine's word that the kernel could not deliver to address; None: to our peer."""
+        pair = self._carried
+        if pair is not None and isinstance(pair.protocol, Endpoint):
+            self.error_about(pair.protocol, address or pair.remote_addr)
 
     # ── a peer that is no more ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,7 +456,10 @@ class Ice(Connection):
             self.drop_counts["stun-malformed"] += 1
 
     def dtls_received(self, data: bytes) -> None:
-        """Queue one datagram for DTLS."""
+        """Queue one datagram for DTLS, or give it to the engine that has taken over."""
+        if self._carried is not None:
+            self._return(data)
+            return
         if len(self._received) >= RECEIVE_COUNT_MAX:
             self.drop_counts["receive-queue-full"] += 1
             return
@@ -368,17 +502,38 @@ def host_addresses(excluded: Sequence[IPv4Network | IPv6Network]) -> list[str]:
     ][:CANDIDATE_COUNT_MAX]
 
 
+def mtu_towards(local: str, remote: tuple[str, int]) -> int:
+    """Return the MTU of the interface that carries packets from local to remote; IPv6's least if unknown."""
+    family, level, option = (
+        (socket.AF_INET6, socket.IPPROTO_IPV6, _IPV6_MTU)
+        if ":" in local
+        else (socket.AF_INET, socket.IPPROTO_IP, _IP_MTU)
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((local, 0))
+            probe.connect(remote)
+            return probe.getsockopt(level, option)
+        except OSError:
+            return MTU_BYTES_MIN
+
+
 def _bind(address: str) -> socket.socket | None:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
-            except PermissionError:
-                sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+        _set_buffers(sock, SOCKET_BUFFER_BYTES)
         sock.bind((address, 0))
     except OSError:
         sock.close()
         return None
     return sock
+
+
+def _set_buffers(sock: socket.socket, size: int) -> None:
+    """Ask for buffers of that size; without the right to have them, the system's limit is what we get."""
+    for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, size)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
