@@ -2,17 +2,21 @@
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench fuzz sim-full lint fmt unit lab prepare prepare-test prepare-bench prepare-fuzz clean
+.PHONY: help demo test bench bench-peers fuzz sim-full lint fmt unit lab
+.PHONY: prepare prepare-test prepare-bench prepare-peers prepare-fuzz clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
 LAB := .venv/bin/python tests/lab/enter.py
 FUZZ_SECONDS ?= 30
+ROUNDS ?= 5
+OVERLAYS ?=
 
 help:
 	echo 'make demo    real daemons in network namespaces: links come, carry, move, heal and go'
 	echo 'make test    everything a push is judged by: lint, unit, property, vectors, sim, lab'
 	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
+	echo 'make bench-peers   Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg'
 	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
 	echo 'make sim-full   a hundred random lives of six nodes, where make test has six'
 	echo 'make lint    ruff, mypy, stubtest'
@@ -37,6 +41,10 @@ bench: prepare-bench
 	$(PYTHON) -m pytest -q bench --benchmark-only --benchmark-quiet --benchmark-json=build/bench.json
 	$(LAB) bench/whole_program.py
 	$(PYTHON) bench/report.py
+
+# OVERLAYS: a directory with a newer wireguard-go than the distribution's.
+bench-peers: prepare-peers
+	$(LAB) bench/peers --rounds $(ROUNDS) $(if $(OVERLAYS),--overlays $(abspath $(OVERLAYS)))
 
 fuzz: prepare-fuzz
 	$(PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
@@ -73,6 +81,9 @@ prepare-test:
 
 prepare-bench:
 	.ci/prepare bench
+
+prepare-peers:
+	.ci/prepare peers
 
 prepare-fuzz:
 	.ci/prepare fuzz

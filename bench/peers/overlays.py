@@ -9,7 +9,9 @@ them itself.  What is not installed says so by name and is left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,13 +24,18 @@ from ground import Ground, RelayedGround
 from topology import CONFLUX, Host, LabFailure, Process, Realm, wait_for
 
 STARTED_WITHIN_S = 20
+UNPACKED = TREE / "build" / "overlays"
 
 
 class Programs:
-    """Where programs are: in the directories given, else on PATH."""
+    """Where programs are: in the directories given, on PATH, or where .ci/prepare unpacked them."""
 
     def __init__(self, directories: Iterable[Path] = ()) -> None:
-        self._directories = tuple(directories)
+        self._directories = tuple(directory.resolve() for directory in directories)
+        unpacked = [str(UNPACKED / name) for name in ("usr/bin", "usr/sbin", "bin", "sbin")]
+        os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], *unpacked))
+        if libraries := [str(directory) for directory in UNPACKED.glob("usr/lib/*-linux-*")]:
+            os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
 
     def given(self, *names: str) -> Path | None:
         """Return the first of these names in the directories given."""
@@ -114,11 +121,15 @@ def await_said(daemon: Process, pattern: str, count: int = 1) -> None:
 
 
 def debian_version(package: str) -> str:
+    """Return the version of a package, installed or unpacked."""
     words = ["dpkg-query", "-W", "-f", "${Version}", package]
-    try:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "not from a package"
+    with contextlib.suppress(OSError):
+        for line in (UNPACKED / "packages").read_text().splitlines():
+            if line.split()[:1] == [package]:
+                return line.split()[1]
+    return "not from a package"
 
 
 class Bare(Overlay):
@@ -210,7 +221,7 @@ class WireGuardGo(Overlay):
         program = cls.program(programs)
         assert program is not None
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
-        return f"{said} ({debian_version('wireguard-go')})" if program.is_relative_to("/usr") else said
+        return said if program == programs.given(program.name) else f"{said} ({debian_version('wireguard-go')})"
 
     def start(self) -> None:
         program = self.program(self._programs)
