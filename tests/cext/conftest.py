@@ -5,6 +5,10 @@ from pathlib import Path
 
 import dtls_records
 import pytest
+from hypothesis import settings
+
+settings.register_profile("conflux", deadline=None, print_blob=True)  # a busy machine is no counterexample
+settings.load_profile("conflux")
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,6 @@ def test_marks_are_those_of_the_reference(driver: Driven, packet: bytes) -> None
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize("addresses", [("10.0.0.1", "10.9.8.7"), ("fd00::1", "fd00::2:3")])
 def test_a_mark_keeps_the_header_checksum_right(driver: Driven, before: int, addresses: tuple[str, str]) -> None:
-    packet = Packet(b"x", UDP, *addresses, tos=0xB8 | before)
-    marked = Packet(b"x", UDP, *addresses, tos=0xBB if before else 0xB8)
-    assert (
-        driver.ask(f"m {packet.pack(complete=True).hex()}") == f"{int(before > 0)} {marked.pack(complete=True).hex()}"
-    )
+    packet = Packet(b"x", UDP, *addresses, tos=0xB8 | before).pack(complete=True)
+    marked = Packet(b"x", UDP, *addresses, tos=0xBB if before else 0xB8).pack(complete=True)
+    assert driver.ask(f"m {packet.hex()}") == f"{before > 0:d} {marked.hex()}"
