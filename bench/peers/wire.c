@@ -13,17 +13,23 @@
  * as it comes in: its turn on the link follows from the frames before it, so one FIFO per direction holds all of them.
  *
  * A frame bigger than a device's MTU is a super-packet that offloads left in one piece; delay and loss would then not
- * fall on packets.  It is counted and dropped: whoever starts this turns offloads off first.
+ * fall on packets.  It is counted and dropped: offloads are turned off first, on every device of the LAN.
  *
  *      wire NEAR FAR DELAY_US LOSS_PPM RATE_BIT_S QUEUE_BYTES SEED         rate 0: none;  delay: one way
  *
  * Says "ready" on standard output, runs until SIGTERM, then prints what it counted as one line of JSON.
+ *
+ *      wire plain DEVICE...
+ *
+ * Turns off what makes super-packets on devices of the namespace it is started in, and ends.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/ethtool.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -32,6 +38,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -254,10 +261,33 @@ static void report(const char *name, const struct wire_direction *way)
            c->carried ? (double)c->late_ns_sum / (double)c->carried / 1e3 : 0.0, (double)c->late_ns_max / 1e3);
 }
 
+/* Have a device send and receive packets one by one, and whole: the wire carries bytes, not what was still to be done
+ * to them.  Without checksums there is neither TSO nor UDP segmentation, by the kernel's own rules. */
+static void make_plain(const char *device)
+{
+    static const uint32_t off[] = {ETHTOOL_STXCSUM, ETHTOOL_SSG, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO};
+    struct ifreq request = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device);
+    for (size_t i = 0; i < sizeof off / sizeof *off; i++) {
+        struct ethtool_value value = {.cmd = off[i], .data = 0};
+        request.ifr_data = (void *)&value;
+        if (fd < 0 || ioctl(fd, SIOCETHTOOL, &request))
+            die(device);
+    }
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 2 && !strcmp(argv[1], "plain")) {
+        for (int i = 2; i < argc; i++)
+            make_plain(argv[i]);
+        return 0;
+    }
     if (argc != 8) {
-        fprintf(stderr, "usage: wire NEAR FAR DELAY_US LOSS_PPM RATE_BIT_S QUEUE_BYTES SEED\n");
+        fprintf(stderr, "usage: wire NEAR FAR DELAY_US LOSS_PPM RATE_BIT_S QUEUE_BYTES SEED | wire plain DEVICE...\n");
         return 2;
     }
     struct wire_settings set = {
