@@ -72,7 +72,8 @@ struct sctp_arrival {
 struct sctp_handler {
     void (*opened)(void *context);
     void (*message)(void *context, struct sctp_arrival *arrival);
-    /* incoming: the peer reset its outgoing streams; else ours were reset, as asked; accepted: false if the peer refused */
+    /* incoming: the peer reset its outgoing streams (count 0: all of them); else ours were reset, as asked; accepted:
+     * false if the peer refused */
     void (*streams_reset)(void *context, bool incoming, bool accepted, const uint16_t *streams, size_t count);
     void (*closed)(void *context, enum sctp_end why);
 };

@@ -1,0 +1,71 @@
+/* Two associations and the network between them, in simulated time and by seed.  Tests describe a world, run it, and
+ * read what came of it; benchmarks use it with a clock of their own. */
+
+#ifndef SCTP_WORLD_H
+#define SCTP_WORLD_H
+
+#include <stdint.h>
+
+#include "sctp.h"
+
+enum { WORLD_STREAMS_MAX = 64 };
+
+/* One direction of the wire; a million is always. */
+struct world_wire {
+    uint64_t delay_ns, jitter_ns; /* jitter reorders */
+    uint32_t loss_ppm, duplicate_ppm, flip_ppm;
+    uint64_t rate_bytes_s; /* 0: no bottleneck */
+    uint64_t queue_bytes; /* before the bottleneck; more is dropped */
+    uint32_t packet_bytes_max; /* larger ones vanish; 0: none do */
+    uint64_t cut_from_ns, cut_until_ns; /* everything vanishes */
+    uint64_t narrow_from_ns; /* from then on packet_bytes_narrow holds */
+    uint32_t packet_bytes_narrow;
+};
+
+/* What one side sends. */
+struct world_load {
+    uint32_t messages; /* how many */
+    uint32_t size_min, size_max;
+    uint16_t streams;
+    uint8_t unordered; /* 0: none, 1: all, 2: every other */
+    int32_t reliability;
+    uint32_t reliability_value;
+    uint64_t gap_ns; /* between two messages; 0: as fast as sctp_room() says */
+};
+
+struct world_config {
+    uint64_t seed;
+    uint64_t until_ns; /* simulated; the world ends then, or when all is delivered and quiet */
+    uint32_t packet_bytes_max, window_bytes, send_bytes_max;
+    uint8_t connect; /* bit 0: a, bit 1: b */
+    uint8_t close_at_end; /* 0: no, 1: a says goodbye, 2: a aborts */
+    uint8_t reset_at_end; /* a resets its streams when all was sent */
+    uint8_t stop_when_done;
+    uint64_t stall_from_ns, stall_until_ns; /* b is not run: as a peer that hangs */
+    struct world_wire wire[2]; /* a to b, b to a */
+    struct world_load load[2];
+};
+
+struct world_side {
+    uint32_t opened, closed, end; /* how often; why */
+    uint32_t resets_in, resets_out, resets_refused;
+    uint32_t sent, delivered; /* messages */
+    uint32_t twice, misordered, corrupted; /* of those that came here */
+    uint64_t delivered_bytes, delivered_last_ns, opened_ns;
+    uint64_t latency_sum_ns, latency_max_ns;
+    uint64_t held_bytes_max, unsent_bytes_max;
+    uint64_t wire_packets, wire_dropped;
+    struct sctp_counts counts;
+    struct sctp_state state;
+};
+
+struct world_result {
+    uint64_t now_ns;
+    uint64_t events;
+    struct world_side side[2];
+};
+
+/* False: no memory, or events without end. */
+bool world_run(const struct world_config *config, struct world_result *result);
+
+#endif
