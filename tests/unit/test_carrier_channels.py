@@ -1,0 +1,317 @@
+"""Data channels over an association that is a pair of queues."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import pytest
+
+from conflux.carrier.channels import (
+    CHANNEL_COUNT_MAX,
+    PPID_BINARY,
+    PPID_BINARY_EMPTY,
+    PPID_DCEP,
+    PPID_STRING,
+    PPID_STRING_EMPTY,
+    STREAM_COUNT_MAX,
+    ChannelDown,
+    ChannelEvent,
+    ChannelMessage,
+    ChannelOffered,
+    Channels,
+    ChannelUp,
+    Reliability,
+    Reset,
+    Send,
+    decode_open_untrusted,
+    encode_open,
+)
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+
+OPEN = encode_open("label", "", Reliability())
+ACK = b"\x02"
+UNORDERED = Reliability(ordered=False, lifetime_ms_max=250)
+
+
+class Side:
+    def __init__(self, *, is_client: bool) -> None:
+        self.drops: Counter[str] = Counter()
+        self.channels = Channels(is_client=is_client, drop_counts=self.drops)
+        self.answers: deque[tuple[int, ...]] = deque()  # to our resets, on their way
+
+    def events(self) -> list[ChannelEvent]:
+        found = []
+        while (event := self.channels.next_event()) is not None:
+            found.append(event)
+        return found
+
+    def commands(self) -> list[Send | Reset]:
+        found = []
+        while (command := self.channels.next_command()) is not None:
+            found.append(command)
+        return found
+
+
+class Pair:
+    """Two sides; client's streams are even."""
+
+    def __init__(self) -> None:
+        self.client, self.server = Side(is_client=True), Side(is_client=False)
+
+    def run(self) -> None:
+        """Carry out commands, both ways, until there is none; resets are answered at once."""
+        busy = True
+        while busy:
+            busy = False
+            for one, other in ((self.client, self.server), (self.server, self.client)):
+                for command in one.commands():
+                    busy = True
+                    deliver(command, other)
+                    if isinstance(command, Reset):
+                        one.channels.reset_untrusted(command.streams, incoming=False, accepted=True)
+
+
+def deliver(command: Send | Reset, to: Side) -> None:
+    if isinstance(command, Send):
+        to.channels.message_untrusted(command.stream, command.ppid, command.data)
+    else:
+        to.channels.reset_untrusted(command.streams, incoming=True, accepted=True)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+def opened(pair: Pair) -> int:
+    """Open one channel from client to server, and forget the events of it."""
+    stream = pair.client.channels.open("label")
+    pair.run()
+    pair.server.channels.accept(stream)
+    pair.run()
+    assert pair.client.events() == [ChannelUp(stream)]
+    pair.server.events()
+    return stream
+
+
+def test_channel_opens_with_what_it_was_opened_with(pair: Pair) -> None:
+    stream = pair.client.channels.open("conflux.tether.1", "0123/0/2", UNORDERED)
+    pair.run()
+    assert pair.server.events() == [ChannelOffered(stream, "conflux.tether.1", "0123/0/2", UNORDERED)]
+    assert not pair.client.channels.is_up(stream)
+    pair.server.channels.accept(stream)
+    pair.run()
+    assert pair.client.events() == [ChannelUp(stream)]
+    assert pair.client.channels.is_up(stream)
+    assert pair.server.channels.is_up(stream)
+
+
+def test_client_opens_even_streams_and_server_odd_ones(pair: Pair) -> None:
+    assert [pair.client.channels.open("x") for _ in range(3)] == [0, 2, 4]
+    assert [pair.server.channels.open("x") for _ in range(3)] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("data", "ppid", "raw"),
+    [
+        (b"bytes", PPID_BINARY, b"bytes"),
+        (b"", PPID_BINARY_EMPTY, b"\0"),
+        ("täxt", PPID_STRING, "täxt".encode()),
+        ("", PPID_STRING_EMPTY, b"\0"),
+    ],
+)
+def test_message_of_every_kind_arrives_as_it_was(pair: Pair, data: bytes | str, ppid: int, raw: bytes) -> None:
+    stream = opened(pair)
+    assert pair.server.channels.send(stream, data)
+    (command,) = pair.server.commands()
+    assert command == Send(stream, ppid, raw)
+    deliver(command, pair.client)
+    assert pair.client.events() == [ChannelMessage(stream, data)]
+
+
+def test_closed_channel_is_down_on_the_far_side_and_its_stream_is_free_on_both(pair: Pair) -> None:
+    stream = opened(pair)
+    pair.client.channels.close(stream)
+    pair.client.channels.close(stream)
+    assert not pair.client.channels.send(stream, b"late")
+    pair.run()
+    assert pair.server.events() == [ChannelDown(stream)]
+    assert pair.client.events() == []
+    assert (pair.client.channels.stream_count, pair.server.channels.stream_count) == (0, 0)
+    assert opened(pair) == stream
+
+
+def test_both_sides_may_close_at_once(pair: Pair) -> None:
+    stream = opened(pair)
+    pair.client.channels.close(stream)
+    pair.server.channels.close(stream)
+    pair.run()
+    assert (pair.client.events(), pair.server.events()) == ([], [])
+    assert (pair.client.channels.stream_count, pair.server.channels.stream_count) == (0, 0)
+
+
+def test_stream_is_not_used_again_before_both_sides_have_reset_it(pair: Pair) -> None:
+    stream = opened(pair)
+    client = pair.client.channels
+    client.close(stream)
+    assert client.next_command() == Reset((stream,))
+    assert client.open("next") != stream
+    client.reset_untrusted((stream,), incoming=False, accepted=True)
+    assert client.open("next") != stream
+    client.reset_untrusted((stream,), incoming=True, accepted=True)
+    assert client.open("next") == stream
+
+
+def test_stream_whose_reset_was_refused_stays_taken(pair: Pair) -> None:
+    stream = opened(pair)
+    client = pair.client.channels
+    client.close(stream)
+    client.reset_untrusted((stream,), incoming=False, accepted=False)
+    client.reset_untrusted((stream,), incoming=True, accepted=True)
+    assert client.open("next") != stream
+    assert pair.client.drops["reset-refused"] == 1
+
+
+def test_peer_may_open_a_stream_again_before_we_have_its_answer_to_our_reset(pair: Pair) -> None:
+    stream = opened(pair)
+    server = pair.server.channels
+    server.reset_untrusted((stream,), incoming=True, accepted=True)
+    assert pair.server.commands() == [Reset((stream,))]
+    assert pair.server.events() == [ChannelDown(stream)]
+    server.message_untrusted(stream, PPID_DCEP, OPEN)
+    server.accept(stream)
+    server.reset_untrusted((stream,), incoming=False, accepted=True)  # the answer to the reset before
+    assert server.is_up(stream)
+    server.close(stream)
+    server.reset_untrusted((stream,), incoming=True, accepted=True)
+    assert server.stream_count == 1
+    server.reset_untrusted((stream,), incoming=False, accepted=True)
+    assert server.stream_count == 0
+
+
+def test_reset_of_no_stream_in_particular_is_of_all(pair: Pair) -> None:
+    streams = [opened(pair) for _ in range(3)]
+    pair.server.channels.reset_untrusted((), incoming=True, accepted=True)
+    assert pair.server.events() == [ChannelDown(stream) for stream in streams]
+
+
+def test_channel_closed_while_opening_never_comes_up(pair: Pair) -> None:
+    stream = pair.client.channels.open("x")
+    pair.client.channels.close(stream)
+    for command in pair.client.commands():
+        deliver(command, pair.server)
+    pair.server.channels.accept(stream)
+    assert pair.server.commands() == [Reset((stream,))]
+    pair.client.channels.message_untrusted(stream, PPID_DCEP, ACK)
+    assert pair.client.events() == []
+    assert [type(event) for event in pair.server.events()] == [ChannelOffered, ChannelDown]
+
+
+def test_offered_channel_may_be_refused(pair: Pair) -> None:
+    stream = pair.client.channels.open("x")
+    pair.run()
+    pair.server.channels.close(stream)
+    pair.run()
+    assert pair.client.events() == [ChannelDown(stream)]
+    assert (pair.client.channels.stream_count, pair.server.channels.stream_count) == (0, 0)
+
+
+def test_channels_without_end_are_refused(pair: Pair) -> None:
+    server = pair.server.channels
+    for stream in range(0, STREAM_COUNT_MAX, 2):
+        server.message_untrusted(stream, PPID_DCEP, OPEN)
+    assert len(pair.server.events()) == CHANNEL_COUNT_MAX
+    with pytest.raises(LocalProtocolError):
+        server.open("one more")
+    crowded = Side(is_client=False)
+    for _ in range(3):
+        crowded.channels.open("ours")
+    for stream in range(0, STREAM_COUNT_MAX, 2):
+        crowded.channels.message_untrusted(stream, PPID_DCEP, OPEN)
+    assert len(crowded.events()) == CHANNEL_COUNT_MAX - 3
+    assert crowded.drops["channel-refused"] == 3
+    assert [command for command in crowded.commands() if isinstance(command, Reset)] == [
+        Reset((stream,)) for stream in (4090, 4092, 4094)
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\x04" + OPEN[1:],
+        OPEN[:-1],
+        OPEN + b"x",
+        OPEN[:11],
+        bytes([3, 0x03]) + OPEN[2:],
+        bytes([3, 0x84]) + OPEN[2:],
+        OPEN[:-1] + b"\xff",
+        OPEN[:8] + b"\xff\xff\xff\xff",
+    ],
+)
+def test_malformed_dcep_ends_the_link_and_takes_no_stream(pair: Pair, data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="dcep"):
+        pair.server.channels.message_untrusted(0, PPID_DCEP, data)
+    assert pair.server.channels.stream_count == 0
+
+
+@pytest.mark.parametrize("stream", [1, 4096, 65534])
+def test_open_on_a_stream_that_is_not_the_peers_ends_the_link(pair: Pair, stream: int) -> None:
+    with pytest.raises(RemoteProtocolError, match="dcep"):
+        pair.server.channels.message_untrusted(stream, PPID_DCEP, OPEN)
+
+
+def test_open_on_a_stream_in_use_and_ack_of_ones_own_channel_end_the_link(pair: Pair) -> None:
+    stream = opened(pair)
+    for data in (OPEN, ACK):
+        with pytest.raises(RemoteProtocolError, match="dcep"):
+            pair.server.channels.message_untrusted(stream, PPID_DCEP, data)
+
+
+def test_what_comes_on_no_open_channel_is_counted(pair: Pair) -> None:
+    client = pair.client.channels
+    client.message_untrusted(0, PPID_DCEP, ACK)
+    client.message_untrusted(7, PPID_BINARY, b"x")
+    stream = opened(pair)
+    client.message_untrusted(stream, PPID_DCEP, ACK)
+    client.message_untrusted(stream, 54, b"x")
+    client.message_untrusted(stream, PPID_STRING, b"\xff")
+    client.reset_untrusted((9, 11), incoming=True, accepted=True)
+    client.reset_untrusted((9, stream), incoming=False, accepted=True)
+    assert pair.client.events() == []
+    assert pair.client.drops == {"channel-closed": 3, "ppid-unknown": 1, "text-malformed": 1}
+    assert client.is_up(stream)
+
+
+def test_accepting_what_is_not_offered_is_a_bug_of_the_caller(pair: Pair) -> None:
+    stream = pair.client.channels.open("x")
+    for side, what in ((pair.client, stream), (pair.server, stream)):
+        with pytest.raises(LocalProtocolError):
+            side.channels.accept(what)
+
+
+@pytest.mark.parametrize(
+    "reliability",
+    [
+        Reliability(),
+        Reliability(ordered=False),
+        Reliability(retransmits_max=0),
+        Reliability(ordered=False, retransmits_max=2**32 - 1),
+        Reliability(lifetime_ms_max=1),
+        UNORDERED,
+    ],
+)
+def test_open_says_every_reliability(reliability: Reliability) -> None:
+    assert decode_open_untrusted(encode_open("läbel", "protocol", reliability)) == ("läbel", "protocol", reliability)
+
+
+def test_open_is_laid_out_as_in_the_standard() -> None:
+    assert encode_open("ab", "c", UNORDERED).hex(" ", -2) == "0382 0000 0000 00fa 0002 0001 6162 63"
+
+
+def test_two_bounds_at_once_and_names_too_long_are_bugs_of_the_caller() -> None:
+    with pytest.raises(LocalProtocolError):
+        encode_open("", "", Reliability(retransmits_max=1, lifetime_ms_max=1))
+    with pytest.raises(LocalProtocolError):
+        encode_open("x" * 257, "", Reliability())
