@@ -7,6 +7,7 @@ CONFLUX_SANITIZE=address,undefined builds them with those sanitizers.  What then
 """
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -23,6 +24,31 @@ setup(
             "conflux.anchor._codec",
             sources=["cext/anchor_codec.pyx", "cext/aead.c"],
             depends=["cext/aead.h", "cext/frame.h", "cext/replay.h"],
+            include_dirs=["cext"],
+            libraries=["crypto"],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        ),
+        Extension(
+            "conflux.datapath._engine",
+            sources=[
+                "cext/engine.pyx",
+                "cext/aead.c",
+                "cext/crc32c.c",
+                "cext/dtls.c",
+                "cext/engine_link.c",
+                "cext/engine_stream.c",
+                "cext/engine_tables.c",
+                "cext/engine_thread.c",
+                "cext/engine_tun.c",
+                "cext/map.c",
+                "cext/packet.c",
+                "cext/queue.c",
+                "cext/rate.c",
+                "cext/relay.c",
+                *sorted(glob("cext/sctp*.c")),
+            ],
+            depends=glob("cext/*.h"),
             include_dirs=["cext"],
             libraries=["crypto"],
             extra_compile_args=compile_args,

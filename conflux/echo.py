@@ -49,6 +49,7 @@ class Echo:
     """Every ping under way."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.on_change: Callable[[bool], None] = lambda waiting: None  # called when the first came or the last went
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}  # by cookie
 
@@ -61,11 +62,13 @@ class Echo:
         identifier = int.from_bytes(self._entropy(2), "big")
         session = Session(source, destination, identifier, self._entropy(COOKIE_BYTES), answered)
         self._sessions[session.cookie] = session
+        self.on_change(True)
         return session
 
     def close(self, session: Session) -> None:
         """Forget a session; replies that still come go to the kernel, which drops them."""
         self._sessions.pop(session.cookie, None)
+        self.on_change(bool(self._sessions))
 
     def take(self, packet: bytes, *, now: float) -> bool:
         """Say whether packet is a reply to one of our requests; it is then reported, once."""

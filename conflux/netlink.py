@@ -24,6 +24,7 @@ CHILD_TIMEOUT_S = 60  # a Pi Zero reading a cold SD card takes 5 s; beyond a min
 ADDRESS_FLAGS = 0x02 | 0x200  # IFA_F_NODAD: nobody else is on the device; IFA_F_NOPREFIXROUTE: we add our own
 ADDR_GEN_MODE_NONE = 1
 IFF_MULTICAST = 0x1000
+GSO_BYTES_MAX = 65000  # a super-packet with its headers fits one frame
 PROTO_STATIC = 4
 
 
@@ -91,6 +92,8 @@ def _apply(request: dict[str, object]) -> str | None:
             step = f"set MTU {request['mtu']}"
             # Multicast off: or the kernel reports its group memberships into the tunnel.
             netlink.link("set", index=index, mtu=request["mtu"], flags=0, change=IFF_MULTICAST)
+            with contextlib.suppress(NetlinkError):  # an old kernel: super-packets that do not fit are split instead
+                netlink.link("set", index=index, gso_max_size=GSO_BYTES_MAX)
             with contextlib.suppress(NetlinkError):  # no IPv6 in this kernel: the address below says so better
                 mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE)]}
                 netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})

@@ -7,6 +7,7 @@ the device, so whatever ends the process (also SIGKILL) leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -31,6 +32,10 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000  # refuse to attach to a device that exists
+IFF_VNET_HDR = 0x4000  # every packet with its offload header
+TUNSETOFFLOAD = 0x400454D0
+TUN_F_TCP = 0x01 | 0x02 | 0x04 | 0x08  # checksums, TCP segmentation for IPv4, for IPv6, with ECN
+TUN_F_UDP = 0x20 | 0x40  # UDP segmentation, since Linux 6.2
 
 # linux/sockios.h, linux/if.h
 SIOCGIFFLAGS = 0x8913
@@ -43,8 +48,9 @@ _GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO)
 class Tun:
     """One TUN device, owned by this process."""
 
-    def __init__(self, name: str, fd: int) -> None:
+    def __init__(self, name: str, fd: int, *, segments_udp: bool = False) -> None:
         self.name = name
+        self.segments_udp = segments_udp  # it takes UDP super-packets; only with offloads
         self._fd = fd
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deliver: Callable[[bytes], None] | None = None
@@ -54,8 +60,12 @@ class Tun:
         self.written_count = 0
 
     @classmethod
-    def create(cls, name: str) -> Self:
-        """Make the device, down and without addresses.  Raises UserError saying what a person can do."""
+    def create(cls, name: str, *, offloads: bool = False) -> Self:
+        """Make the device, down and without addresses.  Raises UserError saying what a person can do.
+
+        offloads: every packet carries its offload header and may be a super-packet; for the engine, which reads and
+        writes the descriptor itself.
+        """
         try:
             fd = os.open(CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -69,11 +79,12 @@ class Tun:
             hint = ": load the kernel module (modprobe tun)" if error.errno == errno.ENODEV else ""
             raise UserError(f"cannot open {CLONE_DEVICE}: {error.strerror}{hint}") from None
         try:
-            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL))
+            flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (IFF_VNET_HDR if offloads else 0)
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         except OSError as error:
             os.close(fd)
             raise _refusal(name, error) from None
-        return cls(name, fd)
+        return cls(name, fd, segments_udp=offloads and _offload(fd))
 
     def start(self, deliver: Callable[[bytes], None], lost: Callable[[str], None]) -> None:
         """Hand every packet to deliver from now on; lost(why) is called once if the device is taken away."""
@@ -121,6 +132,11 @@ class Tun:
             self.written_count += 1
             return True
         return False
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, for who reads and writes it in our place; ours to close."""
+        return self._fd
 
     def trouble(self, setup: Setup) -> str | None:
         """Return what keeps packets from passing the device now, or None: somebody may have changed it since."""
@@ -176,6 +192,16 @@ def _lines(path: str) -> list[list[str]]:
         return [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()]
     except OSError:  # no such protocol in this kernel
         return []
+
+
+def _offload(fd: int) -> bool:
+    """Have the kernel leave segments and checksums to us; say whether UDP's are among them."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_TCP | TUN_F_UDP)
+        return True
+    with contextlib.suppress(OSError):  # without any, packets come one by one and whole: slower, and just as good
+        fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_TCP)
+    return False
 
 
 def _refusal(name: str, error: OSError) -> UserError:

@@ -1,0 +1,469 @@
+"""The native datapath: interface.Tables in front of the engine, which moves every packet and frame without Python.
+
+    node ─tables──►  here  ─►  engine  ◄─► TUN, UDP
+         ◄─upcalls─        ◄─          one eventfd for all it has to say
+
+What stays in Python is what happens a few times a second: packets whose destination nobody knows yet wait here, reports
+are sealed and read here, and the streams' timers run here.  The engine counts, and says when the first frame after a
+silence went or came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
+
+from conflux.anchor.codec import peek
+from conflux.anchor.frame import OFFLOAD, OFFLOAD_HEADER_BYTES, REPORT
+from conflux.carrier.wire import WireUpcall
+from conflux.datapath import _engine
+from conflux.datapath.config import DatapathConfig
+from conflux.datapath.interface import Entry, EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.native_receiver import NativeReceiver
+from conflux.datapath.native_sender import NativeSender
+from conflux.datapath.native_wire import NativeWire, wire_upcall
+from conflux.datapath.outlets import Outlets
+from conflux.datapath.packet import parse
+from conflux.datapath.pending import Pending
+from conflux.datapath.timers import Timers
+from conflux.echo import Echo
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.ids import IPAddress, LinkId, NodeId, StreamId, format_node_id
+
+NO_OFFLOAD: Final = bytes(OFFLOAD_HEADER_BYTES)
+
+
+class _Egress:
+    """One destination: the engine's handle of its queue, and who empties it."""
+
+    __slots__ = ("addresses", "destination", "handle", "sender")
+
+    def __init__(self, destination: NodeId, handle: int) -> None:
+        self.destination = destination
+        self.handle = handle
+        self.addresses: tuple[IPAddress, ...] = ()
+        self.sender: NativeSender | None = None
+
+
+class NativeDatapath:
+    """See interface.Tables, which says what every method promises.  wire: what it is to a carrier.
+
+    tun: descriptor of a device opened with offload headers, or -1.  segments_udp: it takes UDP super-packets.
+    device_lost: called once, when the device was taken away.
+    """
+
+    name = "native"
+    offload_kinds: tuple[int, ...] = (OFFLOAD,)
+
+    def __init__(
+        self,
+        config: DatapathConfig | None = None,
+        *,
+        tun: int = -1,
+        segments_udp: bool = False,
+        device_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config or DatapathConfig()
+        self._engine = _engine.Engine(tun, segments_udp, self._config)
+        self.wire = NativeWire(self._engine)
+        self._timers = Timers()
+        self._drops: Counter[str] = Counter()
+        self._device_lost = device_lost
+        self._wire_upcall: Callable[[WireUpcall], None] = lambda upcall: None
+        self._echo: Echo | None = None
+        self._egresses: dict[NodeId, _Egress] = {}
+        self._senders: dict[StreamId, NativeSender] = {}
+        self._senders_by_handle: dict[int, NativeSender] = {}
+        self._receivers: dict[StreamId, NativeReceiver] = {}
+        self._receivers_by_handle: dict[int, NativeReceiver] = {}
+        self._feedback_labels: dict[tuple[int, int], NativeSender] = {}
+        self._feedback_ready: dict[StreamId, None] = {}  # an ordered set
+        self._upcalls: deque[Upcall] = deque()
+        self._outlets = Outlets(
+            config=self._config,
+            timers=self._timers,
+            own=set(),
+            drop=self._drop,
+            deliver=self._no_delivery,
+            upcall=self._upcalls.append,
+            upcall_untrusted=self._upcall_untrusted,
+            feedback_ready=self._mark_feedback,
+        )
+        self._pending = Pending(self._outlets)
+        self._stopped = False
+        self._counts = (0, 0)
+
+    @property
+    def fd(self) -> int:
+        """Readable when collect() has something to do."""
+        return self._engine.fd
+
+    def attach(self, wire_upcall: Callable[[WireUpcall], None], echo: Echo | None = None) -> None:
+        """Say who hears of links, and who waits for echo replies."""
+        self._wire_upcall = wire_upcall
+        self._echo = echo
+        if echo is not None:
+            echo.on_change = self._engine.tap
+
+    # ── tables: egress ──
+
+    def configure(self, own: tuple[IPAddress, ...], realm: tuple[IPv4Network | IPv6Network, ...]) -> None:
+        self._engine.configure(
+            _hosts(own), [(network.network_address.packed, network.netmask.packed) for network in realm]
+        )
+
+    def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
+        egress = self._egresses.get(destination)
+        if egress is None:
+            egress = self._egresses[destination] = _Egress(destination, self._engine.add_egress())
+        egress.addresses = addresses
+        self._engine.set_addresses(egress.handle, _hosts(addresses))
+        for queued_at, _, (_, packet) in self._pending.take(address.packed for address in addresses):
+            self._engine.packet(packet, queued_at)
+
+    def refuse(self, address: IPAddress, reason: str) -> None:
+        self._pending.refuse(address.packed, reason)
+
+    def remove_egress(self, destination: NodeId, reason: str) -> None:
+        egress = self._egresses.pop(destination, None)
+        if egress is None:
+            return
+        if egress.sender is not None:
+            egress.sender.detach()
+        if dropped := self._engine.remove_egress(egress.handle):
+            self._drops[reason] += dropped
+
+    # ── tables: sender ──
+
+    def add_sender(
+        self,
+        destination: NodeId,
+        stream: StreamId,
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
+    ) -> None:
+        egress = self._egresses.get(destination)
+        if egress is None:
+            raise LocalProtocolError("a sender for a destination without egress")
+        if stream in self._senders:
+            raise LocalProtocolError("the stream has a sender")
+        if egress.sender is not None:
+            egress.sender.detach()
+        sender = NativeSender(
+            self._engine,
+            egress.handle,
+            destination,
+            stream,
+            data,
+            feedback,
+            self._outlets,
+            offloads=OFFLOAD in offload_kinds,
+            now=now,
+        )
+        egress.sender = self._senders[stream] = self._senders_by_handle[sender.handle] = sender
+
+    def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._sender(stream).rekey(data, feedback, now)
+
+    def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
+        sender = self._sender(stream)
+        egress = self._egresses.get(sender.destination)
+        if egress is None or egress.sender is not sender:  # replaced, or its egress is gone
+            if hop is not None:
+                raise LocalProtocolError("a route for a stream that has nothing to send")
+            return
+        if hop is not None:
+            label = (hop.link, hop.label_in)
+            taken = self._feedback_labels.get(label, sender) is not sender
+            if taken or self._engine.relay_holds(hop.link, hop.label_in, True):
+                raise LocalProtocolError("the feedback label is taken")
+            self._feedback_labels[label] = sender
+            sender.labels.add(label)
+        sender.set_route(hop)
+
+    def remove_feedback_label(self, link: LinkId, label: int) -> None:
+        sender = self._feedback_labels.pop((link, label), None)
+        if sender is not None:
+            sender.labels.discard((link, label))
+
+    def last_frame(self, stream: StreamId) -> bytes:
+        return self._sender(stream).last_frame()
+
+    def remove_sender(self, stream: StreamId) -> None:
+        sender = self._senders.pop(stream, None)
+        if sender is None:
+            return
+        del self._senders_by_handle[sender.handle]
+        for label in sender.labels:
+            del self._feedback_labels[label]
+        egress = self._egresses.get(sender.destination)
+        if egress is not None and egress.sender is sender:
+            egress.sender = None
+        sender.erase()
+
+    def _sender(self, stream: StreamId) -> NativeSender:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise LocalProtocolError("no such sender")
+        return sender
+
+    # ── tables: receiver ──
+
+    def add_receiver(
+        self,
+        stream: StreamId,
+        source: NodeId,
+        inner_sources: tuple[IPv4Network | IPv6Network, ...],
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
+    ) -> None:
+        if stream in self._receivers:
+            raise LocalProtocolError("the stream has a receiver")
+        receiver = NativeReceiver(
+            self._engine,
+            stream,
+            source,
+            inner_sources,
+            data,
+            feedback,
+            self._outlets,
+            offloads=OFFLOAD in offload_kinds,
+            now=now,
+        )
+        self._receivers[stream] = self._receivers_by_handle[receiver.handle] = receiver
+
+    def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._receiver(stream).rekey(data, feedback)
+
+    def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
+        receiver = self._receiver(stream)
+        if self._engine.relay_holds(hop.link, hop.label_in, False) or not self._engine.add_label(
+            receiver.handle, hop.link, hop.label_in
+        ):
+            raise LocalProtocolError("the label is taken")
+        receiver.add_route(hop)
+
+    def remove_receiver_route(self, link: LinkId, label: int) -> None:
+        self._engine.remove_label(link, label)
+        for receiver in self._receivers.values():
+            receiver.remove_route(link, label)
+
+    def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
+        return self._receiver(stream).seal_confirmation(body)
+
+    def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise RemoteProtocolError("unknown-stream")
+        return sender.unseal_confirmation_untrusted(frame)
+
+    def verify_last(self, stream: StreamId, frame: bytes) -> bool:
+        receiver = self._receivers.get(stream)
+        return receiver is not None and receiver.verify_last_untrusted(frame)
+
+    def remove_receiver(self, stream: StreamId) -> None:
+        receiver = self._receivers.pop(stream, None)
+        if receiver is None:
+            return
+        del self._receivers_by_handle[receiver.handle]
+        for link, label in receiver.routes:
+            self._engine.remove_label(link, label)
+        self._feedback_ready.pop(stream, None)
+        receiver.erase()
+
+    def _receiver(self, stream: StreamId) -> NativeReceiver:
+        receiver = self._receivers.get(stream)
+        if receiver is None:
+            raise LocalProtocolError("no such receiver")
+        return receiver
+
+    def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
+        sender = self._senders.get(stream)
+        if sender is None:
+            self._receiver(stream).queue_entry(kind, body)
+        else:
+            sender.queue_entry(kind, body)
+
+    # ── tables: relay ──
+
+    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
+        held = self._engine.holds_label(before.link, before.label_in)
+        if held or (ahead.link, ahead.label_in) in self._feedback_labels:
+            raise LocalProtocolError("the label is taken")
+        self._engine.add_relay(before, ahead)
+
+    def remove_relay(self, link: LinkId, label_in: int) -> None:
+        self._engine.remove_relay(link, label_in)
+
+    # ── bytes: those few that come from Python ──
+
+    def packet(self, packet: bytes, *, now: float) -> None:
+        self._engine.packet(NO_OFFLOAD + packet, now)
+
+    def frame_untrusted(self, link: LinkId, data: bytes, *, now: float, channel: int = 0) -> None:
+        """Take one feedback frame, which the engine sends up; all others it takes itself."""
+        try:
+            label = peek(data)[2]
+            sender = self._feedback_labels.get((link, label))
+            if sender is None:
+                raise RemoteProtocolError("unknown-label")
+            sender.feedback_untrusted(data, now)
+        except RemoteProtocolError as error:
+            self._drop(error.reason)
+
+    def drain(self, wanted: tuple[NodeId, ...], *, now: float) -> None:
+        """Send the feedback that is due; all else the engine sends by itself."""
+        while self._feedback_ready:
+            stream = next(iter(self._feedback_ready))
+            del self._feedback_ready[stream]
+            frame = self._receivers[stream].feedback(now)
+            if frame is not None:
+                self._send(frame)
+
+    def _send(self, frame: OutFrame) -> None:
+        hop = Hop(frame.link, frame.tether, frame.channel + 1, label_out=0, label_in=0)
+        self._engine.send_frame(hop, frame.channel, frame.data)
+
+    def task_names(self) -> list[str]:
+        """No task of ours runs for a destination."""
+        return []
+
+    async def close(self) -> None:
+        """Stop moving for the pump; links may still say goodbye."""
+
+    def stop(self) -> None:
+        """Stop the engine's thread and wipe every key; of all that may be called, only what counts answers still."""
+        self._drops.update(self._engine.drops())
+        self._counts = self._engine.counts()[:2]
+        self._stopped = True
+        self._engine.close()
+
+    # ── upcalls ──
+
+    def collect(self, *, now: float) -> None:
+        for kind, link, handle, a, b, data, address in self._engine.take_upcalls():
+            match kind:
+                case _engine.SENT:
+                    if (sender := self._senders_by_handle.get(handle)) is not None:
+                        sender.sent(now)
+                case _engine.ARRIVED:
+                    if (receiver := self._receivers_by_handle.get(handle)) is not None:
+                        receiver.came(now)
+                case _engine.FEEDBACK:
+                    self.frame_untrusted(LinkId(link), data, now=now)
+                case _engine.ENTRY:
+                    self._entry_untrusted(handle, a, b, data)
+                case _engine.PACKET:
+                    self._hold(data, now)
+                case _engine.ECHO:
+                    if self._echo is None or not self._echo.take(data, now=time.monotonic()):
+                        self._drop("echo-unasked")
+                case _engine.DEVICE_LOST:
+                    self._device_lost()
+                case _:
+                    self._wire_upcall(wire_upcall(kind, LinkId(link), a, b, data, address))
+
+    def _entry_untrusted(self, handle: int, kind: int, epoch: int, body: bytes) -> None:
+        receiver = self._receivers_by_handle.get(handle)
+        if receiver is None:
+            return  # it went while the entry was on its way
+        if kind == REPORT:
+            receiver.ask_untrusted(body)
+        else:
+            self._upcall_untrusted(Entry(receiver.stream, kind, body, epoch))
+
+    def _hold(self, data: bytes, now: float) -> None:
+        """Keep a packet for an address that no egress served when it came."""
+        _, destination, flow = parse(data[OFFLOAD_HEADER_BYTES:])
+        address = ip_address(destination)
+        if any(address in egress.addresses for egress in self._egresses.values()):
+            self._engine.packet(data, now)  # its egress was made while it was on its way up
+        else:
+            self._pending.push(destination, (OFFLOAD, data), flow, now)
+
+    def next_upcall(self) -> Upcall | None:
+        return self._upcalls.popleft() if self._upcalls else None
+
+    def next_timeout(self) -> float | None:
+        return self._timers.next_timeout()
+
+    def handle_timeout(self, *, now: float) -> None:
+        self._timers.fire(now)
+
+    def _drop(self, reason: str) -> None:
+        self._drops[reason] += 1
+
+    def _upcall_untrusted(self, upcall: Upcall) -> None:
+        if len(self._upcalls) >= self._config.upcall_count_max:
+            self._drop("upcall-full")
+        else:
+            self._upcalls.append(upcall)
+
+    def _mark_feedback(self, stream: StreamId) -> None:
+        self._feedback_ready[stream] = None
+
+    @staticmethod
+    def _no_delivery(packet: bytes) -> None:
+        raise LocalProtocolError("the engine delivers")
+
+    # ── what came of it ──
+
+    def drop_counts(self) -> Mapping[str, int]:
+        drops = Counter({} if self._stopped else self._engine.drops())
+        drops.pop("cleared", None)  # counted under the reason that cleared them
+        drops.update(self._drops)
+        return dict(drops)
+
+    def device_counts(self) -> tuple[int, int]:
+        """Return how many packets the device gave and took."""
+        return self._counts if self._stopped else self._engine.counts()[:2]
+
+    def status(self) -> Mapping[str, object]:
+        if self._stopped:
+            nothing: dict[str, object] = {key: [] for key in ("egresses", "pending", "senders", "receivers", "relays")}
+            return {"name": self.name, **nothing, "drops": self.drop_counts()}
+        return {
+            "name": self.name,
+            "egresses": [self._egress_status(egress) for egress in self._egresses.values()],
+            "pending": self._pending.status(),
+            "senders": [sender.status() for sender in self._senders.values()],
+            "receivers": [receiver.status() for receiver in self._receivers.values()],
+            "relays": [_relay_status(row) for row in self._engine.relays()],
+            "drops": self.drop_counts(),
+        }
+
+    def _egress_status(self, egress: _Egress) -> dict[str, object]:
+        size, packets, marked, _ = self._engine.egress(egress.handle)
+        return {
+            "destination": format_node_id(egress.destination),
+            "addresses": [str(address) for address in egress.addresses],
+            "stream": None if egress.sender is None else egress.sender.stream.hex(),
+            "packets": packets,
+            "bytes": size,
+            "marked": marked,
+        }
+
+
+def _hosts(addresses: tuple[IPAddress, ...]) -> list[tuple[bytes, bytes]]:
+    return [(address.packed, b"\xff" * len(address.packed)) for address in addresses]
+
+
+def _relay_status(row: tuple[tuple[int, int, int], tuple[int, int, int], int, int, int, int]) -> dict[str, object]:
+    before, ahead, frames_ahead, bytes_ahead, frames_back, bytes_back = row
+    return {
+        "before": dict(zip(("link", "label_in", "label_out"), before, strict=True)),
+        "ahead": dict(zip(("link", "label_in", "label_out"), ahead, strict=True)),
+        "frames_ahead": frames_ahead,
+        "bytes_ahead": bytes_ahead,
+        "frames_back": frames_back,
+        "bytes_back": bytes_back,
+    }
