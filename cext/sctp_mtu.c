@@ -9,7 +9,7 @@
 enum {
     TRIES_MAX = 3, /* of one size; RFC 8899's MAX_PROBES */
     STEP_BYTES_MIN = 32, /* a difference not worth another probe */
-    LARGE_LOST_MAX = 24, /* large packets in a row without one that came: one in ten lost makes that once in 10^24 */
+    LARGE_LOST_MAX = 8, /* large repairs lost in a row; with one packet in ten lost that comes once in 10^8 */
     HOLES_MAX = 8, /* bounds the exponent below */
     HEARTBEAT_BYTES = SCTP_CHUNK_HEADER_BYTES + 4 + 8,
 };

@@ -88,7 +88,7 @@ enum sctp_phase {
 struct sctp_outgoing {
     struct sctp_message *message; /* NULL: given up, or the record is spare */
     struct sctp_outgoing *next; /* waiting after it; or spare */
-    uint64_t expires_at;
+    uint64_t expires_at; /* or when it was given up */
     uint32_t size, offset; /* bytes in all; sent once */
     uint32_t ppid;
     uint32_t retransmits_max; /* UINT32_MAX: no limit */
@@ -98,7 +98,7 @@ struct sctp_outgoing {
     bool unordered, abandoned;
 };
 
-enum sctp_fate { SCTP_INFLIGHT, SCTP_LOST, SCTP_ACKED, SCTP_ABANDONED };
+enum sctp_fate { SCTP_INFLIGHT, SCTP_LOST, SCTP_ACKED, SCTP_GONE /* given up, and not in flight */ };
 
 /* One TSN, in a ring by TSN. */
 struct sctp_sent {
@@ -199,11 +199,11 @@ struct sctp {
     uint64_t unsent_bytes, accepted_bytes;
     struct sctp_sent *sent; /* ring by TSN */
     uint64_t *open_bits; /* the same ring: in flight or lost */
-    uint64_t *abandoned_bits;
+    uint64_t *abandoned_bits; /* given up before it was acknowledged */
     uint32_t sent_span;
     uint32_t tsn_next, tsn_acked; /* to be given; the peer's cumulative acknowledgement */
     uint32_t tsn_forward; /* up to here nothing is owed: RFC 3758's Advanced.Peer.Ack.Point */
-    uint32_t acked_count, abandoned_count; /* above tsn_acked */
+    uint32_t abandoned_count; /* above tsn_acked */
     struct sctp_list inflight, lost;
     uint64_t inflight_bytes;
     uint64_t peer_window;
@@ -271,7 +271,7 @@ struct sctp {
     unsigned mtu_tries, mtu_holes;
     bool mtu_due;
     uint64_t mtu_at, mtu_nonce;
-    unsigned large_lost; /* packets above the base size lost since one came through */
+    unsigned large_lost; /* repairs above the base size lost since anything of that size came through */
 };
 
 /* --- numbers on the wire --------------------------------------------------------------------------------------- */

@@ -239,33 +239,32 @@ static uint32_t tsn_give(struct sctp *self, struct sctp_outgoing *outgoing)
     return tsn;
 }
 
-static void set_abandoned(struct sctp *self, struct sctp_sent *sent, uint32_t tsn)
+static void set_abandoned(struct sctp *self, uint32_t tsn)
 {
-    sent->fate = SCTP_ABANDONED;
-    bit_clear(self->open_bits, self->sent_span, tsn);
     bit_set(self->abandoned_bits, self->sent_span, tsn);
     self->abandoned_count++;
 }
 
-/* Give a message up: nobody waits for it any longer, neither we nor, told by FORWARD-TSN, the peer. */
-static void abandon(struct sctp *self, struct sctp_outgoing *outgoing)
+/* Give a message up: nobody waits for it any longer, neither we nor, told by FORWARD-TSN, the peer.  What of it is in
+ * flight stays there: the network carries it still, and rate.h wants to hear when it arrives. */
+static void abandon(struct sctp *self, struct sctp_outgoing *outgoing, uint64_t now)
 {
     uint32_t end = outgoing->tsn_first + outgoing->tsn_count;
 
     for (uint32_t tsn = end - outgoing->tsn_left; tsn != end; tsn++) {
         struct sctp_sent *sent = sent_at(self, tsn);
 
-        if (sent->fate == SCTP_INFLIGHT) {
-            list_remove(self, &self->inflight, tsn);
-            self->inflight_bytes -= sent->wire_bytes;
-        } else if (sent->fate == SCTP_LOST) {
-            list_remove(self, &self->lost, tsn);
-        } else {
+        if (sent->fate == SCTP_ACKED)
             continue;
+        if (sent->fate == SCTP_LOST) {
+            list_remove(self, &self->lost, tsn);
+            sent->fate = SCTP_GONE;
+            bit_clear(self->open_bits, self->sent_span, tsn);
         }
-        set_abandoned(self, sent, tsn);
+        set_abandoned(self, tsn);
     }
     outgoing->abandoned = true;
+    outgoing->expires_at = now;
     self->counts.messages_abandoned++;
     if (outgoing->offset < outgoing->size) {
         self->unsent_bytes -= outgoing->size - outgoing->offset;
@@ -275,8 +274,8 @@ static void abandon(struct sctp *self, struct sctp_outgoing *outgoing)
         if (outgoing->tsn_count > 0 && ring_reserve(self)) {
             uint32_t tsn = tsn_give(self, outgoing);
 
-            sent_at(self, tsn)->flags = outgoing->unordered ? SCTP_FLAG_UNORDERED : 0;
-            set_abandoned(self, sent_at(self, tsn), tsn);
+            sent_at(self, tsn)->fate = SCTP_GONE;
+            set_abandoned(self, tsn);
         }
     }
     self->accepted_bytes -= outgoing_cost(outgoing);
@@ -284,6 +283,26 @@ static void abandon(struct sctp *self, struct sctp_outgoing *outgoing)
     outgoing->message = NULL;
     if (outgoing->tsn_left == 0)
         outgoing_recycle(self, outgoing);
+}
+
+/* The first TSN above the peer's cumulative acknowledgement that is still owed; tsn_next if none is. */
+static uint32_t owed_first(const struct sctp *self)
+{
+    uint32_t tsn = self->tsn_acked + 1;
+
+    while (tsn != self->tsn_next) {
+        uint32_t word = (tsn & (self->sent_span - 1)) >> 6, left = 64 - (tsn & 63);
+        uint64_t owed = (self->open_bits[word] & ~self->abandoned_bits[word]) >> (tsn & 63);
+
+        if (owed != 0) {
+            uint32_t skip = (uint32_t)__builtin_ctzll(owed);
+            return skip < self->tsn_next - tsn ? tsn + skip : self->tsn_next;
+        }
+        if (left >= self->tsn_next - tsn)
+            return self->tsn_next;
+        tsn += left;
+    }
+    return tsn;
 }
 
 /* How far FORWARD-TSN may go: over everything below the first TSN still owed, to the last given up. */
@@ -295,7 +314,7 @@ static void forward_refresh(struct sctp *self, uint64_t now)
         self->tsn_forward = self->tsn_acked;
     if (self->abandoned_count == 0)
         return;
-    uint32_t owed = bit_next(self->open_bits, self->sent_span, self->tsn_acked + 1, self->tsn_next, true);
+    uint32_t owed = owed_first(self);
     for (uint32_t tsn = self->tsn_forward + 1;; tsn++) {
         tsn = bit_next(self->abandoned_bits, self->sent_span, tsn, owed, true);
         if (tsn == owed)
@@ -318,7 +337,7 @@ void sctp_expire(struct sctp *self, uint64_t now)
     bool any = false;
 
     while (self->unsent_first != NULL && self->unsent_first->expires_at <= now && sctp_carries(self)) {
-        abandon(self, self->unsent_first);
+        abandon(self, self->unsent_first, now);
         any = true;
     }
     if (any && sctp_carries(self))
@@ -360,7 +379,7 @@ void sctp_send_drop(struct sctp *self)
     self->sent_span = 0;
     self->inflight = self->lost = (struct sctp_list){0};
     self->inflight_bytes = self->unsent_bytes = self->accepted_bytes = 0;
-    self->acked_count = self->abandoned_count = 0;
+    self->abandoned_count = 0;
     self->t3_at = self->probe_at = self->loss_at = SCTP_NEVER;
     self->forward_due = self->probe_due = false;
     for (unsigned block = 0; block < SCTP_STREAM_BLOCK_COUNT; block++) {
@@ -380,11 +399,17 @@ static void set_lost(struct sctp *self, uint32_t tsn, struct tally *tally, uint6
     self->inflight_bytes -= sent->wire_bytes;
     tally->lost_bytes += sent->wire_bytes;
     self->counts.chunks_lost++;
+    if (sent->sent_count > 1)
+        sctp_mtu_lost(self, sent->wire_bytes, now);
+    if (outgoing->abandoned) {
+        sent->fate = SCTP_GONE;
+        bit_clear(self->open_bits, self->sent_span, tsn);
+        return;
+    }
     sent->fate = SCTP_LOST;
     list_append(self, &self->lost, tsn);
-    sctp_mtu_lost(self, sent->wire_bytes, now);
     if (outgoing->expires_at <= now || sent->sent_count > outgoing->retransmits_max)
-        abandon(self, outgoing);
+        abandon(self, outgoing, now);
 }
 
 /* Whatever was sent well before the newest packet that came is lost; what was sent a little before may be under way. */
@@ -462,7 +487,9 @@ static void set_acked(struct sctp *self, uint32_t tsn, struct tally *tally, uint
         self->reordering = true;
     sent->fate = SCTP_ACKED;
     bit_clear(self->open_bits, self->sent_span, tsn);
-    self->acked_count++;
+    /* Whether one given up has come, or FORWARD-TSN skipped it, nobody can tell once that may have had its answer. */
+    if (sent->outgoing->abandoned && now - sent->outgoing->expires_at >= self->rtt_min - self->rtt_min / 8)
+        return;
     tally->acked_bytes += sent->wire_bytes;
     if (sent->wire_bytes > SCTP_PACKET_BYTES_MIN)
         self->large_lost = 0;
@@ -483,9 +510,7 @@ static void acknowledge_to(struct sctp *self, uint32_t cumulative, struct tally 
 
         if (sent->fate == SCTP_INFLIGHT || sent->fate == SCTP_LOST)
             set_acked(self, tsn, tally, now);
-        if (sent->fate == SCTP_ACKED) {
-            self->acked_count--;
-        } else {
+        if (outgoing->abandoned && bit_test(self->abandoned_bits, self->sent_span, tsn)) {
             bit_clear(self->abandoned_bits, self->sent_span, tsn);
             self->abandoned_count--;
         }
@@ -635,9 +660,10 @@ static void distrust_gaps(struct sctp *self)
 
         if (sent->fate != SCTP_ACKED)
             continue;
-        self->acked_count--;
         if (sent->outgoing->abandoned) {
-            set_abandoned(self, sent, tsn);
+            if (!bit_test(self->abandoned_bits, self->sent_span, tsn))
+                set_abandoned(self, tsn);
+            sent->fate = SCTP_GONE;
             continue;
         }
         sent->fate = SCTP_LOST;
@@ -692,11 +718,21 @@ void sctp_pace_refresh(struct sctp *self)
     self->burst_ns = rate_burst_bytes(&self->rate) * self->ns_per_kib / 1024;
 }
 
+static inline bool peer_window_open(const struct sctp *self)
+{
+    return self->inflight_bytes + self->packet_bytes <= self->peer_window;
+}
+
+/* The chunk all the peer holds out of order waits for is lost: it has room for that one whatever its window says. */
+static inline bool urgent(const struct sctp *self)
+{
+    return self->lost.count > 0 && sent_at(self, self->tsn_acked + 1)->fate == SCTP_LOST;
+}
+
 static bool window_open(const struct sctp *self)
 {
-    uint64_t after = self->inflight_bytes + self->packet_bytes;
-
-    return self->inflight.count == 0 || (after <= rate_window_bytes(&self->rate) && after <= self->peer_window);
+    return self->inflight.count == 0 || (self->inflight_bytes + self->packet_bytes <= rate_window_bytes(&self->rate) &&
+                                         (peer_window_open(self) || urgent(self)));
 }
 
 static inline bool new_data_wanted(const struct sctp *self)
@@ -792,9 +828,14 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
     if (!sctp_data_wanted(self) || (self->pace_at > now && !probing))
         return used;
     if (probing && self->lost.count == 0 && (!new_data_wanted(self) || self->peer_window < self->packet_bytes)) {
-        uint32_t tsn = self->inflight.newest; /* nothing new to find out with: the last once more */
+        uint32_t tsn = self->inflight.newest, left = self->inflight.count;
 
-        if (!repair_fits(self, tsn, used, limit, room))
+        /* Nothing new to find out with: the last that is not given up once more. */
+        while (sent_at(self, tsn)->outgoing->abandoned && --left > 0)
+            tsn = sent_at(self, tsn)->older;
+        if (left == 0)
+            self->probe_due = false;
+        if (left == 0 || !repair_fits(self, tsn, used, limit, room))
             return used;
         list_remove(self, &self->inflight, tsn);
         self->inflight_bytes -= sent_at(self, tsn)->wire_bytes;
@@ -804,11 +845,11 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
         count++;
     }
     while (self->lost.count > 0 && (count == 0 || !probing)) {
-        uint32_t tsn = self->lost.oldest;
+        uint32_t tsn = !peer_window_open(self) && urgent(self) ? self->tsn_acked + 1 : self->lost.oldest;
         struct sctp_outgoing *outgoing = sent_at(self, tsn)->outgoing;
 
         if (outgoing->expires_at <= now) {
-            abandon(self, outgoing);
+            abandon(self, outgoing, now);
             forward_refresh(self, now);
             continue;
         }
