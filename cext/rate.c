@@ -2,39 +2,64 @@
 
 #include <string.h>
 
-enum { THIS, LAST }; /* of the two halves of every filter */
-
 #define SECOND_NS UINT64_C(1000000000)
 #define MS_NS UINT64_C(1000000)
+
+enum { THIS, LAST }; /* cycle, in a filter that keeps the best of two */
 
 /* Gains in 1/256. */
 enum {
     ONE = 256,
-    GAIN_STARTUP = 710, /* 2.77: doubles the rate every round (draft-ietf-ccwg-bbr, 5.6.4.1) */
-    GAIN_DRAIN = 90, /* its inverse, about: a round of the one queues what a round of the other drains */
-    GAIN_UP = 320, /* 1.25, more while more is found */
-    GAIN_DOWN = 192,
-    GAIN_PACING = 253, /* 1 % below the estimate, or a queue once made would stand for ever */
-    GAIN_WINDOW = 320, /* room for a probe's quarter, no more: the queue we can make is bounded by it */
+    GAIN_STARTUP = 710, /* 2.77: the least that doubles the rate every round (draft-ietf-ccwg-bbr, 5.6.4) */
+    GAIN_DRAIN = 90, /* its inverse, about: a round of this drains what a round of that queued */
+    GAIN_UP = 320, /* 1.25; a quarter more shows above the noise, and queues a quarter of an RTT for a round */
+    GAIN_UP_STEP = 64, /* more, when asking for more has just paid */
+    GAIN_UP_STEPS_MAX = 3,
+    GAIN_DOWN = 192, /* gives back in a round what GAIN_UP took in one */
+    GAIN_CRUISE = 253, /* 1 % below the estimate, or a queue once made would stand for ever */
     GAIN_WINDOW_STARTUP = 512,
 };
 
-/* A path shorter than this is judged over this: the scheduler's noise would be the measurement otherwise. */
+/* What is shorter is judged over this: the scheduler's noise would be the measurement otherwise. */
 #define SPAN_NS (2 * MS_NS)
-#define CYCLE_NS_MIN (200 * MS_NS) /* between two probes for more */
-#define CYCLE_RTTS 8
-/* What the window allows beyond the pipe, in time: bursts on both sides, acknowledgements by the batch.  Also the most
- * our own flow leaves standing in a queue. */
-#define WINDOW_QUEUE_NS (2 * MS_NS)
-#define WINDOW_PACKETS_MIN 4
+
+#define CYCLE_RTTS 8 /* from one asking for more to the next: 1/8 of the time costs, 2 cycles are remembered */
+#define CYCLE_NS_MIN (200 * MS_NS)
+
+/* What the window allows beyond the pipe, in time: bursts at both ends, acknowledgements by the batch.  It is also the
+ * most that a flow of ours alone leaves standing in a queue, so it is no more than a ping can spare. */
+#define ALLOWANCE_NS_MIN (2 * MS_NS)
+#define ALLOWANCE_NS_MAX (5 * MS_NS)
+#define ALLOWANCE_RTT_SHIFT 4 /* of very long paths this part */
+#define UP_QUEUE_NS_MAX (50 * MS_NS) /* of others' queue, what asking for more takes as part of the path */
+#define WINDOW_PACKETS_MIN 4 /* two to fly, two to be acknowledged */
 #define WINDOW_PACKETS_INITIAL 10 /* RFC 6928 */
-#define BURST_BYTES_MAX 65536 /* one sendmsg() */
 #define BURST_NS MS_NS
-#define RTT_INTERVAL_NS (5 * SECOND_NS) /* the least RTT is that of one to two of these */
-#define DRAIN_INTERVAL_NS (10 * SECOND_NS)
-#define DRAIN_NS (10 * MS_NS)
-#define EXTRA_NS_MAX (100 * MS_NS) /* a gap in arrivals longer than this is no aggregation */
-#define STARTUP_ROUNDS_STALLED 3
+#define BURST_BYTES_MAX 65536 /* one sendmsg() */
+#define EXTRA_NS_MAX (100 * MS_NS) /* a longer gap in arrivals is no aggregation */
+
+#define STARTUP_ROUNDS_STALLED 3 /* the path may be slow to show it has more */
+#define STARTUP_LOST_PACKETS 8 /* and an eighth of a round: the buffer is full, whatever the rate still does */
+#define DRAIN_ROUNDS_MAX 5
+
+#define RTT_STALE_NS (10 * SECOND_NS) /* how long the least RTT holds unseen */
+#define RTT_RECENT_NS (5 * SECOND_NS)
+#define PAUSE_ROUNDS 3 /* one to send less, one for the queue to shrink, one to see it */
+#define PAUSE_NS_MIN (10 * MS_NS)
+#define PAUSE_INTERVAL_NS (2 * SECOND_NS) /* between two to find out whose queue it is */
+#define PAUSES_ALIKE 3 /* that queue is as constant as a path: it is one */
+
+/* A queue that others keep: longer than flows like ours make of one another, by a third of the longer one's RTT. */
+#define CROWD_NS_MIN (25 * MS_NS)
+#define CROWD_PACKETS 8 /* of time, on slow links: ours alone are half of it */
+#define CROWD_CYCLES 2
+#define CROWD_KEPT 80 /* %, after a loss; cubic keeps 70, but makes no pauses */
+
+/* Loss that does not slow us: radio's.  What exceeds it while cruising was caused by the senders, us among them. */
+#define LOSS_ENDURED 60 /* of 1000 */
+#define LOSS_PACKETS_MIN 64 /* and so long, to tell one from the other */
+#define LOSS_NS_MIN (50 * MS_NS)
+
 #define BANDWIDTH_MAX (UINT64_C(1) << 35) /* 34 GB/s: with it no product here overflows */
 #define TIME_NS_MAX (100 * SECOND_NS)
 
@@ -42,12 +67,12 @@ static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t gained(uint64_t value, uint64_t gain) { return value * gain / ONE; }
 
-/* What goes by in a time.  In microseconds: 2^35 * 10^8 fits. */
+/* In microseconds: 2^35 * 10^8 fits. */
 static uint64_t bytes_in(uint64_t bytes_s, uint64_t ns) { return bytes_s * (least(ns, TIME_NS_MAX) / 1000) / 1000000; }
 
 static uint64_t random_next(struct rate *self)
 {
-    uint64_t x = self->random;
+    uint64_t x = self->random; /* xorshift64 */
 
     x ^= x << 13;
     x ^= x >> 7;
@@ -57,25 +82,28 @@ static uint64_t random_next(struct rate *self)
 
 uint64_t rate_bandwidth_bytes_s(const struct rate *self) { return most(self->bandwidth[THIS], self->bandwidth[LAST]); }
 
-static bool rtt_known(const struct rate *self) { return least(self->rtt[THIS], self->rtt[LAST]) != UINT64_MAX; }
-
-uint64_t rate_rtt_min_ns(const struct rate *self)
-{
-    return rtt_known(self) ? least(self->rtt[THIS], self->rtt[LAST]) : 0;
-}
+uint64_t rate_rtt_min_ns(const struct rate *self) { return self->rtt_min != UINT64_MAX ? self->rtt_min : 0; }
 
 static uint64_t pipe_bytes(const struct rate *self)
 {
     return bytes_in(rate_bandwidth_bytes_s(self), rate_rtt_min_ns(self));
 }
 
-/* A round in time, as far as noise lets us judge one. */
-static uint64_t round_ns(const struct rate *self) { return most(rate_rtt_min_ns(self), SPAN_NS); }
-
-/* How much more RTT than the least is a queue and no noise: more than our own window and another flow's like ours make. */
-static uint64_t rtt_crowded(const struct rate *self)
+static uint64_t allowance_ns(const struct rate *self)
 {
-    return rate_rtt_min_ns(self) * 11 / 8 + 5 * MS_NS;
+    uint64_t rtt = rate_rtt_min_ns(self);
+    uint64_t allowance = most(ALLOWANCE_NS_MIN, least(rtt / 2, ALLOWANCE_NS_MAX));
+
+    return most(allowance, rtt >> ALLOWANCE_RTT_SHIFT);
+}
+
+/* Beyond this the RTT of a whole cycle has somebody else's queue in it. */
+static uint64_t crowd_rtt(const struct rate *self)
+{
+    uint64_t rtt = rate_rtt_min_ns(self), bandwidth = most(rate_bandwidth_bytes_s(self), 1);
+    uint64_t packets_ns = CROWD_PACKETS * self->packet_bytes * SECOND_NS / bandwidth;
+
+    return rtt + most(CROWD_NS_MIN, most(rtt * 3 / 8 + CROWD_NS_MIN * 2 / 5, packets_ns));
 }
 
 static void round_begin(struct rate *self, uint64_t now)
@@ -83,7 +111,6 @@ static void round_begin(struct rate *self, uint64_t now)
     self->round_since = now;
     self->round_delivered = self->point.delivered_bytes;
     self->round_lost = 0;
-    self->round_rtt = UINT64_MAX;
     self->round_app_limited = self->app_limited_until != 0;
 }
 
@@ -108,9 +135,8 @@ void rate_init(struct rate *self, uint32_t packet_bytes, uint64_t seed, uint64_t
     memset(self, 0, sizeof *self);
     self->packet_bytes = packet_bytes;
     self->random = seed != 0 ? seed : 1;
-    self->rtt[THIS] = self->rtt[LAST] = UINT64_MAX;
-    self->rtt_since = self->drained_at = self->cycle_since = self->extra_since = now;
-    self->cycle_rtt = self->ceiling = UINT64_MAX;
+    self->rtt_min = self->rtt_recent = self->cycle_rtt = UINT64_MAX;
+    self->rtt_min_at = self->rtt_recent_since = self->cycle_since = self->extra_since = self->judged_since = now;
     points_reset(self, now);
     phase_enter(self, RATE_STARTUP, now);
 }
@@ -119,9 +145,8 @@ void rate_packet_bytes(struct rate *self, uint32_t packet_bytes) { self->packet_
 
 void rate_sent(struct rate *self, struct rate_mark *mark, uint32_t bytes, uint64_t inflight_before, uint64_t now)
 {
-    bool idle = inflight_before == 0 && (self->app_limited_until != 0 || self->point.delivered_bytes == 0);
-
-    if (idle)
+    /* What went before an idle time says nothing of the path; a pause of our own pacing is no idle time. */
+    if (inflight_before == 0 && (self->app_limited_until != 0 || self->point.delivered_bytes == 0))
         points_reset(self, now);
     if (now - self->point_recent.delivered_at >= SPAN_NS) {
         self->point_older = self->point_recent;
@@ -137,17 +162,8 @@ void rate_sent(struct rate *self, struct rate_mark *mark, uint32_t bytes, uint64
     mark->app_limited = from->app_limited || self->app_limited_until != 0;
 }
 
-void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
-{
-    if (inflight_bytes >= pipe_bytes(self) && rate_bandwidth_bytes_s(self) != 0)
-        return; /* the path is as full as it ought to be, whoever is idle now */
-    self->app_limited_until = most(self->point.delivered_bytes + inflight_bytes, 1);
-    self->point.app_limited = self->point_recent.app_limited = self->point_older.app_limited = true;
-    self->round_app_limited = true;
-}
-
 /* The rate at which what lies between two arrivals came: by the slower of the two, their sending and their arriving, so
- * acknowledgements bunched together say no more than what was sent. */
+ * that acknowledgements bunched together say no more than what was sent. */
 static void bandwidth_sample(struct rate *self, const struct rate_mark *mark, uint64_t now)
 {
     uint64_t interval = most(mark->sent_at - mark->first_sent_at, now - mark->delivered_at);
@@ -177,44 +193,157 @@ static void extra_sample(struct rate *self, uint64_t acked_bytes, uint64_t now)
     }
     self->extra_bytes += acked_bytes;
     if (self->phase != RATE_STARTUP && self->extra_bytes > expected)
-        self->extra[THIS] = most(self->extra[THIS], least(self->extra_bytes - expected,
-                                                          bytes_in(bandwidth, EXTRA_NS_MAX)));
+        self->extra[THIS] =
+            most(self->extra[THIS], least(self->extra_bytes - expected, bytes_in(bandwidth, EXTRA_NS_MAX)));
 }
 
-static void rtt_sample(struct rate *self, uint64_t rtt)
+static void rtt_renew(struct rate *self, uint64_t rtt, uint64_t now)
 {
-    self->rtt[THIS] = least(self->rtt[THIS], rtt);
-    self->cycle_rtt = least(self->cycle_rtt, rtt);
-    self->round_rtt = least(self->round_rtt, rtt);
+    self->rtt_min = rtt;
+    self->rtt_min_at = now;
 }
 
-/* The least RTT is forgotten after a while, for paths change; not before a moment without our own queue has shown it. */
-static void rtt_forget(struct rate *self, const struct rate_ack *ack)
+static void rtt_sample(struct rate *self, uint64_t rtt, uint64_t now)
+{
+    if (rtt <= self->rtt_min)
+        rtt_renew(self, rtt, now);
+    else if (rtt <= self->rtt_min + self->rtt_min / 32) /* the same, but for noise */
+        self->rtt_min_at = now;
+    if (now - self->rtt_recent_since >= RTT_RECENT_NS) {
+        self->rtt_recent = rtt;
+        self->rtt_recent_since = now;
+    }
+    self->rtt_recent = least(self->rtt_recent, rtt);
+    self->cycle_rtt = least(self->cycle_rtt, rtt);
+    self->drain_rtt = least(self->drain_rtt, rtt);
+}
+
+/* Crowded: who goes by loss fills every buffer, and one who goes by delay would leave it all to him.  So while that
+ * queue stands the window follows the other's own curve (RFC 9438), and neither is the stronger. */
+static uint64_t crowd_window(const struct rate *self, uint64_t now)
+{
+    uint64_t ms = least(now - self->crowd_since, TIME_NS_MAX) / MS_NS;
+    int64_t t = (int64_t)ms - (int64_t)self->crowd_k_ms;
+    int64_t cubic = (int64_t)self->crowd_peak + t * t * t / 2500000000; /* C = 0.4 packets/s^3 */
+    int64_t reno = (int64_t)(self->crowd_from + ms * MS_NS * 53 / 100 / most(self->standing_rtt, MS_NS));
+
+    return (uint64_t)(cubic > reno ? cubic : reno) * self->packet_bytes;
+}
+
+static void crowd_begin(struct rate *self, uint64_t window, uint64_t now)
+{
+    self->crowded = true;
+    self->crowd_peak = self->crowd_from = most(window / self->packet_bytes, WINDOW_PACKETS_MIN);
+    self->crowd_since = now;
+    self->crowd_k_ms = 0;
+}
+
+static void crowd_end(struct rate *self)
+{
+    self->crowded = false;
+    self->standing_cycles = 0;
+    self->drains_alike = 0;
+}
+
+static void crowd_lost(struct rate *self, const struct rate_ack *ack)
+{
+    /* Once per flight: what arrives was sent after the last time, and so was what is missing before it. */
+    if (ack->newest == NULL || ack->newest->sent_at <= self->crowd_since + rate_rtt_min_ns(self) / 4 + MS_NS)
+        return;
+    uint64_t inflight = ack->inflight_bytes + ack->acked_bytes + ack->lost_bytes;
+    uint64_t window = least(inflight, crowd_window(self, ack->now)) / self->packet_bytes;
+
+    window = most(window, WINDOW_PACKETS_MIN);
+    uint64_t cube = window * (100 - CROWD_KEPT) * UINT64_C(25000000), k = 0; /* of ms: what was cut, by C */
+
+    for (uint64_t bit = 1 << 18; bit != 0; bit >>= 1)
+        if ((k + bit) * (k + bit) * (k + bit) <= cube)
+            k += bit;
+    /* Below the last peak somebody new needs room. */
+    self->crowd_peak = window < self->crowd_peak ? window * (100 + CROWD_KEPT) / 200 : window;
+    self->crowd_from = most(window * CROWD_KEPT / 100, WINDOW_PACKETS_MIN);
+    self->crowd_since = ack->now;
+    self->crowd_k_ms = k;
+}
+
+void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
+{
+    if (inflight_bytes >= pipe_bytes(self) && rate_bandwidth_bytes_s(self) != 0)
+        return; /* the path is as full as it ought to be, whoever is idle now */
+    self->app_limited_until = most(self->point.delivered_bytes + inflight_bytes, 1);
+    self->point.app_limited = self->point_recent.app_limited = self->point_older.app_limited = true;
+    self->round_app_limited = true;
+    if (self->crowded) /* a window that nobody fills does not grow */
+        crowd_begin(self, crowd_window(self, self->point.delivered_at), self->point.delivered_at);
+}
+
+/* For a moment less is in flight: then the RTT shows how long the path is, or that the queue is not ours.  Flows that
+ * share a queue saw the least RTT at the same moment, so they forget it together, drain together, and see the path. */
+static void drain_begin(struct rate *self, uint64_t inflight, uint64_t now)
+{
+    self->draining = true;
+    self->drain_since = now;
+    self->drain_inflight = inflight;
+    self->drain_rtt = UINT64_MAX;
+    self->drain_rounds = 0;
+}
+
+static void drain_end(struct rate *self, uint64_t now)
+{
+    bool stale = now - self->rtt_min_at >= RTT_STALE_NS;
+
+    self->draining = false;
+    if (self->drain_rtt == UINT64_MAX)
+        return;
+    if (self->drain_rtt <= crowd_rtt(self)) {
+        crowd_end(self);
+        if (stale)
+            rtt_renew(self, self->drain_rtt, now);
+        return;
+    }
+    uint64_t before = self->drain_rtt_before;
+    bool alike = self->drain_rtt <= before + before / 16 && before <= self->drain_rtt + self->drain_rtt / 16;
+
+    self->drains_alike = alike ? self->drains_alike + 1 : 1;
+    self->drain_rtt_before = self->drain_rtt;
+    if (self->drains_alike >= PAUSES_ALIKE) {
+        crowd_end(self);
+        rtt_renew(self, self->drain_rtt, now);
+        return;
+    }
+    if (!self->crowded)
+        crowd_begin(self, self->drain_inflight, now);
+    if (stale)
+        self->rtt_min_at = now;
+}
+
+static void drain_step(struct rate *self, const struct rate_ack *ack, bool round_over)
 {
     if (self->draining) {
-        if (ack->now - self->drained_at < most(DRAIN_NS, 2 * rate_rtt_min_ns(self)))
-            return;
-        self->draining = false;
-    } else {
-        if (ack->now - self->rtt_since < RTT_INTERVAL_NS || self->rtt[THIS] == UINT64_MAX)
-            return;
-        bool risen = self->rtt[LAST] != UINT64_MAX && self->rtt[THIS] > self->rtt[LAST] * 9 / 8 + MS_NS;
-        if (risen && self->app_limited_until == 0) {
-            if (ack->now - self->drained_at >= DRAIN_INTERVAL_NS && self->phase == RATE_CRUISE) {
-                self->draining = true;
-                self->drained_at = ack->now;
-            }
-            return;
-        }
+        self->drain_rounds += round_over;
+        if (self->drain_rounds >= PAUSE_ROUNDS && ack->now - self->drain_since >= PAUSE_NS_MIN)
+            drain_end(self, ack->now);
+        return;
     }
-    self->rtt[LAST] = self->rtt[THIS];
-    self->rtt[THIS] = UINT64_MAX;
-    self->rtt_since = ack->now;
+    if (self->rtt_min == UINT64_MAX)
+        return;
+    bool stale = ack->now - self->rtt_min_at >= RTT_STALE_NS;
+
+    if (self->app_limited_until != 0) { /* the pipe was empty enough all the time */
+        if (stale)
+            rtt_renew(self, self->rtt_recent, ack->now);
+        return;
+    }
+    bool suspect = !self->crowded && self->standing_cycles >= CROWD_CYCLES &&
+                   ack->now - self->drain_since >= PAUSE_INTERVAL_NS;
+
+    if (self->phase == RATE_CRUISE && (stale || suspect))
+        drain_begin(self, ack->inflight_bytes, ack->now);
 }
 
 static void cycle_end(struct rate *self, uint64_t now)
 {
-    if (self->cycle_sampled) {
+    if (self->cycle_sampled) { /* else the application was all we saw, and what we know of the path stands */
         self->bandwidth[LAST] = self->bandwidth[THIS];
         self->bandwidth[THIS] = 0;
         self->extra[LAST] = self->extra[THIS];
@@ -222,10 +351,15 @@ static void cycle_end(struct rate *self, uint64_t now)
     }
     self->cycle_sampled = false;
     self->standing_rtt = self->cycle_rtt != UINT64_MAX ? self->cycle_rtt : 0;
-    self->crowded_cycles = self->standing_rtt > rtt_crowded(self) ? self->crowded_cycles + 1 : 0;
     self->cycle_rtt = UINT64_MAX;
+    uint64_t rtt = rate_rtt_min_ns(self), crowd = crowd_rtt(self);
+
+    self->standing_cycles = self->standing_rtt > crowd ? self->standing_cycles + 1 : 0;
+    if (self->crowded && self->standing_rtt < crowd - (crowd - rtt) / 4)
+        crowd_end(self);
+    uint64_t cycle = most(CYCLE_NS_MIN, CYCLE_RTTS * rtt);
+
     self->cycle_since = now;
-    uint64_t cycle = most(CYCLE_NS_MIN, CYCLE_RTTS * rate_rtt_min_ns(self));
     self->cycle_ns = cycle * 3 / 4 + random_next(self) % (cycle / 2);
 }
 
@@ -234,7 +368,7 @@ static void startup_round(struct rate *self, uint64_t now)
     uint64_t bandwidth = rate_bandwidth_bytes_s(self);
     uint64_t delivered = self->point.delivered_bytes - self->round_delivered;
 
-    if (self->round_lost > 8 * self->packet_bytes && self->round_lost > delivered / 8)
+    if (self->round_lost > STARTUP_LOST_PACKETS * (uint64_t)self->packet_bytes && self->round_lost > delivered / 8)
         self->startup_stalled = STARTUP_ROUNDS_STALLED;
     else if (self->round_app_limited)
         return;
@@ -249,46 +383,78 @@ static void startup_round(struct rate *self, uint64_t now)
     }
 }
 
+/* At the end of a cycle, or at once if the last time found an eighth more: the path may have four times as much now. */
+static void cruise_step(struct rate *self, uint64_t now, bool round_over)
+{
+    uint64_t bandwidth = rate_bandwidth_bytes_s(self);
+    bool paid = self->phase_rounds == 1 && self->up_bandwidth != 0 &&
+                bandwidth > self->up_bandwidth + self->up_bandwidth / 8;
+
+    if (round_over && self->phase_rounds == 1 && !paid)
+        self->up_won = 0;
+    if (self->app_limited_until != 0 || self->draining || (!paid && now - self->cycle_since < self->cycle_ns))
+        return;
+    if (paid && self->up_won < GAIN_UP_STEPS_MAX)
+        self->up_won++;
+    cycle_end(self, now);
+    self->up_bandwidth = bandwidth;
+    phase_enter(self, RATE_UP, now);
+}
+
 static void phase_step(struct rate *self, const struct rate_ack *ack, bool round_over)
 {
-    uint64_t now = ack->now, pipe = pipe_bytes(self);
-    uint64_t slack = most(bytes_in(rate_bandwidth_bytes_s(self), WINDOW_QUEUE_NS / 4), 2 * self->packet_bytes);
+    uint64_t now = ack->now, bandwidth = rate_bandwidth_bytes_s(self), pipe = pipe_bytes(self);
+    uint64_t drained = pipe + most(bytes_in(bandwidth, ALLOWANCE_NS_MIN / 4), 2 * (uint64_t)self->packet_bytes);
 
     switch (self->phase) {
     case RATE_STARTUP:
-        if (round_over && rate_bandwidth_bytes_s(self) != 0)
+        if (round_over && bandwidth != 0)
             startup_round(self, now);
         break;
     case RATE_DRAIN:
-        if (ack->inflight_bytes <= pipe + slack || self->phase_rounds >= 5)
+        if (ack->inflight_bytes <= drained || self->phase_rounds >= DRAIN_ROUNDS_MAX)
             phase_enter(self, RATE_CRUISE, now);
         break;
-    case RATE_CRUISE: {
-        bool paid = self->up_bandwidth != 0 &&
-                    rate_bandwidth_bytes_s(self) > self->up_bandwidth + self->up_bandwidth / 8;
-        if (round_over && self->phase_rounds == 1 && !paid)
-            self->up_won = 0;
-        bool again = paid && self->phase_rounds == 1;
-        if ((again || now - self->cycle_since >= self->cycle_ns) && self->app_limited_until == 0 && !self->draining) {
-            if (again)
-                self->up_won++;
-            cycle_end(self, now);
-            self->up_bandwidth = rate_bandwidth_bytes_s(self);
-            phase_enter(self, RATE_UP, now);
-        }
+    case RATE_CRUISE:
+        cruise_step(self, now, round_over);
         break;
-    }
-    case RATE_UP:
-        if (self->app_limited_until != 0 ||
-            (self->phase_rounds >= 1 && (ack->inflight_bytes >= gained(pipe, GAIN_UP) ||
-                                         now - self->phase_since >= 2 * round_ns(self))))
+    case RATE_UP: {
+        bool full = ack->inflight_bytes >= gained(pipe, GAIN_UP);
+        bool long_enough = now - self->phase_since >= 2 * most(rate_rtt_min_ns(self), SPAN_NS);
+        if (self->app_limited_until != 0 || (self->phase_rounds >= 1 && (full || long_enough)))
             phase_enter(self, RATE_DOWN, now);
         break;
+    }
     case RATE_DOWN:
-        if (ack->inflight_bytes <= pipe + slack || self->phase_rounds >= 2)
+        if (ack->inflight_bytes <= drained || self->phase_rounds >= 2)
             phase_enter(self, RATE_CRUISE, now);
         break;
     }
+}
+
+/* Loss says something after all: while crowded, any; else what is too much for a radio, while we ask for no more than
+ * we believe there is. */
+static void loss_judge(struct rate *self, const struct rate_ack *ack)
+{
+    self->round_lost += ack->lost_bytes;
+    if (self->crowded) {
+        if (ack->lost_bytes > 0)
+            crowd_lost(self, ack);
+        return;
+    }
+    if (self->phase != RATE_CRUISE || self->phase_rounds < 1)
+        return;
+    self->judged_bytes += ack->acked_bytes + ack->lost_bytes;
+    self->judged_lost += ack->lost_bytes;
+    if (self->judged_bytes <= most(pipe_bytes(self), LOSS_PACKETS_MIN * (uint64_t)self->packet_bytes) ||
+        ack->now - self->judged_since <= LOSS_NS_MIN)
+        return;
+    uint64_t lost = self->judged_lost * 1000 / self->judged_bytes, bandwidth = rate_bandwidth_bytes_s(self);
+
+    if (lost > LOSS_ENDURED)
+        self->bandwidth[LAST] = self->bandwidth[THIS] = bandwidth - bandwidth * (lost - LOSS_ENDURED) / 1000;
+    self->judged_bytes = self->judged_lost = 0;
+    self->judged_since = ack->now;
 }
 
 void rate_ack(struct rate *self, const struct rate_ack *ack)
@@ -297,24 +463,25 @@ void rate_ack(struct rate *self, const struct rate_ack *ack)
     bool round_over = false;
 
     self->point.delivered_bytes += ack->acked_bytes;
-    self->round_lost += ack->lost_bytes;
     if (self->app_limited_until != 0 && self->point.delivered_bytes > self->app_limited_until) {
         self->app_limited_until = 0;
         self->point.app_limited = false;
     }
+    loss_judge(self, ack);
     if (ack->rtt_ns != 0)
-        rtt_sample(self, ack->rtt_ns);
+        rtt_sample(self, ack->rtt_ns, ack->now);
     if (mark != NULL) {
         self->timeouts = 0;
         self->point.first_sent_at = most(self->point.first_sent_at, mark->sent_at);
         self->point.delivered_at = ack->now;
         bandwidth_sample(self, mark, ack->now);
         extra_sample(self, ack->acked_bytes, ack->now);
-        round_over = mark->sent_at >= self->round_since && ack->now - self->round_since >= round_ns(self);
+        round_over = mark->sent_at >= self->round_since &&
+                     ack->now - self->round_since >= most(rate_rtt_min_ns(self), SPAN_NS);
     }
     self->phase_rounds += round_over;
     phase_step(self, ack, round_over);
-    rtt_forget(self, ack);
+    drain_step(self, ack, round_over);
     if (round_over)
         round_begin(self, ack->now);
 }
@@ -323,62 +490,72 @@ void rate_timeout(struct rate *self, uint64_t now)
 {
     self->app_limited_until = 0;
     self->draining = false;
-    if (++self->timeouts < 2) /* once: an acknowledgement was late, or the path lost a moment */
+    if (++self->timeouts < 2) /* once: an acknowledgement was late, or the path gone for a moment */
         return;
     self->bandwidth[THIS] = self->bandwidth[LAST] = rate_bandwidth_bytes_s(self) / 2;
     self->startup_bandwidth = 0;
     self->startup_stalled = 0;
+    crowd_end(self);
     phase_enter(self, RATE_STARTUP, now);
 }
 
 uint64_t rate_window_bytes(const struct rate *self)
 {
-    uint64_t packets_min = WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes;
+    uint64_t window_min = WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes;
     uint64_t bandwidth = rate_bandwidth_bytes_s(self), pipe = pipe_bytes(self);
+    uint64_t allowance = bytes_in(bandwidth, allowance_ns(self));
+    uint64_t window = pipe + allowance;
 
     if (self->timeouts != 0)
-        return packets_min;
+        return window_min;
     if (bandwidth == 0)
         return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes + self->point.delivered_bytes;
+    if (self->crowded)
+        window = crowd_window(self, self->point.delivered_at);
+    else if (self->phase == RATE_STARTUP)
+        window = most(window, gained(pipe, GAIN_WINDOW_STARTUP));
+    else if (self->phase == RATE_UP) {
+        /* Pacing alone bounds it: flows of short and of long RTT ask for more alike, whatever stands in the queue. */
+        uint64_t rtt = rate_rtt_min_ns(self);
+        rtt = most(rtt, least(self->standing_rtt, rtt + UP_QUEUE_NS_MAX));
+        window = gained(bytes_in(bandwidth, rtt), GAIN_UP) + allowance;
+    }
+    if (!self->crowded)
+        window += most(self->extra[THIS], self->extra[LAST]);
     if (self->draining)
-        return most(pipe / 2, packets_min);
-    uint64_t window = gained(pipe, GAIN_WINDOW);
+        window = least(window / 2, pipe + allowance);
+    return most(window, window_min);
+}
 
-    if (self->phase == RATE_STARTUP)
-        window = gained(pipe, GAIN_WINDOW_STARTUP);
-    else if (self->phase == RATE_UP)
-        window = gained(pipe, GAIN_WINDOW + GAIN_WINDOW - ONE);
-    else if (self->crowded_cycles >= 2)
-        window = 2 * pipe;
-    window = most(window, pipe + bytes_in(bandwidth, WINDOW_QUEUE_NS));
-    window += most(self->extra[THIS], self->extra[LAST]);
-    return most(window, packets_min);
+static uint64_t pacing_gain(const struct rate *self)
+{
+    if (self->crowded)
+        return GAIN_UP; /* the window is what bounds it */
+    switch (self->phase) {
+    case RATE_STARTUP:
+        return GAIN_STARTUP;
+    case RATE_DRAIN:
+        return GAIN_DRAIN;
+    case RATE_UP:
+        return GAIN_UP + self->up_won * GAIN_UP_STEP;
+    case RATE_DOWN:
+        return GAIN_DOWN;
+    case RATE_CRUISE:
+        break;
+    }
+    return GAIN_CRUISE;
 }
 
 uint64_t rate_pacing_bytes_s(const struct rate *self)
 {
     uint64_t bandwidth = rate_bandwidth_bytes_s(self);
-    unsigned more = self->up_won < 3 ? self->up_won : 3;
 
-    if (bandwidth == 0) { /* the window, over the round that has been seen */
-        uint64_t rtt = rtt_known(self) ? most(rate_rtt_min_ns(self), MS_NS / 10) : MS_NS;
-        return gained(least(rate_window_bytes(self) * SECOND_NS / rtt, BANDWIDTH_MAX), GAIN_STARTUP);
+    if (bandwidth == 0) { /* the window, over the round trip as far as it is known */
+        uint64_t rtt = self->rtt_min != UINT64_MAX ? most(self->rtt_min, MS_NS / 10) : MS_NS;
+        bandwidth = least(rate_window_bytes(self), UINT32_MAX) * SECOND_NS / rtt;
     }
-    uint64_t floor = self->packet_bytes; /* one a second: a wait that ends */
-
-    switch (self->phase) {
-    case RATE_STARTUP:
-        return most(gained(bandwidth, GAIN_STARTUP), floor);
-    case RATE_DRAIN:
-        return most(gained(bandwidth, GAIN_DRAIN), floor);
-    case RATE_UP:
-        return most(gained(bandwidth, GAIN_UP + more * (ONE / 4)), floor);
-    case RATE_DOWN:
-        return most(gained(bandwidth, GAIN_DOWN), floor);
-    case RATE_CRUISE:
-        break;
-    }
-    return most(gained(bandwidth, GAIN_PACING), floor);
+    /* At least a packet a second: a wait that ends. */
+    return most(gained(least(bandwidth, BANDWIDTH_MAX), pacing_gain(self)), self->packet_bytes);
 }
 
 uint64_t rate_burst_bytes(const struct rate *self)

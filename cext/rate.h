@@ -60,7 +60,7 @@ struct rate {
 
     uint64_t round_since; /* a round is over when a packet sent in it has arrived */
     uint64_t round_delivered; /* delivered_bytes at its beginning */
-    uint64_t round_lost, round_rtt;
+    uint64_t round_lost;
     bool round_app_limited;
     uint64_t phase_rounds;
 
@@ -75,18 +75,26 @@ struct rate {
     uint64_t startup_bandwidth; /* the best when it last grew by a quarter */
     unsigned startup_stalled; /* rounds since */
 
-    uint64_t rtt[2]; /* the least of this interval and of the one before; UINT64_MAX: none */
-    uint64_t rtt_since;
-    uint64_t drained_at; /* when the last drain for the sake of the RTT began */
-    bool draining;
+    uint64_t rtt_min; /* UINT64_MAX: none yet */
+    uint64_t rtt_min_at; /* when it was last seen, or nearly */
+    uint64_t rtt_recent, rtt_recent_since; /* the least since then; UINT64_MAX: none */
+
+    bool draining; /* going easy for a moment, to see the RTT without our own queue */
+    uint64_t drain_since, drain_inflight; /* in flight when it began */
+    uint64_t drain_rtt, drain_rtt_before; /* the least of this one and of the one before */
+    unsigned drain_rounds;
+    unsigned drains_alike; /* in a row that found the same RTT, too long for the path we knew */
 
     uint64_t extra_since, extra_bytes; /* arrivals beyond what the estimate explains */
     uint64_t extra[2]; /* the most of this cycle and of the one before */
 
-    unsigned crowded_cycles; /* in a row in which our own drain did not empty the queue */
-    uint64_t standing_rtt; /* the least of the last cycle */
-    uint64_t ceiling; /* of the window while crowded, in bytes, from loss; UINT64_MAX: none */
-    uint64_t judged_bytes, judged_lost; /* since loss was judged last */
+    uint64_t standing_rtt; /* the least of the last cycle; 0: none */
+    unsigned standing_cycles; /* in a row with a queue that our own pauses did not empty */
+    bool crowded; /* somebody keeps that queue, who goes by loss */
+    uint64_t crowd_peak, crowd_from; /* the window while crowded, in packets: before the last loss, after it */
+    uint64_t crowd_since, crowd_k_ms; /* when that was, and how long from there to the peak again */
+
+    uint64_t judged_bytes, judged_lost, judged_since; /* of what cruising sent, since its loss was judged last */
 
     unsigned timeouts; /* in a row */
 };
