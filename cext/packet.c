@@ -9,9 +9,12 @@ enum {
     UDP_HEADER_BYTES = 8,
 
     PROTOCOL_HOP_BY_HOP = 0,
+    PROTOCOL_IPV4 = 4,
     PROTOCOL_TCP = 6,
     PROTOCOL_UDP = 17,
+    PROTOCOL_IPV6 = 41,
     PROTOCOL_ROUTING = 43,
+    PROTOCOL_GRE = 47,
     PROTOCOL_OPTIONS = 60,
     PROTOCOL_SCTP = 132,
     PROTOCOL_UDP_LITE = 136,
@@ -30,6 +33,7 @@ enum {
     TCP_CWR = 0x80,
     UDP_LENGTH_AT = 4,
     UDP_CHECKSUM_AT = 6,
+    CHECKSUM_BYTES = 2,
 
     /* struct virtio_net_hdr */
     NEEDS_CHECKSUM = 1,
@@ -247,6 +251,54 @@ static size_t transport_start(const uint8_t *packet, size_t size, uint8_t *proto
     return 0;
 }
 
+struct transport {
+    size_t start, end; /* of its header */
+    size_t field; /* where its checksum stands, from start on; 0: a protocol whose checksum we do not know */
+    uint8_t protocol;
+};
+
+/* Find the transport header; false: a fragment, or cut short, or its lengths are not the packet's. */
+static bool transport_find(const uint8_t *packet, size_t size, struct transport *out)
+{
+    size_t start = transport_start(packet, size, &out->protocol), header_bytes = 0;
+
+    if (start == 0)
+        return false;
+    out->start = start;
+    out->field = 0;
+    if (out->protocol == PROTOCOL_TCP) {
+        if (size - start < TCP_HEADER_BYTES_MIN)
+            return false;
+        header_bytes = (size_t)(packet[start + TCP_DATA_OFFSET_AT] >> 4) * 4;
+        if (header_bytes < TCP_HEADER_BYTES_MIN || header_bytes > size - start)
+            return false;
+        out->field = TCP_CHECKSUM_AT;
+    } else if (out->protocol == PROTOCOL_UDP) {
+        if (size - start < UDP_HEADER_BYTES || load_u16(packet + start + UDP_LENGTH_AT) != size - start)
+            return false;
+        header_bytes = UDP_HEADER_BYTES;
+        out->field = UDP_CHECKSUM_AT;
+    }
+    out->end = start + header_bytes;
+    return true;
+}
+
+/* Whether the checksum wanted is that of a packet inside a tunnel (VXLAN and its like, GRE, IP in IP): Linux leaves that
+ * open too.  It must not reach into what policy reads of the outer packet: a peer would have the kernel behind us write
+ * a port there that it was not let through with. */
+static bool checksum_is_tunnelled(const struct transport *outer, size_t start, size_t offset, size_t size)
+{
+    switch (outer->protocol) {
+    case PROTOCOL_UDP:
+    case PROTOCOL_IPV4:
+    case PROTOCOL_IPV6:
+    case PROTOCOL_GRE:
+        return start >= outer->end && start + offset + CHECKSUM_BYTES <= size;
+    default:
+        return false;
+    }
+}
+
 /* Whether a super-packet's type is that of the packet, and its segments neither too small nor too many. */
 static bool segments_fit(uint8_t type, bool ecn, bool ipv4, uint8_t protocol, size_t payload, size_t segment_bytes)
 {
@@ -266,7 +318,7 @@ static bool segments_fit(uint8_t type, bool ecn, bool ipv4, uint8_t protocol, si
 enum packet_fault offload_check_untrusted(const uint8_t header[OFFLOAD_BYTES], const uint8_t *packet, size_t size,
                                           struct offload *out)
 {
-    uint8_t flags = header[0], type = header[1] & (uint8_t)~SEGMENT_ECN, protocol;
+    uint8_t flags = header[0], type = header[1] & (uint8_t)~SEGMENT_ECN;
     bool ecn = (header[1] & SEGMENT_ECN) != 0;
     uint16_t segment_bytes = load_u16_little(header + 4);
     uint16_t checksum_start = load_u16_little(header + 6), checksum_offset = load_u16_little(header + 8);
@@ -277,30 +329,18 @@ enum packet_fault offload_check_untrusted(const uint8_t header[OFFLOAD_BYTES], c
     if ((flags & NEEDS_CHECKSUM) == 0) /* a super-packet's checksum is never complete: its segments' are wanted */
         return header[1] == OFFLOAD_NONE ? PACKET_OK : PACKET_OFFLOAD;
 
-    size_t transport = transport_start(packet, size, &protocol), header_bytes, field;
-    if (transport == 0)
+    struct transport transport;
+    if (!transport_find(packet, size, &transport))
         return PACKET_OFFLOAD;
-    if (protocol == PROTOCOL_TCP) {
-        if (size - transport < TCP_HEADER_BYTES_MIN)
+    size_t header_bytes = transport.end;
+    if (checksum_start != transport.start || transport.field == 0 || checksum_offset != transport.field) {
+        if (header[1] != OFFLOAD_NONE || !checksum_is_tunnelled(&transport, checksum_start, checksum_offset, size))
             return PACKET_OFFLOAD;
-        size_t data_offset = (size_t)(packet[transport + TCP_DATA_OFFSET_AT] >> 4) * 4;
-        if (data_offset < TCP_HEADER_BYTES_MIN || data_offset > size - transport)
-            return PACKET_OFFLOAD;
-        header_bytes = transport + data_offset;
-        field = TCP_CHECKSUM_AT;
-    } else if (protocol == PROTOCOL_UDP) {
-        if (size - transport < UDP_HEADER_BYTES || load_u16(packet + transport + UDP_LENGTH_AT) != size - transport)
-            return PACKET_OFFLOAD;
-        header_bytes = transport + UDP_HEADER_BYTES;
-        field = UDP_CHECKSUM_AT;
-    } else {
-        return PACKET_OFFLOAD;
+        header_bytes = (size_t)checksum_start + checksum_offset + CHECKSUM_BYTES;
     }
-    if (checksum_start != transport || checksum_offset != field)
-        return PACKET_OFFLOAD;
     if (header[1] != OFFLOAD_NONE) {
         size_t payload = size - header_bytes;
-        if (!segments_fit(type, ecn, packet[0] >> 4 == 4, protocol, payload, segment_bytes))
+        if (!segments_fit(type, ecn, packet[0] >> 4 == 4, transport.protocol, payload, segment_bytes))
             return PACKET_OFFLOAD;
         if (payload > segment_bytes) { /* else it is one segment and needs no splitting, as for the kernel */
             out->type = type;

@@ -44,8 +44,9 @@ struct offload {
 enum { OFFLOAD_NONE = 0, OFFLOAD_TCP4 = 1, OFFLOAD_TCP6 = 4, OFFLOAD_UDP = 5 };
 
 /* Read the ten bytes and hold them against the packet, which has passed packet_parse(): type against version and
- * protocol, lengths against the packet, checksum place against the transport header, no fragment, no more segments than
- * the kernel itself would make of 65535 bytes.  The same check serves the TUN device and the peer, who may lie. */
+ * protocol, lengths against the packet, checksum place against the transport header (or, in a tunnel's packet, behind
+ * it), no fragment, no more segments than the kernel itself would make of 65535 bytes.  The same check serves the TUN
+ * device and the peer, who may lie. */
 enum packet_fault offload_check_untrusted(const uint8_t header[OFFLOAD_BYTES], const uint8_t *packet, size_t size,
                                           struct offload *out);
 void offload_store(const struct offload *self, uint8_t header[OFFLOAD_BYTES]);

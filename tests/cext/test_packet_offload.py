@@ -195,6 +195,43 @@ def test_a_udp_length_that_is_not_the_packets_is_refused(driver: Driven) -> None
         assert check(driver, packet.offload(1000), bytes(data)) == "offload"
 
 
+def tunnelled(protocol: int, addresses: tuple[str, str]) -> tuple[bytes, int]:
+    """Return a tunnel's packet that holds a TCP packet without its checksum, and where the inner TCP header begins."""
+    inner = Packet(b"inside", TCP).pack(complete=False)
+    outer = Packet(b"vxlan and Ethernet    " + inner, protocol, *addresses)
+    return outer.pack(complete=False), outer.header_bytes + 22 + 20
+
+
+@pytest.mark.parametrize("addresses", [V4, V6])
+def test_the_checksum_of_a_packet_in_a_tunnel_is_completed_where_it_stands(
+    driver: Driven, addresses: tuple[str, str]
+) -> None:
+    data, start = tunnelled(UDP, addresses)
+    header = HEADER.pack(NEEDS_CHECKSUM, 0, start + 18, 0, start, 16)
+    assert check(driver, header, data) == f"ok 0 {header.hex()}"
+    completed = bytes.fromhex(driver.ask(f"c {header.hex()} {data.hex()}").split()[1])
+    inner = Packet(b"inside", TCP)
+    assert completed == data[: -len(inner.pack(complete=True))] + inner.pack(complete=True)
+
+
+def test_a_checksum_that_would_change_what_policy_reads_is_refused(driver: Driven) -> None:
+    for packet in (Packet(bytes(100), UDP), Packet(bytes(100), TCP), Packet(bytes(100), UDP, *V6)):
+        data, right = packet.pack(complete=False), packet.offload()
+        for start in range(packet.header_bytes + 20):
+            for offset in range(24):
+                exact = HEADER.unpack(right)[4:] == (start, offset)
+                behind = packet.protocol == UDP and start >= packet.header_bytes
+                answer = check(driver, changed(right, start=start, offset=offset), data)
+                assert answer.startswith("ok") == (exact or behind), (start, offset)
+
+
+def test_a_tunnelled_checksum_outside_the_packet_or_of_a_super_packet_is_refused(driver: Driven) -> None:
+    data, start = tunnelled(UDP, V4)
+    for place in ((start, len(data) - start - 1), (len(data) - 1, 0), (65535, 65535), (start, 65535)):
+        assert check(driver, HEADER.pack(NEEDS_CHECKSUM, 0, 0, 0, *place), data) == "offload"
+    assert check(driver, HEADER.pack(NEEDS_CHECKSUM, UDP_SEGMENTS, 0, 20, start, 16), data) == "offload"
+
+
 @given(
     header=st.binary(min_size=10, max_size=10),
     packet=st.sampled_from([each.values[0] for each in SUPER]),
