@@ -139,7 +139,7 @@ class Endpoint(ice.StunProtocol):
         return self._socket.family == socket.AF_INET6
 
 
-class Shuttle:
+class Ferry:
     """Carries datagrams between a relayed pair, which only aioice can speak for, and an engine, by a socket pair."""
 
     def __init__(self, pair: ice.CandidatePair, watch: Watch) -> None:
@@ -209,7 +209,7 @@ class Ice(Connection):
         self._reader: asyncio.Future[None] | None = None
         self._watch = Watch()
         self._carried: ice.CandidatePair | None = None  # what an engine carries
-        self._shuttle: Shuttle | None = None
+        self._ferry: Ferry | None = None
 
     @property
     def role(self) -> str:
@@ -367,9 +367,9 @@ class Ice(Connection):
                 task.exception()  # looked at, so that nobody logs it
         self.state = "closed"
         self._wake_reader()
-        if self._shuttle is not None:
-            self._shuttle.close()
-            self._shuttle = None
+        if self._ferry is not None:
+            self._ferry.close()
+            self._ferry = None
         await super().close()
         self._lost("consent")
 
@@ -388,16 +388,16 @@ class Ice(Connection):
         if isinstance(pair.protocol, Endpoint):
             handed_over = pair.protocol.release(pair.remote_addr)
         else:
-            self._shuttle = Shuttle(pair, self._watch)
-            handed_over = self._shuttle.handed_over
+            self._ferry = Ferry(pair, self._watch)
+            handed_over = self._ferry.handed_over
         while self._received:
             self._return(self._received.popleft())
         return handed_over
 
     def _return(self, data: bytes) -> None:
         """Give the engine a datagram that was read here."""
-        if self._shuttle is not None:
-            self._shuttle.received(data)
+        if self._ferry is not None:
+            self._ferry.received(data)
         elif self._carried is not None and isinstance(self._carried.protocol, Endpoint):
             self._carried.protocol.return_to_socket(data)
 
@@ -486,6 +486,12 @@ class Ice(Connection):
             finally:
                 self._reader = None
         return self._received.popleft()
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send one datagram to the peer; without a pair it is dropped."""
+        pair = self._nominated.get(1)
+        if pair is not None:
+            pair.protocol.transport.sendto(data, pair.remote_addr)
 
     async def _send(self, data: bytes) -> None:
         pair = self._nominated.get(1)

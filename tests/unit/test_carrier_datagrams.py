@@ -16,7 +16,7 @@ import uvloop
 
 from conflux.carrier import datagrams
 from conflux.carrier.datagrams import WAITING_COUNT_MAX, DatagramTransport, Watch
-from conflux.carrier.ice import DATAGRAM_BYTES_RELAYED, Ice, Shuttle, mtu_towards
+from conflux.carrier.ice import DATAGRAM_BYTES_RELAYED, Ferry, Ice, mtu_towards
 
 PATIENCE_S = 10
 LOCALHOST = "127.0.0.1"
@@ -272,19 +272,19 @@ async def test_relayed_pair_is_carried_by_a_socket_pair() -> None:
     sent: list[tuple[bytes, tuple[str, int]]] = []
     transport = SimpleNamespace(sendto=lambda data, address: sent.append((data, address)))
     pair = SimpleNamespace(protocol=SimpleNamespace(transport=transport), remote_addr=("192.0.2.1", 7))
-    shuttle = Shuttle(cast(Any, pair), Watch())
-    handed_over = shuttle.handed_over
+    ferry = Ferry(cast(Any, pair), Watch())
+    handed_over = ferry.handed_over
     assert (handed_over.address, handed_over.datagram_bytes_max) == (None, DATAGRAM_BYTES_RELAYED)
     with socket.socket(fileno=handed_over.fd) as engine:
-        shuttle.received(b"from the relay")
+        ferry.received(b"from the relay")
         assert engine.recv(100) == b"from the relay"
         engine.send(b"to the relay")
         await until(lambda: sent != [])
         assert sent == [(b"to the relay", ("192.0.2.1", 7))]
         for _ in range(10_000):
-            shuttle.received(bytes(1200))  # an engine that reads nothing
+            ferry.received(bytes(1200))  # an engine that reads nothing
         engine.detach()
-    shuttle.close()
+    ferry.close()
 
 
 def test_mtu_is_the_interfaces() -> None:
