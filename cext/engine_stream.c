@@ -124,39 +124,48 @@ void packet_send(struct engine *self, struct queued *packet, const uint8_t *head
 
 /* ── a frame out ── */
 
-/* Put a packet back in front as pieces that each fit; false: no memory, and it is dropped. */
-static bool split_back(struct egress *self, struct queued *packet, size_t piece_bytes_max, bool plain)
+/* Put a packet back in front as pieces that each fit, or drop it for want of memory. */
+static void split_back(struct egress *self, struct queued *packet, size_t piece_bytes_max, bool plain)
 {
-    enum { PIECE_COUNT_MAX = 256 }; /* of 65535 bytes and the smallest segments TCP uses, the rest goes with the last */
-    struct queued *pieces[PIECE_COUNT_MAX];
+    struct queued *pieces = NULL, *piece; /* the last one first */
     struct split split;
-    size_t count = 0, bytes;
+    size_t bytes;
     bool complete = true;
 
     split_start(&split, packet->data, packet->size, &packet->offload, piece_bytes_max, plain);
-    while ((bytes = split_next_bytes(&split)) > 0) {
-        struct queued *piece = count < PIECE_COUNT_MAX ? queued_new(bytes) : NULL;
-        if (piece == NULL) {
-            complete = false;
+    while (complete && (bytes = split_next_bytes(&split)) > 0) {
+        complete = (piece = queued_new(bytes)) != NULL;
+        if (!complete)
             break;
-        }
         piece->size = (uint32_t)split_next(&split, piece->data, &piece->offload);
         piece->queued_at = packet->queued_at;
         piece->flow = packet->flow;
         piece->ordered = packet->ordered;
-        pieces[count++] = piece;
+        piece->next = pieces;
+        pieces = piece;
+    }
+    while ((piece = pieces) != NULL) {
+        pieces = piece->next;
+        if (complete)
+            queue_unshift(self->queue, piece);
+        else
+            queued_delete(piece);
     }
     if (!complete)
-        drop(self->engine, DROP_PACKET_TOO_BIG);
-    while (count > 0) {
-        count--;
-        if (complete)
-            queue_unshift(self->queue, pieces[count]);
-        else
-            queued_delete(pieces[count]);
-    }
+        drop(self->engine, DROP_MEMORY);
     queued_delete(packet);
-    return complete;
+}
+
+/* The smallest frame that can carry the next packet, or the first segment of it. */
+static size_t bundle_bytes_min(const struct queue *queue)
+{
+    const struct queued *packet = queue_next(queue);
+
+    if (packet == NULL)
+        return 0;
+    size_t bytes = packet->offload.type == OFFLOAD_NONE ? packet->size
+                                                        : (size_t)packet->offload.header_bytes + packet->offload.segment_bytes;
+    return ENTRY_HEADER_BYTES + OFFLOAD_BYTES + bytes;
 }
 
 static size_t entry_bytes(const struct queued *packet)
@@ -214,11 +223,11 @@ static uint8_t *write_packets(struct egress *self, uint8_t *at, uint8_t *end, bo
             continue;
         }
         if (entry_bytes(packet) > (size_t)(end - at)) {
-            if (taken > 0) {
-                queue_unshift(self->queue, packet);
+            if (taken > 0 || (packet->offload.type == OFFLOAD_NONE && entry_bytes(packet) <= BUNDLE_BYTES_MAX)) {
+                queue_unshift(self->queue, packet); /* CoDel dropped what was before it: it needs a larger frame */
                 break;
             }
-            if (packet->offload.type == OFFLOAD_NONE) { /* larger than any frame may be here: the MTU was set so */
+            if (packet->offload.type == OFFLOAD_NONE) { /* no frame can carry it: the MTU was raised by hand */
                 drop(self->engine, DROP_PACKET_TOO_BIG);
                 queued_delete(packet);
                 continue;
@@ -275,10 +284,7 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
     if (tether == NULL || sender->state.counter == COUNTER_END)
         return 0; /* packets wait: the node is about to hear of it, or to turn the key */
 
-    /* A packet that is no super-packet cannot be made smaller: whatever the MTU allows has to fit.  The device's is at
-     * most what one frame holds (conflux/tun.py). */
-    size_t single = waiting.packets > 0 ? queue_next_bytes(self->queue, &bucket) + ENTRY_HEADER_BYTES + OFFLOAD_BYTES : 0;
-    size_t room = largest(bundle_bytes_max, single < PACKET_COPY_BYTES_MAX ? single : 0) + sender->entry_bytes;
+    size_t room = largest(bundle_bytes_max, bundle_bytes_min(self->queue)) + sender->entry_bytes;
     size_t all = waiting.bytes + waiting.packets * (ENTRY_HEADER_BYTES + OFFLOAD_BYTES) + sender->entry_bytes;
     if (room > all && self->sender->offloads)
         room = all;
@@ -293,9 +299,9 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
     uint8_t *at = write_entries(sender, bundle);
     at = write_packets(self, at, end, &ordered, &bucket);
     size_t size = (size_t)(at - bundle);
-    if (size == 0) { /* CoDel took all of it */
+    if (size == 0) { /* CoDel took all that would have fit */
         sctp_message_delete(message);
-        return 0;
+        return queue_next(self->queue) != NULL ? egress_send_frame(self, bundle_bytes_max) : 0;
     }
     header_store(message->data, 0, sender->state.epoch, sender->hop.label_out, sender->state.counter);
     if (!aead_seal(&sender->aead, message->data, size)) {

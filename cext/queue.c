@@ -160,6 +160,11 @@ void queue_hold(struct queue *self)
     self->moving = false;
 }
 
+const struct queued *queue_next(const struct queue *self)
+{
+    return self->turn_count > 0 ? self->buckets[self->turns[0]].oldest : NULL;
+}
+
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket)
 {
     if (self->turn_count == 0)

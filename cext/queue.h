@@ -44,6 +44,8 @@ void queue_hold(struct queue *self);
 
 /* The size of the next packet of the bucket whose turn it is, and its bucket's index; 0: the queue is empty. */
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket);
+/* The next packet of the bucket whose turn it is, still queued; NULL: the queue is empty. */
+const struct queued *queue_next(const struct queue *self);
 /* Take the next packet of the bucket whose turn it is; the caller frees it.  NULL: CoDel dropped what was left of the
  * bucket, or the queue is empty.  If CoDel dropped some, the packet may be larger than queue_next_bytes() said.
  * backlog_bytes_min: what the next frame takes anyway, which is no standing queue. */
