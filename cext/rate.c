@@ -52,7 +52,7 @@ enum {
 /* A queue that others keep: longer than flows like ours make of one another, by a third of the longer one's RTT. */
 #define CROWD_NS_MIN (25 * MS_NS)
 #define CROWD_PACKETS 8 /* of time, on slow links: ours alone are half of it */
-#define CROWD_CYCLES 2
+#define CROWD_CYCLES 1
 #define CROWD_KEPT 80 /* %, after a loss; cubic keeps 70, but makes no pauses */
 
 /* Loss that does not slow us: radio's.  What exceeds it while cruising was caused by the senders, us among them. */
@@ -240,7 +240,7 @@ static void crowd_begin(struct rate *self, uint64_t window, uint64_t now)
 
 static void crowd_end(struct rate *self)
 {
-    self->crowded = false;
+    self->crowded = self->crowd_short = false;
     self->standing_cycles = 0;
     self->drains_alike = 0;
 }
@@ -388,16 +388,22 @@ static void cruise_step(struct rate *self, uint64_t now, bool round_over)
 {
     uint64_t bandwidth = rate_bandwidth_bytes_s(self);
     bool paid = self->phase_rounds == 1 && self->up_bandwidth != 0 &&
-                bandwidth > self->up_bandwidth + self->up_bandwidth / 8;
+                self->bandwidth[THIS] > self->up_bandwidth + self->up_bandwidth / 8;
 
-    if (round_over && self->phase_rounds == 1 && !paid)
+    if (round_over && self->phase_rounds == 1 && !paid) {
         self->up_won = 0;
+        self->crowd_short = false;
+    }
     if (self->app_limited_until != 0 || self->draining || (!paid && now - self->cycle_since < self->cycle_ns))
         return;
     if (paid && self->up_won < GAIN_UP_STEPS_MAX)
         self->up_won++;
+    if (paid && self->crowded) {
+        crowd_begin(self, gained(crowd_window(self, now), GAIN_UP), now);
+        self->crowd_short = true;
+    }
     cycle_end(self, now);
-    self->up_bandwidth = bandwidth;
+    self->up_bandwidth = self->crowded ? self->round_bandwidth : bandwidth;
     phase_enter(self, RATE_UP, now);
 }
 
@@ -438,7 +444,7 @@ static void loss_judge(struct rate *self, const struct rate_ack *ack)
 {
     self->round_lost += ack->lost_bytes;
     if (self->crowded) {
-        if (ack->lost_bytes > 0)
+        if (ack->lost_bytes > 0 && !self->crowd_short)
             crowd_lost(self, ack);
         return;
     }
@@ -479,6 +485,10 @@ void rate_ack(struct rate *self, const struct rate_ack *ack)
         round_over = mark->sent_at >= self->round_since &&
                      ack->now - self->round_since >= most(rate_rtt_min_ns(self), SPAN_NS);
     }
+    if (round_over) {
+        uint64_t bytes_s = least((self->point.delivered_bytes - self->round_delivered), UINT32_MAX) * SECOND_NS / (ack->now - self->round_since);
+        self->round_bandwidth = self->phase == RATE_CRUISE && self->phase_rounds > 1 ? (3 * self->round_bandwidth + bytes_s) / 4 : bytes_s;
+    }
     self->phase_rounds += round_over;
     phase_step(self, ack, round_over);
     drain_step(self, ack, round_over);
@@ -511,7 +521,7 @@ uint64_t rate_window_bytes(const struct rate *self)
     if (bandwidth == 0)
         return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes + self->point.delivered_bytes;
     if (self->crowded)
-        window = crowd_window(self, self->point.delivered_at);
+        window = gained(crowd_window(self, self->point.delivered_at), self->phase == RATE_UP ? GAIN_UP : ONE);
     else if (self->phase == RATE_STARTUP)
         window = most(window, gained(pipe, GAIN_WINDOW_STARTUP));
     else if (self->phase == RATE_UP) {
@@ -530,7 +540,7 @@ uint64_t rate_window_bytes(const struct rate *self)
 static uint64_t pacing_gain(const struct rate *self)
 {
     if (self->crowded)
-        return GAIN_UP; /* the window is what bounds it */
+        return GAIN_UP + (self->phase == RATE_UP ? GAIN_UP_STEP : 0); /* the window is what bounds it */
     switch (self->phase) {
     case RATE_STARTUP:
         return GAIN_STARTUP;

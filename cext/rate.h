@@ -69,7 +69,8 @@ struct rate {
     uint64_t cycle_ns; /* how long it is to be */
     uint64_t cycle_since;
     uint64_t cycle_rtt; /* the least of this cycle; UINT64_MAX: none yet */
-    uint64_t up_bandwidth; /* as estimated when asking for more began */
+    uint64_t up_bandwidth; /* when asking for more began; 0: not yet */
+    uint64_t round_bandwidth; /* smoothed over the rounds of cruising */
     unsigned up_won; /* how often in a row that paid */
 
     uint64_t startup_bandwidth; /* the best when it last grew by a quarter */
@@ -92,6 +93,7 @@ struct rate {
     unsigned standing_cycles; /* in a row with a queue that our own pauses did not empty */
     bool crowded; /* somebody keeps that queue, who goes by loss */
     uint64_t crowd_peak, crowd_from; /* the window while crowded, in packets: before the last loss, after it */
+    bool crowd_short; /* by the last time it asked for more, it has less than its share */
     uint64_t crowd_since, crowd_k_ms; /* when that was, and how long from there to the peak again */
 
     uint64_t judged_bytes, judged_lost, judged_since; /* of what cruising sent, since its loss was judged last */
