@@ -25,7 +25,8 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
 
 from fuzz import codec  # noqa: E402  # the path comes first
-from fuzz.corpus import CORPUS, kept, write_seeds  # noqa: E402
+from fuzz.corpus import CORPUS, kept, name_of, write_seeds  # noqa: E402
+from fuzz.native import NATIVE, build  # noqa: E402
 from fuzz.targets import TARGETS, TEXT  # noqa: E402
 
 WORK = ROOT / "build" / "fuzz"
@@ -71,6 +72,26 @@ def fuzz(target: str, seconds: int) -> Outcome:
     limits = (f"-max_total_time={seconds}", f"-artifact_prefix={work}/")
     started = time.monotonic()
     status = start("session.py", target, *limits, *OPTIONS, *words, found, seeds, CORPUS / target, log=log)
+    took = time.monotonic() - started
+    said = log.read_text(errors="replace")
+    trouble = findings(work) or ((log,) if status else ())
+    return Outcome(target, last_number(r"^#(\d+)\s", said), took, last_number(r"cov: (\d+)", said), trouble)
+
+
+def fuzz_native(target: str, seconds: int) -> Outcome:
+    """Run one target that is C for so many seconds."""
+    work = WORK / target
+    found, seeds, log = work / "found", work / "seeds", work / "log"
+    for directory in (found, seeds):
+        directory.mkdir(parents=True, exist_ok=True)
+    for seed in NATIVE[target].seeds():
+        (seeds / name_of(seed)).write_bytes(seed)
+    for path in findings(work):
+        path.unlink()
+    command = [str(build(target, work)), f"-max_total_time={seconds}", f"-artifact_prefix={work}/", *OPTIONS]
+    started = time.monotonic()
+    with log.open("wb") as out:
+        status = subprocess.run([*command, found, seeds], cwd=ROOT, stdout=out, stderr=out, check=False).returncode
     took = time.monotonic() - started
     said = log.read_text(errors="replace")
     trouble = findings(work) or ((log,) if status else ())
@@ -129,7 +150,9 @@ def rows(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
 def say_where(outcome: Outcome) -> None:
     for path in outcome.trouble:
         print(f"\n{outcome.target}: {path}")
-        if FINDING.fullmatch(path.name):
+        if outcome.target in NATIVE:
+            print(f"  see it again: {WORK / outcome.target / outcome.target} {path}")
+        elif FINDING.fullmatch(path.name):
             print(f"  see it again: {sys.executable} {HERE / 'replay.py'} {outcome.target} {path}")
 
 
@@ -137,20 +160,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz every parser of peer bytes.")
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(sorted(TARGETS)))
+    known = TARGETS.keys() | NATIVE.keys()
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(sorted(known)))
     asked = parser.parse_args()
-    if unknown := set(asked.targets) - TARGETS.keys():
-        parser.error(f"unknown target {', '.join(sorted(unknown))}; known: {', '.join(sorted(TARGETS))}")
-    targets = asked.targets or sorted(TARGETS)
+    if unknown := set(asked.targets) - known:
+        parser.error(f"unknown target {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    targets = asked.targets or sorted(known)
     watched = codec.build(ROOT, WORK / "codec") if "frame" in targets else {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        sessions = pool.map(lambda target: fuzz(target, asked.seconds), targets)
+        sessions = pool.map(lambda target: (fuzz_native if target in NATIVE else fuzz)(target, asked.seconds), targets)
         separate = (check_codec(environment) for environment in [watched] if environment)
         outcomes = list(rows(itertools.chain(sessions, separate)))
         for outcome in outcomes:
             say_where(outcome)
         if asked.keep:
-            list(pool.map(keep, targets))
+            list(pool.map(keep, (target for target in targets if target in TARGETS)))
     return int(any(outcome.trouble for outcome in outcomes))
 
 
