@@ -9,7 +9,8 @@
 enum {
     TRIES_MAX = 3, /* of one size; RFC 8899's MAX_PROBES */
     STEP_BYTES_MIN = 32, /* a difference not worth another probe */
-    LARGE_LOST_MAX = 8, /* large repairs lost in a row; with one packet in ten lost that comes once in 10^8 */
+    LARGE_LOST_MAX = 8, /* rounds in a row; with one packet in ten lost that comes once in 10^8 */
+    LARGE_TIMEOUTS_MAX = 2,
     HOLES_MAX = 8, /* bounds the exponent below */
     HEARTBEAT_BYTES = SCTP_CHUNK_HEADER_BYTES + 4 + 8,
 };
@@ -91,9 +92,10 @@ bool sctp_mtu_answered(struct sctp *self, uint64_t nonce, uint64_t now)
     return true;
 }
 
-void sctp_mtu_hole(struct sctp *self, uint64_t now)
+/* Large packets do not pass any longer. */
+static void hole(struct sctp *self, uint64_t now)
 {
-    self->large_lost = 0;
+    self->large_lost = self->large_timeouts = 0;
     if (self->packet_bytes == SCTP_PACKET_BYTES_MIN)
         return;
     set_packet_bytes(self, SCTP_PACKET_BYTES_MIN);
@@ -104,8 +106,18 @@ void sctp_mtu_hole(struct sctp *self, uint64_t now)
         self->mtu_holes++;
 }
 
-void sctp_mtu_lost(struct sctp *self, uint32_t bytes, uint64_t now)
+void sctp_mtu_lost(struct sctp *self, uint32_t bytes, uint64_t sent_at, uint64_t now)
 {
-    if (bytes > SCTP_PACKET_BYTES_MIN && ++self->large_lost >= LARGE_LOST_MAX)
-        sctp_mtu_hole(self, now);
+    /* A burst that is lost, or reordered, counts once: only what was sent when the last loss was known is news. */
+    if (bytes <= SCTP_PACKET_BYTES_MIN || sent_at < self->large_lost_at)
+        return;
+    self->large_lost_at = now;
+    if (++self->large_lost >= LARGE_LOST_MAX)
+        hole(self, now);
+}
+
+void sctp_mtu_timed_out(struct sctp *self, uint64_t now)
+{
+    if (self->large_lost > 0 && ++self->large_timeouts >= LARGE_TIMEOUTS_MAX)
+        hole(self, now);
 }

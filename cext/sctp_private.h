@@ -218,7 +218,6 @@ struct sctp {
     uint64_t rtt_acked; /* that packet's */
     bool reordering;
     unsigned reordering_quarters; /* of the RTT: how late a packet may be */
-    unsigned timeouts_in_row;
     uint64_t srtt, rttvar, rtt_min, rto;
     unsigned rto_doublings;
     uint64_t t3_at, probe_at, loss_at;
@@ -271,7 +270,8 @@ struct sctp {
     unsigned mtu_tries, mtu_holes;
     bool mtu_due;
     uint64_t mtu_at, mtu_nonce;
-    unsigned large_lost; /* repairs above the base size lost since anything of that size came through */
+    unsigned large_lost, large_timeouts; /* of packets above the base size, since one came through */
+    uint64_t large_lost_at;
 };
 
 /* --- numbers on the wire --------------------------------------------------------------------------------------- */
@@ -403,7 +403,7 @@ void sctp_mtu_start(struct sctp *self, uint64_t now);
 void sctp_mtu_timeout(struct sctp *self, uint64_t now);
 size_t sctp_put_mtu_probe(struct sctp *self, uint8_t *packet, size_t room, uint64_t now);
 bool sctp_mtu_answered(struct sctp *self, uint64_t nonce, uint64_t now); /* false: not ours */
-void sctp_mtu_lost(struct sctp *self, uint32_t bytes, uint64_t now);
-void sctp_mtu_hole(struct sctp *self, uint64_t now); /* large packets do not pass any longer */
+void sctp_mtu_lost(struct sctp *self, uint32_t bytes, uint64_t sent_at, uint64_t now);
+void sctp_mtu_timed_out(struct sctp *self, uint64_t now);
 
 #endif

@@ -399,8 +399,7 @@ static void set_lost(struct sctp *self, uint32_t tsn, struct tally *tally, uint6
     self->inflight_bytes -= sent->wire_bytes;
     tally->lost_bytes += sent->wire_bytes;
     self->counts.chunks_lost++;
-    if (sent->sent_count > 1)
-        sctp_mtu_lost(self, sent->wire_bytes, now);
+    sctp_mtu_lost(self, sent->wire_bytes, sent->mark.sent_at, now);
     if (outgoing->abandoned) {
         sent->fate = SCTP_GONE;
         bit_clear(self->open_bits, self->sent_span, tsn);
@@ -492,7 +491,7 @@ static void set_acked(struct sctp *self, uint32_t tsn, struct tally *tally, uint
         return;
     tally->acked_bytes += sent->wire_bytes;
     if (sent->wire_bytes > SCTP_PACKET_BYTES_MIN)
-        self->large_lost = 0;
+        self->large_lost = self->large_timeouts = 0;
     if (late)
         return;
     if (tally->newest == NULL || sent->order > tally->newest->order)
@@ -545,7 +544,7 @@ static void acknowledge_done(struct sctp *self, struct tally *tally, bool progre
     }
     forward_refresh(self, now);
     if (progress) {
-        self->error_count = self->rto_doublings = self->timeouts_in_row = 0;
+        self->error_count = self->rto_doublings = 0;
         self->probe_used = self->probe_due = false;
         timers_restart(self, now);
     }
@@ -679,17 +678,15 @@ void sctp_t3_timeout(struct sctp *self, uint64_t now)
 
     self->t3_at = self->probe_at = self->loss_at = SCTP_NEVER;
     self->counts.timeouts++;
-    self->timeouts_in_row++;
     if (++self->error_count > SCTP_RETRANSMITS_MAX_ASSOCIATION) {
         sctp_end(self, SCTP_END_TIMEOUT);
         return;
     }
     if (self->rto << self->rto_doublings < SCTP_RTO_MAX_NS)
         self->rto_doublings++;
-    if (self->timeouts_in_row >= 2)
-        sctp_mtu_hole(self, now);
     while (self->inflight.count > 0)
         set_lost(self, self->inflight.oldest, &tally, now);
+    sctp_mtu_timed_out(self, now);
     distrust_gaps(self);
     if (!starved) {
         rate_timeout(&self->rate, now);
@@ -955,14 +952,16 @@ size_t sctp_put_forward(struct sctp *self, uint8_t *at, size_t room, uint64_t no
 
 size_t sctp_room(const struct sctp *self, uint64_t now)
 {
+    uint64_t largest = SCTP_MESSAGE_BYTES_MAX; /* whoever keeps to room is never told no, whatever the message's size */
+
     (void)now;
-    if (self->phase != SCTP_ESTABLISHED || self->accepted_bytes >= self->config.send_bytes_max)
+    if (self->phase != SCTP_ESTABLISHED ||
+        (self->accepted_bytes > 0 && self->accepted_bytes + largest > self->config.send_bytes_max))
         return 0;
     if (self->unsent_bytes > 0 && !window_open(self))
         return 0;
     /* One packet more than a burst: what waits then never runs out before pacing stops it, and rate.h learns that the
      * application had enough to send. */
     uint64_t room = later(rate_burst_bytes(&self->rate), 2 * (uint64_t)self->packet_bytes) + self->packet_bytes;
-    room = room > self->unsent_bytes ? room - self->unsent_bytes : 0;
-    return (size_t)earlier(room, self->config.send_bytes_max - self->accepted_bytes);
+    return room > self->unsent_bytes ? (size_t)(room - self->unsent_bytes) : 0;
 }
