@@ -82,6 +82,19 @@ class TunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DatapathSettings:
+    """[datapath]"""
+
+    name: Annotated[
+        str,
+        Key(
+            choice("native", "reference"),
+            "What moves packets: `native`, compiled, or `reference`, slow and readable, to compare with.",
+        ),
+    ] = "native"
+
+
+@dataclass(frozen=True, slots=True)
 class LanSettings:
     """[control.lan]"""
 
@@ -162,6 +175,7 @@ class Config:
     node: NodeSettings = NodeSettings()
     realm: RealmSettings = RealmSettings()
     tun: TunSettings = TunSettings()
+    datapath: DatapathSettings = DatapathSettings()
     control: ControlSettings = ControlSettings()
     stream: StreamSettings = StreamSettings()
     link: LinkSettings = LinkSettings()

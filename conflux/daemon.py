@@ -22,6 +22,7 @@ import uvloop
 from conflux import joining, log, netlink, privileges
 from conflux.anchor.speed import best_aead
 from conflux.api import ApiServer
+from conflux.carrier.native import NativeCarrier
 from conflux.carrier.rtc import RtcCarrier
 from conflux.config import Config
 from conflux.control.channel import Kind
@@ -30,6 +31,7 @@ from conflux.control.lan.config import LanConfig
 from conflux.control.lan.mesh import LanChannel
 from conflux.control.plane import ControlPlane
 from conflux.datapath.config import DatapathConfig
+from conflux.datapath.native import NativeDatapath
 from conflux.datapath.reference import ReferenceDatapath
 from conflux.echo import Echo
 from conflux.errors import RemoteProtocolError, StateError
@@ -51,6 +53,7 @@ from conflux.realm.join import JoinAnswer, JoinRequest
 from conflux.realm.member import Member
 from conflux.realm.store import StateDir
 from conflux.search.first import FirstSearch
+from conflux.shuttle import Shuttle
 from conflux.systemd import Notifier
 from conflux.tun import Tun
 
@@ -76,7 +79,7 @@ def run(config: Config) -> int:
         if member is None and token is None:
             raise StateError(f"{state.path}: in no realm yet: `conflux join` or `conflux realm create` first")
         # The device comes before joining: a node that cannot run must not use an invitation up.
-        tun = Tun.create(config.tun.name)
+        tun = Tun.create(config.tun.name, offloads=config.datapath.name == NativeDatapath.name)
         if member is None:
             assert token is not None
             member = joining.join_with_token(config, state, token, joining.wanted_name(config, None))
@@ -104,7 +107,7 @@ def _load(config: Config) -> None:
 
     Root without capabilities may not read a program that lies in somebody's home directory.
     """
-    RtcCarrier.prepare()
+    (NativeCarrier if config.datapath.name == NativeDatapath.name else RtcCarrier).prepare()
     if config.control.lan.enabled and config.control.lan.mdns:
         import conflux.control.lan.discovery
 
@@ -130,7 +133,8 @@ class Daemon:
         self.setup = setup
         self.started_at = time.monotonic()
         self.pump: Pump
-        self.carrier: RtcCarrier
+        self.datapath: NativeDatapath | ReferenceDatapath
+        self.carrier: NativeCarrier | RtcCarrier
         self.channels: list[LanChannel] = []
         self.relaying: bool
         self.membership: Membership
@@ -181,6 +185,12 @@ class Daemon:
         self.pump.drops["library-exception"] += 1
         LOGGER.warning("%s", context.get("message", "a library failed"), exc_info=error)
 
+    def device_counts(self) -> tuple[int, int]:
+        """Return how many packets the TUN device gave and took."""
+        if isinstance(self.datapath, NativeDatapath):
+            return self.datapath.device_counts()
+        return self.tun.read_count, self.tun.written_count
+
     # ── building ──
 
     def _build(self) -> None:
@@ -203,18 +213,12 @@ class Daemon:
         link_config = LinkConfig(
             dial_count_max=limits.dial_count_max, dial_timeout_s=limits.dial_timeout, linger_s=limits.linger
         )
+        self.datapath = self._make_datapath()
         node = Node(
             member,
             boot=boot,
             config=NodeConfig(aead=best_aead(), relaying=self.relaying),
-            datapath=ReferenceDatapath(
-                DatapathConfig(
-                    idle_timeout_s=config.stream.idle_timeout,
-                    queue_bytes_max=config.stream.queue_bytes,
-                    hold_age_s_max=config.stream.queue_age,
-                    relay_bytes_per_s=config.relay.bytes_per_s,
-                )
-            ),
+            datapath=self.datapath,
             plane=plane,
             links=Links(member.node_id, rng=rng, entropy=os.urandom, config=link_config),
             search=FirstSearch(member.node_id),
@@ -223,21 +227,52 @@ class Daemon:
         )
         issuer = issuer_of(self._state, member)
         feed, echo = Feed(), Echo(os.urandom)
-        self.pump = Pump(node, deliver=self.tun.write, echo=echo, feed=feed, fail=self.fail)
+        self.pump = Pump(node, feed=feed, fail=self.fail)
         self.pump.on_message = self._on_message
-        self.carrier = RtcCarrier(
-            on_event=self.pump.carrier_event,
-            on_frame=self.pump.frame,
-            ice_servers=config.link.ice_servers,
-            excluded=(member.anchor.ipv6_prefix, member.anchor.ipv4_prefix),
-        )
         if config.control.lan.enabled:
             self.channels.append(self._lan_channel(clock, issuer, boot, rng))
-        self.pump.attach(self.carrier, self.channels)
+        self._attach(echo)
         self.membership = Membership(
             member, issuer, clock, rng=rng, ask=self._ask, answer=self._answer, adopted=self._adopted
         )
         self.api = ApiServer(config.socket, Operations(self, feed, echo).table(), self.fail)
+
+    def _make_datapath(self) -> NativeDatapath | ReferenceDatapath:
+        config = self.config
+        limits = DatapathConfig(
+            idle_timeout_s=config.stream.idle_timeout,
+            queue_bytes_max=config.stream.queue_bytes,
+            hold_age_s_max=config.stream.queue_age,
+            relay_bytes_per_s=config.relay.bytes_per_s,
+        )
+        if config.datapath.name == ReferenceDatapath.name:
+            return ReferenceDatapath(limits)
+        return NativeDatapath(
+            limits,
+            tun=self.tun.fd,
+            segments_udp=self.tun.segments_udp,
+            device_lost=lambda: self._device_lost(f"{self.tun.name} was removed"),
+        )
+
+    def _attach(self, echo: Echo) -> None:
+        """Join the pump, the carrier and whoever moves the bytes between them."""
+        anchor, datapath, pump = self._member.anchor, self.datapath, self.pump
+        excluded = (anchor.ipv6_prefix, anchor.ipv4_prefix)
+        ice_servers = self.config.link.ice_servers
+        if isinstance(datapath, NativeDatapath):
+            carrier = NativeCarrier(
+                wire=datapath.wire, on_event=pump.carrier_event, ice_servers=ice_servers, excluded=excluded
+            )
+            datapath.attach(carrier.wire_upcall, echo)
+            pump.attach(carrier, datapath, self.channels)
+            asyncio.get_running_loop().add_reader(datapath.fd, pump.upcalls)
+            self.carrier = carrier
+        else:
+            plain = RtcCarrier(
+                on_event=pump.carrier_event, on_frame=pump.frame, ice_servers=ice_servers, excluded=excluded
+            )
+            pump.attach(plain, Shuttle(pump, datapath, plain, deliver=self.tun.write, echo=echo), self.channels)
+            self.carrier = plain
 
     def _lan_channel(self, clock: RealmClock, issuer: Issuer | None, boot: BootId, rng: random.Random) -> LanChannel:
         member, settings = self._member, self.config.control.lan
@@ -273,7 +308,8 @@ class Daemon:
         for channel in self.channels:
             await channel.start(self.pump.arrival, self.pump.channel_changed, self.pump.bridge_changed)
         await self.api.start()
-        self.tun.start(self.pump.packet, self._device_lost)
+        if isinstance(self.datapath, ReferenceDatapath):
+            self.tun.start(self.pump.packet, self._device_lost)
         self.pump.touch()
         self.pump.start(self._tend(), "membership")
         if self._notifier.watchdog_s is not None:
@@ -295,6 +331,9 @@ class Daemon:
         for channel in self.channels:
             await self._within(channel.stop(), channel.name)
         self.pump.node.plane.erase()
+        if isinstance(self.datapath, NativeDatapath):
+            asyncio.get_running_loop().remove_reader(self.datapath.fd)
+            self.datapath.stop()
         self.tun.close()
         self._state.close()
         await self._within(self.api.stop(), "api")  # last: `conflux down` waits for its connection to end

@@ -84,6 +84,7 @@ class Operations:
             for channel in daemon.channels
         ]
         tun = daemon.tun
+        read_count, written_count = daemon.device_counts()
         warnings = daemon.membership.warnings()
         trouble = tun.trouble(daemon.setup)
         if trouble is not None:
@@ -105,12 +106,12 @@ class Operations:
                 "name": tun.name,
                 "mtu": daemon.config.tun.mtu,
                 "up": trouble is None,
-                "read": tun.read_count,
-                "written": tun.written_count,
+                "read": read_count,
+                "written": written_count,
             },
             "control": channels,
             "sockets": daemon.carrier.socket_count(),
-            "tasks": pump.egress_names(),
+            "tasks": pump.task_names(),
             "streams": report.streams(status, pump.node.plane),
             "links": report.links(status, pump.node.plane, now=pump.now()),
             "relaying": self._relaying(),

@@ -1,11 +1,9 @@
 """The pump: carries every input to the node and everything that comes out of it to where it belongs.
 
-    tun ──packet──►        ──delivery──► tun (or a waiting ping)
     control ─arrival─►     ──transmit──► control channels
     carrier ──event──► node ──command──► carrier
-    carrier ──frame──►     ──feedback──► carrier
     timer ───────────►     ──event────► log and watchers
-                           ──frames───► one "egress NAME" task per destination ──► carrier
+    mover ─packets, frames, upcalls─► node's datapath ─► mover: shuttle.py in Python, or the engine
 
 Whatever comes in during one turn of the loop is followed by one draining of the outputs at its end, so that a batch of
 packets is bundled and one timer is set.  An exception in here is a bug of ours, never a peer's doing: it is handed to
@@ -24,11 +22,9 @@ from typing import Any, Protocol
 from conflux.carrier.interface import CarrierEvent, Command
 from conflux.control.channel import Arrival, ControlChannel, Handoff
 from conflux.control.event import Message, Transmit
-from conflux.datapath.interface import Hop, OutFrame
-from conflux.echo import Echo
 from conflux.events import Event
 from conflux.feed import Feed
-from conflux.ids import LinkId, NodeId, TetherId, format_node_id
+from conflux.ids import LinkId, NodeId, format_node_id
 from conflux.log import LOGGER
 from conflux.node import Node
 
@@ -47,28 +43,27 @@ class Carrier(Protocol):
     def perform(self, command: Command) -> None:
         """Start what the command asks for; its outcome arrives as events."""
 
-    def write(self, frame: OutFrame) -> None:
-        """Queue one frame.  One for a link or tether that is gone is dropped and counted."""
 
-    async def drain(self, link: LinkId, tether: TetherId) -> None:
-        """Wait until the tether has room for the next frame, or is gone."""
+class Mover(Protocol):
+    """Who moves frames and packets: shuttle.py in Python, or the engine."""
 
-    def has_room(self, link: LinkId) -> bool:
-        """Say whether drain_link() would return at once."""
+    def drain(self, wanted: tuple[NodeId, ...], *, now: float) -> None:
+        """See to everything that may go now.  wanted: the destinations that have a queue."""
 
-    async def drain_link(self, link: LinkId) -> None:
-        """Wait until little of all the link's tethers waits, or it is gone."""
+    def task_names(self) -> list[str]:
+        """Return the names of the tasks that run for destinations."""
+
+    async def close(self) -> None:
+        """Stop moving."""
 
 
 class Pump:
-    """Runs one node.  deliver: takes an IP packet for the TUN device."""
+    """Runs one node."""
 
     def __init__(
         self,
         node: Node,
         *,
-        deliver: Callable[[bytes], object],
-        echo: Echo,
         feed: Feed,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -76,24 +71,22 @@ class Pump:
         self.drops: Counter[str] = Counter()
         self.on_message: Callable[[Message], None] = lambda message: None
         self._carrier: Carrier
+        self._mover: Mover
         self._channels: Sequence[ControlChannel] = ()
-        self._deliver = deliver
-        self._echo = echo
         self._feed = feed
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._drain_due = False
-        self._egress: dict[NodeId, _Egress] = {}
-        self._relaying: dict[LinkId, asyncio.Task[None]] = {}
         self._transmits: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
         self._running = True
 
-    def attach(self, carrier: Carrier, channels: Sequence[ControlChannel]) -> None:
+    def attach(self, carrier: Carrier, mover: Mover, channels: Sequence[ControlChannel]) -> None:
         """Name what the node sends with.  Comes first: they are made with our inputs for their callbacks."""
         self._carrier = carrier
+        self._mover = mover
         self._channels = channels
 
     @staticmethod
@@ -110,6 +103,10 @@ class Pump:
     def frame(self, link: LinkId, data: bytes, channel: int) -> None:
         """Take one data-channel message of a tether; channel: the index of the channel it came on."""
         self._input(self.node.frame, link, data, channel)
+
+    def upcalls(self) -> None:
+        """Take note that a datapath with a thread of its own has something to say."""
+        self._input(self.node.upcalls)
 
     def carrier_event(self, event: CarrierEvent) -> None:
         """Take one event of the carrier."""
@@ -162,22 +159,17 @@ class Pump:
             self._fail(error)
 
     def _drain_outputs(self) -> None:
-        node, datapath = self.node, self.node.datapath
+        node = self.node
         now = time.monotonic()
         while (command := node.next_command()) is not None:
             self._carrier.perform(command)
-        while (frame := datapath.next_feedback(now=now)) is not None:
-            self._carrier.write(frame)
-        while (packet := datapath.next_delivery()) is not None:
-            if not self._echo.take(packet, now=now):
-                self._deliver(packet)
         while (transmit := node.next_transmit()) is not None:
             self._transmit(transmit)
         while (event := node.next_event()) is not None:
             self._publish(event)
         while (message := node.next_message()) is not None:
             self.on_message(message)
-        self._update_egress()
+        self._mover.drain(node.destinations(), now=now)
         self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
@@ -252,28 +244,11 @@ class Pump:
     def _handed_off(self, token: int, result: Handoff) -> None:
         self._input(self.node.handoff, token, result)
 
-    # ── egress: a task per destination ──
+    # ── tasks ──
 
-    def _update_egress(self) -> None:
-        wanted, datapath = self.node.destinations(), self.node.datapath
-        for link in datapath.relayable():
-            if link not in self._relaying and not self._pass_on(link):
-                self._relaying[link] = self.start(self._relay_frames(link), f"relay {link}")
-        for destination in datapath.sendable():
-            if (egress := self._egress.get(destination)) is not None:
-                egress.wake.set()
-                egress.go_on(datapath.hop(destination))
-        if len(wanted) == len(self._egress) and all(destination in self._egress for destination in wanted):
-            return
-        for destination in set(self._egress).difference(wanted):
-            self._egress.pop(destination).task.cancel()
-        for destination in wanted:
-            if destination not in self._egress:
-                self._egress[destination] = _Egress(self, destination)
-
-    def egress_names(self) -> list[str]:
-        """Return the names of the tasks that run, one per destination."""
-        return sorted(egress.task.get_name() for egress in self._egress.values())
+    def task_names(self) -> list[str]:
+        """Return the names of the tasks that run, one per destination whose packets move in Python."""
+        return self._mover.task_names()
 
     def start(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine whose failure is the daemon's."""
@@ -285,46 +260,6 @@ class Pump:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def send_frames(self, egress: _Egress) -> None:
-        """Send what is queued for one destination whenever there is a way for it; the body of its task.
-
-        While one frame is on its way into the tether, packets gather, and they go in the next.  A tether that takes
-        nothing stops this task and no other.
-        """
-        datapath, carrier, destination = self.node.datapath, self._carrier, egress.destination
-        while True:
-            await egress.wake.wait()
-            egress.wake.clear()
-            while (frame := datapath.next_frame(destination, now=time.monotonic())) is not None:
-                carrier.write(frame)
-                self.touch()
-                egress.draining = (frame.link, frame.tether)
-                await carrier.drain(frame.link, frame.tether)
-                egress.draining = None
-
-    async def _relay_frames(self, link: LinkId) -> None:
-        """Send what waits to be passed on over one link that had no room for it; a task that lives while it has not."""
-        try:
-            await self._carrier.drain_link(link)
-            while not self._pass_on(link):
-                await self._carrier.drain_link(link)
-        finally:
-            del self._relaying[link]
-
-    def _pass_on(self, link: LinkId) -> bool:
-        """Send what waits to be passed on over a link, in this turn of the loop; False if some must wait for room.
-
-        Room is the link's total, not one tether's: the turns are the datapath's to give, so nothing may pile up behind
-        it.
-        """
-        datapath, carrier = self.node.datapath, self._carrier
-        while carrier.has_room(link):
-            frame = datapath.next_relayed(link, now=time.monotonic())
-            if frame is None:
-                return True
-            carrier.write(frame)
-        return False
-
     # ── the end ──
 
     async def close(self) -> None:
@@ -335,33 +270,7 @@ class Pump:
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [egress.task for egress in self._egress.values()] + list(self._transmits)
-        tasks += self._relaying.values()
-        for task in tasks:
+        for task in self._transmits:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._egress.clear()
-
-
-class _Egress:
-    """A destination's task, and how it is woken."""
-
-    def __init__(self, pump: Pump, destination: NodeId) -> None:
-        card = pump.node.plane.card(destination)
-        self.destination = destination
-        self.wake = asyncio.Event()
-        self.draining: tuple[LinkId, TetherId] | None = None  # the tether it waits for
-        self._name = f"egress {format_node_id(destination) if card is None else card.name}"
-        self._pump = pump
-        self._start()
-
-    def _start(self) -> None:
-        self.draining = None
-        self.wake.set()
-        self.task = self._pump.start(self._pump.send_frames(self), self._name)
-
-    def go_on(self, hop: Hop | None) -> None:
-        """Wait no longer for a tether that the stream has left: whoever went silent never takes anything again."""
-        if self.draining is not None and hop is not None and self.draining != (hop.link, hop.tether):
-            self.task.cancel()  # it is in drain(): nothing is under way in its hands
-            self._start()
+        await asyncio.gather(*self._transmits, return_exceptions=True)
+        await self._mover.close()

@@ -33,6 +33,7 @@ from conflux.pump import Pump
 from conflux.realm.credential import RELAY, Chain
 from conflux.realm.member import Member
 from conflux.search.first import FirstSearch
+from conflux.shuttle import Shuttle
 
 WITHIN_S = 20.0  # a busy machine; nothing here takes a tenth of it
 
@@ -54,11 +55,12 @@ class Board:
         self.feed = Feed()
         rng = random.Random(name)
         boot = BootId(b"\0\0\0\0\1" + os.urandom(3))
+        self.datapath = ReferenceDatapath(DatapathConfig(idle_timeout_s=idle_timeout_s))
         node = Node(
             self.member,
             boot=boot,
             config=NodeConfig(aead=AES_256_GCM, relaying=relaying),
-            datapath=ReferenceDatapath(DatapathConfig(idle_timeout_s=idle_timeout_s)),
+            datapath=self.datapath,
             plane=ControlPlane(
                 self.member,
                 boot=boot,
@@ -73,12 +75,13 @@ class Board:
             rng=rng,
             entropy=os.urandom,
         )
-        self.pump = Pump(node, deliver=self._deliver, echo=self.echo, feed=self.feed, fail=self.failures.append)
+        self.pump = Pump(node, feed=self.feed, fail=self.failures.append)
         self.carrier = RtcCarrier(
             on_event=self.pump.carrier_event, on_frame=self.pump.frame, addresses=lambda: ["127.0.0.1"]
         )
         self.channel = MemoryChannel(exchange, self.member.node_id)
-        self.pump.attach(self.carrier, [self.channel])
+        shuttle = Shuttle(self.pump, self.datapath, self.carrier, deliver=self._deliver, echo=self.echo)
+        self.pump.attach(self.carrier, shuttle, [self.channel])
 
     def _deliver(self, packet: bytes) -> None:
         if packet[40] == ECHO_REQUEST:

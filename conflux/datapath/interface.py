@@ -132,10 +132,11 @@ class Entry:
 Upcall = Miss | SenderIdle | ReceiverIdle | ReceiverVerified | Suspect | Feedback | RekeyDue | Entry
 
 
-class Datapath(Protocol):
-    """Tables down, upcalls up, bytes through.  Every method is synchronous; now is the caller's monotonic seconds."""
+class Tables(Protocol):
+    """Tables down, upcalls up: what the node uses.  Every method is synchronous; now is monotonic seconds."""
 
     name: str  # "reference" or "native"
+    offload_kinds: tuple[int, ...]  # entry kinds beyond plain packets that it sends and takes
 
     # ── tables: egress ──
 
@@ -163,10 +164,18 @@ class Datapath(Protocol):
     # ── tables: sender ──
 
     def add_sender(
-        self, destination: NodeId, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float
+        self,
+        destination: NodeId,
+        stream: StreamId,
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
     ) -> None:
         """Seal the destination's packets with this stream from now on.  Nothing is sent before set_route().
 
+        offload_kinds: those of ours that the receiver takes.
         A stream that did so before sends nothing more, but stays for last_frame() until remove_sender().
         """
 
@@ -198,6 +207,7 @@ class Datapath(Protocol):
         data: EpochKey,
         feedback: EpochKey,
         *,
+        offload_kinds: tuple[int, ...] = (),
         now: float,
     ) -> None:
         """Accept the stream.  A packet whose inner source is in none of inner_sources is dropped as "spoofed"."""
@@ -256,6 +266,28 @@ class Datapath(Protocol):
         channel: index of the data channel in its tether; a frame passed on leaves on the channel of that index.
         """
 
+    def collect(self, *, now: float) -> None:
+        """Make upcalls of what happened in a thread of the datapath's own; next_upcall() has them then."""
+
+    def next_upcall(self) -> Upcall | None:
+        """Return one upcall, or None."""
+
+    def next_timeout(self) -> float | None:
+        """When handle_timeout() wants to be called, in the caller's monotonic seconds; None for never."""
+
+    def handle_timeout(self, *, now: float) -> None:
+        """Do what time asks for: idle streams, due feedback, suspicion, rekeys, packets too old."""
+
+    def drop_counts(self) -> Mapping[str, int]:
+        """Every drop so far, by reason."""
+
+    def status(self) -> Mapping[str, object]:
+        """Streams, queues and counters, as plain values; never a key."""
+
+
+class Datapath(Tables, Protocol):
+    """A datapath whose bytes somebody else carries: tables, upcalls, and frames and packets through."""
+
     def sendable(self) -> tuple[NodeId, ...]:
         """Destinations whose next_frame() is not None."""
 
@@ -279,18 +311,3 @@ class Datapath(Protocol):
 
     def next_delivery(self) -> bytes | None:
         """Return one IP packet for the TUN device, or None."""
-
-    def next_upcall(self) -> Upcall | None:
-        """Return one upcall, or None."""
-
-    def next_timeout(self) -> float | None:
-        """When handle_timeout() wants to be called, in the caller's monotonic seconds; None for never."""
-
-    def handle_timeout(self, *, now: float) -> None:
-        """Do what time asks for: idle streams, due feedback, suspicion, rekeys, packets too old."""
-
-    def drop_counts(self) -> Mapping[str, int]:
-        """Every drop so far, by reason."""
-
-    def status(self) -> Mapping[str, object]:
-        """Streams, queues and counters, as plain values; never a key."""

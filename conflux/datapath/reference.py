@@ -46,6 +46,7 @@ class ReferenceDatapath:
     """See interface.Datapath, which says what every method promises."""
 
     name = "reference"
+    offload_kinds: tuple[int, ...] = ()
 
     def __init__(self, config: DatapathConfig | None = None) -> None:
         self._config = config or DatapathConfig()
@@ -127,7 +128,14 @@ class ReferenceDatapath:
     # ── tables: sender ──
 
     def add_sender(
-        self, destination: NodeId, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float
+        self,
+        destination: NodeId,
+        stream: StreamId,
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
     ) -> None:
         egress = self._egresses.get(destination)
         if egress is None:
@@ -193,6 +201,7 @@ class ReferenceDatapath:
         data: EpochKey,
         feedback: EpochKey,
         *,
+        offload_kinds: tuple[int, ...] = (),
         now: float,
     ) -> None:
         if stream in self._receivers:
@@ -344,6 +353,9 @@ class ReferenceDatapath:
         packet = self._deliveries.popleft()
         self._delivery_bytes -= len(packet)
         return packet
+
+    def collect(self, *, now: float) -> None:
+        """There is no such thread."""
 
     def next_upcall(self) -> Upcall | None:
         return self._upcalls.popleft() if self._upcalls else None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
-from conflux.datapath.interface import Datapath, Feedback, Hop
+from conflux.datapath.interface import Feedback, Hop, Tables
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
 from conflux.link.links import Links
@@ -48,7 +48,7 @@ class Destinations:
     def __init__(
         self,
         *,
-        datapath: Datapath,
+        datapath: Tables,
         plane: ControlPlane,
         streams: stream.Streams,
         routes: route.Routes,
@@ -172,7 +172,9 @@ class Destinations:
             self._streams.close_sender(event.stream)
             return
         destination.stream_agreed = True
-        self._datapath.add_sender(event.peer, event.stream, event.data, event.feedback, now=now)
+        self._datapath.add_sender(
+            event.peer, event.stream, event.data, event.feedback, offload_kinds=event.offload_kinds, now=now
+        )
         self._tell("handshake", destination.card, took_s=now - destination.began_at)
         destination.vantage = {
             NodeId(entry.node): HopKey(NodeId(entry.node), entry.hop_key_id, entry.hop_public)

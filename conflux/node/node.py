@@ -24,7 +24,6 @@ from conflux.control.event import Event as PlaneEvent
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
 from conflux.datapath.interface import (
-    Datapath,
     Entry,
     Feedback,
     Miss,
@@ -33,6 +32,7 @@ from conflux.datapath.interface import (
     RekeyDue,
     SenderIdle,
     Suspect,
+    Tables,
     Upcall,
 )
 from conflux.errors import ConfigError, RemoteProtocolError
@@ -72,7 +72,7 @@ class Node:
         *,
         boot: BootId,
         config: NodeConfig,
-        datapath: Datapath,
+        datapath: Tables,
         plane: ControlPlane,
         links: Links,
         search: Search,
@@ -84,7 +84,14 @@ class Node:
         self.plane = plane
         self.links = links
         self.search = search
-        self.streams = stream.Streams(member, boot=boot, aead=config.aead, entropy=entropy, vantage=self._vantage)
+        self.streams = stream.Streams(
+            member,
+            boot=boot,
+            aead=config.aead,
+            entropy=entropy,
+            offload_kinds=datapath.offload_kinds,
+            vantage=self._vantage,
+        )
         self.routes = route.Routes(
             member.anchor.realm_id,
             entropy=entropy,
@@ -132,6 +139,11 @@ class Node:
     def frame(self, link: LinkId, data: bytes, channel: int = 0, *, now: float) -> None:
         """Take one data-channel message of a tether; channel: the index of the channel it came on."""
         self.datapath.frame_untrusted(link, data, now=now, channel=channel)
+        self._drain_upcalls(now)
+
+    def upcalls(self, *, now: float) -> None:
+        """Take what a datapath with a thread of its own has to say."""
+        self.datapath.collect(now=now)
         self._drain_upcalls(now)
 
     def receive(self, arrival: Arrival, *, now: float) -> None:
@@ -458,13 +470,13 @@ class Node:
                 self._to.sender_failed(event, now)
             case stream.SenderRekeyed():
                 self._to.sender_rekeyed(event, now)
-            case stream.ReceiverReady(id_, peer, data, feedback):
+            case stream.ReceiverReady(id_, peer, data, feedback, offload_kinds):
                 card = self.plane.card(peer)
                 if card is None:  # its credential ended this very second
                     self.streams.close_receiver(id_, "expired")
                     return
                 sources = tuple(ip_network(address) for address in card.addresses)
-                self.datapath.add_receiver(id_, peer, sources, data, feedback, now=now)
+                self.datapath.add_receiver(id_, peer, sources, data, feedback, offload_kinds=offload_kinds, now=now)
             case stream.ReceiverRekeyed(id_, data, feedback):
                 self.datapath.rekey_receiver(id_, data, feedback, now=now)
             case stream.ReceiverGone(id_, peer, reason):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
-from conflux.datapath.interface import Datapath
+from conflux.datapath.interface import Tables
 from conflux.ids import LinkId, NodeId
 from conflux.link.links import Links
 from conflux.realm.card import Card
@@ -36,7 +36,7 @@ class Relaying:
         self,
         relays: Relays,
         *,
-        datapath: Datapath,
+        datapath: Tables,
         plane: ControlPlane,
         links: Links,
         neighbour: Callable[[LinkId], NodeId | None],

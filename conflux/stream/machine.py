@@ -74,6 +74,7 @@ class SenderReady:
     data: EpochKey
     feedback: EpochKey
     vantage: tuple[Vantage, ...]
+    offload_kinds: tuple[int, ...]  # agreed on; entry kinds beyond plain packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class ReceiverReady:
     peer: NodeId
     data: EpochKey
     feedback: EpochKey
+    offload_kinds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +166,20 @@ class Streams:
         boot: BootId,
         aead: int,
         entropy: Callable[[int], bytes],
+        offload_kinds: tuple[int, ...] = (),
         vantage: Callable[[NodeId], tuple[Vantage, ...]] = lambda peer: (),
     ) -> None:
-        """aead: what our processor opens fastest.  vantage(peer): relays we reach well, for accepts."""
+        """aead: what our processor opens fastest.  vantage(peer): relays we reach well, for accepts.
+
+        offload_kinds: entry kinds beyond plain packets that our datapath sends and takes.
+        """
         self._member = member
         self._me = member.node_id
         self._realm = member.anchor.realm_id
         self._key = member.keys.signing
         self._boot = boot
         self._aead = aead
+        self._offload_kinds = offload_kinds
         self._entropy = entropy
         self._vantage = vantage
         self._outgoing: dict[StreamId, _Outgoing] = {}
@@ -199,7 +206,7 @@ class Streams:
                 kem_public=kem_key.public,
                 lifetime_s=LIFETIME_S,
                 sender_chain_hash=kdf.sha256(self._member.chain.encode()),
-                offload_kinds=(),
+                offload_kinds=self._offload_kinds,
                 signature=UNSIGNED,
             )
             .sign(self._key, self._realm)
@@ -218,14 +225,16 @@ class Streams:
         state = self._outgoing.get(stream)
         if state is None or state.peer != peer or state.keys is not None or state.kem_key is None:
             raise RemoteProtocolError("unexpected", "an accept for no open of ours")
-        check_accept(accept, state.open_, ())
+        check_accept(accept, state.open_, self._offload_kinds)
         accept.verify_signature(state.verify_key, self._realm)
         secret = state.kem_key.decapsulate(accept.ciphertext)
         state.kem_key.erase()
         state.kem_key = None
         state.keys = first_keys(secret, state.open_, body, self._realm, accept.aead)
         state.open_ = b""
-        self._events.append(SenderReady(stream, peer, state.keys.data, state.keys.feedback, accept.vantage))
+        self._events.append(
+            SenderReady(stream, peer, state.keys.data, state.keys.feedback, accept.vantage, accept.offload_kinds)
+        )
 
     def receive_refused(self, peer: NodeId, body: bytes) -> None:
         """Take an OPEN_REFUSED.  Raises RemoteProtocolError."""
@@ -275,13 +284,14 @@ class Streams:
             self._sends.append(Reply(to, Kind.OPEN_REFUSED, Refused(stream, "busy").encode()))
             return
         ciphertext, secret = kem.encapsulate(open_.kem_public)
+        offload_kinds = tuple(kind for kind in open_.offload_kinds if kind in self._offload_kinds)
         answer = (
             Accept(
                 stream=stream,
                 open_hash=kdf.sha256(body),
                 ciphertext=ciphertext,
                 aead=self._aead,
-                offload_kinds=(),
+                offload_kinds=offload_kinds,
                 epoch_s_max=EPOCH_S_MAX,
                 epoch_bytes_log2_max=EPOCH_BYTES_LOG2_MAX,
                 vantage=self._vantage(card.node_id),
@@ -293,7 +303,7 @@ class Streams:
         keys = first_keys(secret, body, answer, self._realm, self._aead)
         self._incoming[stream] = _Incoming(card.node_id, keys, now + HALF_OPEN_S, lifetime_until=now + open_.lifetime_s)
         self._sends.append(Reply(to, Kind.ACCEPT, answer))
-        self._events.append(ReceiverReady(stream, card.node_id, keys.data, keys.feedback))
+        self._events.append(ReceiverReady(stream, card.node_id, keys.data, keys.feedback, offload_kinds))
 
     def _make_room(self, peer: NodeId) -> bool:
         """Push the peer's oldest stream out when it has its share; a full table refuses everybody else."""
