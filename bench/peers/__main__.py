@@ -129,9 +129,15 @@ def main() -> int:
     print(findings.table())
     if findings.failures:
         print("what failed, and stands as '-' or with fewer runs above:")
-        print("\n".join(f"  {failure.splitlines()[0]}" for failure in findings.failures))
+        print("\n".join(f"  {gist(failure)}" for failure in findings.failures))
     print("build/bench-peers.json has all of it, build/bench-peers.svg the picture.")
     return int(any(failure.startswith(f"{kind} ") for failure in findings.failures for kind in ("conflux", "fairness")))
+
+
+def gist(failure: str) -> str:
+    """Return what went wrong and the last thing a log said about it; the JSON has all of it."""
+    lines = [line.strip() for line in failure.splitlines() if line.strip()]
+    return " … ".join(dict.fromkeys((lines[0], lines[-1])))
 
 
 def measure(
@@ -144,7 +150,7 @@ def measure(
 
     def fail(what: str) -> None:
         findings.failures.append(f"{kind.name} ({kind.path}), round {number + 1}, {what}")
-        progress.say(f"{kind.name}, {what.splitlines()[0]}")
+        progress.say(f"{kind.name}, {gist(what)}")
 
     progress.step("starting")
     try:

@@ -10,6 +10,9 @@ itself, whatever this machine's default is.
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 from joined_lans import JoinedLans
 from topology import Host, Lab
 from wire import Wire
@@ -45,8 +48,11 @@ class Ground:
                 host.run("ip", "route", "replace", *route.split(), "dev", device, "congctl", "cubic")
 
     def close(self) -> None:
+        """End all programs, and the namespaces too: a run makes hundreds."""
         self.wire.close()
         self.lab.close()
+        for namespace in Path("/run/netns").glob(f"{self.lab.number}-*"):
+            subprocess.run(["ip", "netns", "delete", namespace.name], check=True)
 
 
 class RelayedGround(Ground):

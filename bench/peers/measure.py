@@ -170,7 +170,7 @@ class Measuring:
             self._fail(f"{what}: {failure}")
 
     def _cold(self, condition: Condition) -> None:
-        self._step("cold first packets")
+        self._step(f"{condition}: first packets")
         times = []
         for one, other in (("alpha", "bravo"), ("bravo", "charlie"), ("charlie", "alpha")):
             with self._may_fail(f"cold, {one} to {other}"):
@@ -179,7 +179,7 @@ class Measuring:
             self._note(condition, "cold_ms", statistics.median(times))
 
     def _idle(self, condition: Condition) -> None:
-        self._step("ping")
+        self._step(f"{condition}: ping")
         with self._may_fail(f"{condition}, ping"):
             self._hosts["alpha"].ping(self._overlay.address("bravo"), "-c", "3", "-i", "0.2", "-W", "3")  # warm
             pings = self._hosts["alpha"].ping(
@@ -190,14 +190,14 @@ class Measuring:
             self._note(condition, "ping_ms", pings.median_ms)
 
     def _tcp(self, condition: Condition, flows: int, seconds: int) -> None:
-        self._step(f"TCP, {flows} flow{'s' * (flows > 1)}")
+        self._step(f"{condition}: TCP, {flows} flow{'s' * (flows > 1)}")
         with self._may_fail(f"{condition}, TCP, {flows} flows"):
             before = self._cpu_s()
             bulk = self._bulk("bravo", "--parallel", str(flows), seconds=seconds)
             self._note_rate(condition, f"tcp{flows}", bulk.end(), before, seconds)
 
     def _small_packets(self, condition: Condition) -> None:
-        self._step("UDP, small packets")
+        self._step(f"{condition}: UDP, small packets")
         with self._may_fail(f"{condition}, UDP"):
             before = self._cpu_s()
             options = ("--udp", "--bitrate", "0", "--length", str(SMALL_BYTES))
@@ -211,7 +211,7 @@ class Measuring:
 
     def _loaded(self, condition: Condition) -> None:
         """One flow to charlie, and how long pings to bravo take meanwhile."""
-        self._step("TCP, 1 flow, and ping beside it")
+        self._step(f"{condition}: TCP, 1 flow, and ping beside it")
         seconds = self._plan.bad_s
         with self._may_fail(f"{condition}, TCP and ping"):
             before = self._cpu_s()

@@ -65,7 +65,14 @@ class Findings:
             **{key: rounded(programs) for key, programs in medians.items()},
             **self._fairness(),
             "conflux_to_others": {
-                key: rounded(ratios(programs)) for key, programs in medians.items() if OURS in programs
+                key: rounded(ratios(programs))
+                for key, programs in medians.items()
+                if OURS in programs and len(programs) > 1
+            },
+            "relay_to_direct": {
+                figure: significant(programs[OURS] / medians[f"direct_{figure}"][OURS])
+                for key, programs in medians.items()
+                if (figure := key.removeprefix("relay_")) != key and medians.get(f"direct_{figure}", {}).get(OURS)
             },
             "spread": {
                 key: {program: [significant(min(values)), significant(max(values))] for program, values in of.items()}
