@@ -14,11 +14,12 @@ COMPILER = (
 )
 
 
-def build(directory: Path, driver: str, *sources: str) -> Path:
-    """Compile a driver of this directory with sources of cext/."""
+def build(directory: Path, driver: str, *sources: str, wrapped: tuple[str, ...] = ()) -> Path:
+    """Compile a driver of this directory with sources of cext/; it stands in for the functions wrapped."""
     program = directory / Path(driver).stem
     parts = (str(HERE / driver), *(str(SOURCES / name) for name in sources))
-    subprocess.run([*COMPILER, f"-I{SOURCES}", f"-I{HERE}", *parts, "-o", str(program)], check=True)
+    wraps = (f"-Wl,--wrap={name}" for name in wrapped)
+    subprocess.run([*COMPILER, f"-I{SOURCES}", f"-I{HERE}", *parts, *wraps, "-o", str(program)], check=True)
     return program
 
 

@@ -3,6 +3,30 @@
 #include "lines.h"
 #include "relay.h"
 
+/* Allocations of relay.c and map.c that succeed from now on (the linker wraps them); UINT64_MAX: all. */
+static uint64_t allocations_left = UINT64_MAX;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static bool allocation_succeeds(void)
+{
+    if (allocations_left == UINT64_MAX)
+        return true;
+    if (allocations_left == 0)
+        return false;
+    allocations_left--;
+    return true;
+}
+
+void *__wrap_malloc(size_t size) { return allocation_succeeds() ? __real_malloc(size) : NULL; }
+void *__wrap_calloc(size_t count, size_t size) { return allocation_succeeds() ? __real_calloc(count, size) : NULL; }
+void *__wrap_realloc(void *old, size_t size) { return allocation_succeeds() ? __real_realloc(old, size) : NULL; }
+
 /* As cext/sctp.h promises it; the real one drags a whole association in. */
 void sctp_message_delete(struct sctp_message *message)
 {
@@ -59,7 +83,10 @@ static void receive(struct relay *relay)
     bool feedback = number() != 0;
     unsigned channel = (unsigned)number();
     bool unordered = number() != 0;
+    uint64_t left = allocations_left;
+    allocations_left = UINT64_MAX; /* the caller's memory is not what is tested */
     struct sctp_message *message = message_of(blob());
+    allocations_left = left;
 
     bool taken = relay_receive_untrusted(relay, link, label, feedback, channel, unordered, message, number());
     if (!taken)
@@ -151,6 +178,9 @@ int main(void)
             printf("%d", relay_holds(relay, link, label, number() != 0));
             break;
         }
+        case 'x': /* so many allocations succeed, and then none; -1: all */
+            allocations_left = number();
+            break;
         case 's':
             print_status(relay);
             break;

@@ -29,7 +29,8 @@ HEADER = struct.Struct(">BBBBIQ")
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     directory: Path = tmp_path_factory.mktemp("relay")
-    with Driven(build(directory, "relay_driver.c", "relay.c", "map.c")) as driven:
+    wrapped = ("malloc", "calloc", "realloc")
+    with Driven(build(directory, "relay_driver.c", "relay.c", "map.c", wrapped=wrapped)) as driven:
         yield driven
 
 
@@ -269,6 +270,38 @@ def test_an_allowance_outlives_its_routes(driver: Driven) -> None:
     twins.add(before, ahead)
     twins.receive(1, before.label_in, False, 60_000)
     assert twins.drops["relay-rate"] == 7
+
+
+def test_a_route_for_which_there_is_no_memory_leaves_nothing_behind(driver: Driven) -> None:
+    twins = Twins(driver, DatapathConfig(relay_bytes_per_s=65536))
+    refused = 0
+    for number in range(60):  # past the first growth of every table
+        before, ahead = hops(number, number, 100 + number)
+        for allocations in range(6):
+            driver.ask(f"x {allocations}")
+            answer = driver.ask(f"a {side(before)} {side(ahead)} 0").split(";")[0]
+            driver.ask("x -1")
+            if not answer:
+                driver.ask(f"d {before.link} {before.label_in}")
+            else:
+                assert answer == "no memory for another route"
+                refused += 1
+            for hop, feedback in ((before, False), (ahead, True)):
+                twins.holds(hop.link, hop.label_in, feedback)
+        twins.add(before, ahead)
+    assert refused > 60 * 3
+    twins.look()
+
+
+def test_a_frame_for_which_there_is_no_memory_is_counted(driver: Driven) -> None:
+    twins = Twins(driver, DatapathConfig())
+    before, ahead = hops(1, 1, 2)
+    twins.add(before, ahead)
+    driver.ask("x 0")
+    frame = HEADER.pack(f.VERSION, 0, 3, 0, before.label_in, 1) + bytes(100)
+    assert driver.ask(f"r {before.link} {before.label_in} 0 0 0 {frame.hex()} 0") == "1;1 0 0 0"
+    driver.ask("x -1")
+    assert driver.ask("w 2").startswith("0")
 
 
 @pytest.mark.parametrize("seed", range(12))
