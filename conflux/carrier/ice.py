@@ -55,6 +55,9 @@ _IPV6_MTU_DISCOVER, _IPV6_MTU = 23, 24
 _PMTUDISC_PROBE = 3  # never fragment, and leave it to us what fits the path
 _IPV4_UDP_BYTES, _IPV6_UDP_BYTES = 28, 48
 MTU_BYTES_MIN = 1280  # RFC 8200, section 5
+# aiortc takes 1500 bytes of a record at a time and the rest for the next packet; a browser drops what is above 2048.
+# So no path is probed for more, jumbo frames or not: a probe must not cost a peer the packets that follow it.
+DATAGRAM_BYTES_PROBED_MAX = 1500
 DATAGRAM_BYTES_RELAYED = 1280  # what TURN adds fits a path of 1500 bytes, over TCP and TLS too
 
 # What aioice raises on STUN messages that are well framed and wrong inside.
@@ -65,7 +68,7 @@ _STUN_ERRORS = (ValueError, KeyError, IndexError, AssertionError, struct.error)
 class HandedOver:
     """What an engine needs to move a link's datagrams; the socket stays the agent's to close.
 
-    address: where datagrams go; None: fd is one end of a socket pair.  datagram_bytes_max: what the interface takes.
+    address: where datagrams go; None: fd is one end of a socket pair.  datagram_bytes_max: what is worth probing for.
     """
 
     fd: int
@@ -127,7 +130,8 @@ class Endpoint(ice.StunProtocol):
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         overhead = _IPV6_UDP_BYTES if self._is_ipv6 else _IPV4_UDP_BYTES
-        return HandedOver(sock.fileno(), remote, mtu_towards(sock.getsockname()[0], remote) - overhead)
+        bytes_max = min(mtu_towards(sock.getsockname()[0], remote) - overhead, DATAGRAM_BYTES_PROBED_MAX)
+        return HandedOver(sock.fileno(), remote, bytes_max)
 
     def return_to_socket(self, data: bytes) -> None:
         """Have whoever reads the socket now read this datagram too."""
@@ -472,14 +476,21 @@ class Ice(Connection):
         if pair is not None and pair.protocol is protocol:
             self._lost("socket")
 
+    def abandon(self) -> None:
+        """Give DTLS nothing more, not even what is here: it gives up at once."""
+        self.state = "abandoned"
+        self._wake_reader()
+
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
     async def _recv(self) -> bytes:
+        if self.state == "abandoned":
+            raise ConnectionError("the link is over")
         while not self._received:
-            if self.state == "closed":
-                raise ConnectionError("the link is closed")
+            if self.state in ("abandoned", "closed"):
+                raise ConnectionError("the link is over")
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader

@@ -198,6 +198,9 @@ class Link(ABC, Generic[T]):
 
     async def _take_down(self) -> None:
         """Say goodbye twice, as SCTP and as DTLS, each in a datagram of its own; then close the sockets."""
+        if self._handshake.state == "connecting":
+            # Its wait_for() may swallow the cancellation below, if a datagram comes in the same turn of the loop.
+            self._ice.abandon()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

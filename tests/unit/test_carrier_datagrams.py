@@ -16,7 +16,7 @@ import uvloop
 
 from conflux.carrier import datagrams
 from conflux.carrier.datagrams import WAITING_COUNT_MAX, DatagramTransport, Watch
-from conflux.carrier.ice import DATAGRAM_BYTES_RELAYED, Ferry, Ice, mtu_towards
+from conflux.carrier.ice import DATAGRAM_BYTES_PROBED_MAX, DATAGRAM_BYTES_RELAYED, Ferry, Ice, mtu_towards
 
 PATIENCE_S = 10
 LOCALHOST = "127.0.0.1"
@@ -208,7 +208,7 @@ async def test_engine_gets_what_dtls_has_not_read_and_all_that_follows() -> None
             assert [await_datagram(engine) for _ in range(2)] == [DTLS_LIKE + b"read here", DTLS_LIKE + b"read there"]
             engine.detach()
         assert handed_over.address == agents.right._nominated[1].local_addr
-        assert handed_over.datagram_bytes_max == 65535 - 28
+        assert handed_over.datagram_bytes_max == DATAGRAM_BYTES_PROBED_MAX
 
 
 def await_datagram(sock: socket.socket) -> bytes:

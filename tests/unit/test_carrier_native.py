@@ -1,0 +1,391 @@
+"""The native carrier on loopback: real sockets, ICE and DTLS, and the engine; also beside the carrier over aiortc."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import uvloop
+from native_side import NativeSide
+from test_carrier_rtc import PATIENCE_S, Side, sockets
+
+from conflux.anchor import frame
+from conflux.carrier import dtls_keys
+from conflux.carrier.channels import PPID_BINARY, PPID_DCEP, PPID_STRING
+from conflux.carrier.interface import (
+    Closed,
+    CloseTether,
+    Connect,
+    ControlArrived,
+    Describe,
+    Described,
+    Description,
+    Disconnect,
+    Opened,
+    OpenTether,
+    SendControl,
+    TetherDown,
+    TetherUp,
+)
+from conflux.carrier.link import LIFETIME_MS_MIN
+from conflux.carrier.native import NativeCarrier
+from conflux.carrier.wire import WireDatagram, WireMessage
+from conflux.datapath.interface import OutFrame
+from conflux.ids import LinkId, TetherId
+
+LEFT, RIGHT = LinkId(1), LinkId(2)
+TETHER = TetherId(bytes.fromhex("0123456789abcdef"))
+SIZES = (1, 2, 1100, 1200, 1201, 9000, 16384, 65535, 65536)
+
+AnySide = NativeSide | Side
+
+
+def make_side(kind: str, addresses: tuple[str, ...] = ("127.0.0.1",)) -> AnySide:
+    make: Callable[..., AnySide] = NativeSide if kind == "native" else Side
+    return make(addresses=lambda: list(addresses))
+
+
+async def close(side: AnySide) -> None:
+    await (side.close() if isinstance(side, NativeSide) else side.carrier.close())
+
+
+async def describe(left: AnySide, right: AnySide) -> tuple[Description, Description]:
+    left.carrier.perform(Describe(LEFT, initiator=True))
+    right.carrier.perform(Describe(RIGHT, initiator=False))
+    return (await left.event(Described)).local, (await right.event(Described)).local
+
+
+async def open_link(left: AnySide, right: AnySide) -> None:
+    ours, theirs = await describe(left, right)
+    right.carrier.perform(Connect(RIGHT, ours))
+    left.carrier.perform(Connect(LEFT, theirs))
+    await left.event(Opened)
+    await right.event(Opened)
+
+
+async def open_tether(left: AnySide, right: AnySide, channel_count: int = 4) -> None:
+    left.carrier.perform(OpenTether(LEFT, TETHER, channel_count))
+    await left.event(TetherUp)
+    await right.event(TetherUp)
+
+
+def between(*pairs: tuple[str, str]) -> Callable[[Callable[[Any, Any], Awaitable[None]]], Callable[..., None]]:
+    """Run a test between two sides of these kinds; afterwards no socket and no task of theirs is left."""
+
+    def decorate(test: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., None]:
+        async def run(kinds: tuple[str, str]) -> None:
+            NativeCarrier.prepare()
+            before = sockets()
+            left, right = (make_side(kind) for kind in kinds)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await test(left, right)
+            finally:
+                await close(left)
+                await close(right)
+            assert (left.carrier.socket_count(), right.carrier.socket_count()) == (0, 0)
+            assert sockets() == before
+            others = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            assert others == []
+
+        def wrapped(kinds: tuple[str, str]) -> None:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run(kinds))
+
+        wrapped.__doc__ = test.__doc__
+        return pytest.mark.parametrize("kinds", pairs, ids="-".join)(wrapped)
+
+    return decorate
+
+
+NATIVE = ("native", "native")
+FIRST, SECOND = ("native", "rtc"), ("rtc", "native")
+among_natives = between(NATIVE)
+among_all = between(NATIVE, FIRST, SECOND)
+
+
+@among_all
+async def test_link_opens_and_carries_control_messages_of_every_size_in_order(left: AnySide, right: AnySide) -> None:
+    await open_link(left, right)
+    sent = [bytes([number + 1]) * size for number, size in enumerate(SIZES)]
+    for data in sent:
+        left.carrier.perform(SendControl(LEFT, data))
+        right.carrier.perform(SendControl(RIGHT, data))
+    for side in (left, right):
+
+        def heard(side: AnySide = side) -> list[bytes]:
+            return [event.data for event in side.events if isinstance(event, ControlArrived)]
+
+        await side.until(lambda heard=heard: len(heard()) == len(sent))
+        assert heard() == sent
+        assert side.carrier.drop_counts == {}
+
+
+@among_all
+async def test_tether_comes_up_on_both_sides_whoever_opens_it(left: AnySide, right: AnySide) -> None:
+    await open_link(left, right)
+    await open_tether(left, right)
+    other = TetherId(bytes(8))
+    right.carrier.perform(OpenTether(RIGHT, other, 8))
+    await left.until(lambda: TetherUp(LEFT, other) in left.events)
+    await right.until(lambda: TetherUp(RIGHT, other) in right.events)
+
+
+@among_all
+async def test_closed_tether_goes_down_on_the_far_side_only(left: AnySide, right: AnySide) -> None:
+    await open_link(left, right)
+    await open_tether(left, right)
+    left.carrier.perform(CloseTether(LEFT, TETHER))
+    assert await right.event(TetherDown) == TetherDown(RIGHT, TETHER)
+    assert not [event for event in left.events if isinstance(event, TetherDown)]
+
+
+@among_all
+async def test_many_tethers_open_and_close_one_after_the_other(left: AnySide, right: AnySide) -> None:
+    await open_link(left, right)
+    for number in range(40):
+        tether = TetherId(bytes([number]) * 8)
+        left.carrier.perform(OpenTether(LEFT, tether, 4))
+        await right.until(lambda tether=tether: TetherUp(RIGHT, tether) in right.events)
+        await left.until(lambda tether=tether: TetherUp(LEFT, tether) in left.events)
+        left.carrier.perform(CloseTether(LEFT, tether))
+        await right.until(lambda tether=tether: TetherDown(RIGHT, tether) in right.events)
+    for side in (left, right):
+        if isinstance(side, NativeSide):
+            (link,) = side.carrier._links.values()
+            await side.until(lambda link=link: link._channels.stream_count == 1)
+            assert link._tether_of == {}
+
+
+@among_all
+async def test_disconnect_is_seen_by_the_far_side_at_once(left: AnySide, right: AnySide) -> None:
+    await open_link(left, right)
+    async with asyncio.timeout(1):
+        left.carrier.perform(Disconnect(LEFT))
+        assert (await left.event(Closed)).reason == "asked"
+        assert (await right.event(Closed)).reason == "peer"
+    assert left.events[-1] == Closed(LEFT, "asked")
+    assert right.events[-1] == Closed(RIGHT, "peer")
+
+
+@between(FIRST)
+async def test_engines_frames_reach_a_link_over_aiortc_as_they_were(left: NativeSide, right: Side) -> None:
+    await open_link(left, right)
+    await open_tether(left, right)
+    sent = [bytes([number + 1]) * size for number, size in enumerate(SIZES)]
+    for number, data in enumerate(sent):
+        assert left.send_frame(LEFT, TETHER, number % 4, data)
+    await right.until(lambda: len(right.frames) == len(sent))
+    assert sorted(right.frames) == sorted(sent)
+
+
+@between(SECOND)
+async def test_frames_of_a_link_over_aiortc_reach_the_engine(left: Side, right: NativeSide) -> None:
+    await open_link(left, right)
+    await open_tether(left, right)
+    header = struct.pack("!BBBBIQ", frame.VERSION, 0, 0, 0, 1234, 0)  # of a label that nobody has
+    for number, size in enumerate((32, 1200, 16384, 65536)):
+        left.carrier.write(OutFrame(LEFT, TETHER, number % 4, header + bytes(size - len(header))))
+    left.carrier.perform(SendControl(LEFT, b"that was all"))
+    while right.drops("unknown-label") < 4:  # noqa: ASYNC110  # the engine counts and tells nobody
+        await asyncio.sleep(0)
+    await right.event(ControlArrived)
+    assert not [one for one in right.upcalls if isinstance(one, WireMessage) and one.ppid == PPID_BINARY][1:]
+
+
+@among_natives
+async def test_frame_that_comes_before_the_acknowledgement_is_the_engines(left: NativeSide, right: NativeSide) -> None:
+    """The accepting side may send at once: the opening side has mapped the stream before it asked."""
+    await open_link(left, right)
+    left.carrier.perform(OpenTether(LEFT, TETHER, 1))
+    await right.event(TetherUp)
+    header = struct.pack("!BBBBIQ", frame.VERSION, 0, 0, 0, 1234, 0)
+    assert right.send_frame(RIGHT, TETHER, 0, header + bytes(16))
+    while left.drops("unknown-label") < 1:  # noqa: ASYNC110  # the engine counts and tells nobody
+        await asyncio.sleep(0)
+
+
+@among_natives
+async def test_lifetime_of_a_frame_is_that_of_every_carrier(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    left.carrier.perform(OpenTether(LEFT, TETHER, 1))
+    await right.event(TetherUp)
+    opens = [one for one in right.upcalls if isinstance(one, WireMessage) and one.ppid == PPID_DCEP]
+    kind, lifetime_ms = opens[1].data[1], int.from_bytes(opens[1].data[4:8], "big")
+    assert kind == 0x82  # unordered, for a time
+    assert lifetime_ms >= LIFETIME_MS_MIN
+    assert (left.wire.rtt_s(LEFT) or 0) < 1
+
+
+@among_all
+async def test_certificate_other_than_described_opens_nothing(left: AnySide, right: AnySide) -> None:
+    ours, theirs = await describe(left, right)
+    right.carrier.perform(Connect(RIGHT, ours))
+    left.carrier.perform(Connect(LEFT, replace(theirs, dtls_sha256=bytes(32))))
+    assert (await left.event(Closed)).reason == "dtls"
+    await right.event(Closed)
+    assert not [event for event in left.events + right.events if isinstance(event, Opened)]
+
+
+@among_natives
+async def test_peer_that_takes_no_whole_frame_is_refused(left: NativeSide, right: NativeSide) -> None:
+    ours, theirs = await describe(left, right)
+    right.carrier.perform(Connect(RIGHT, ours))
+    left.carrier.perform(Connect(LEFT, replace(theirs, message_bytes_max=65535)))
+    assert (await left.event(Closed)).reason == "message-size"
+
+
+@between(NATIVE, ("rtc", "rtc"))
+async def test_disconnect_at_any_moment_leaves_nothing(left: AnySide, right: AnySide) -> None:
+    for turn_count in range(0, 60, 3):
+        ours, theirs = await describe(left, right)
+        right.carrier.perform(Connect(RIGHT, ours))
+        left.carrier.perform(Connect(LEFT, theirs))
+        for _ in range(turn_count):
+            await asyncio.sleep(0)
+        left.carrier.perform(Disconnect(LEFT))
+        right.carrier.perform(Disconnect(RIGHT))
+        for side in (left, right):
+            await side.event(Closed)
+            assert side.carrier.socket_count() == 0
+            side.events.clear()
+
+
+@among_natives
+async def test_dead_peer_is_noticed_by_the_next_thing_sent(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    link = right.carrier._links[RIGHT]
+    right.wire.remove(RIGHT)
+    for endpoint in list(link._ice.endpoints):
+        endpoint.transport.abort()
+    async with asyncio.timeout(2):
+        left.carrier.perform(SendControl(LEFT, b"anybody there?"))
+        assert (await left.event(Closed)).reason == "unreachable"
+
+
+@among_natives
+async def test_consent_goes_on_through_the_engine(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    agent = left.carrier._links[LEFT]._ice
+    pair = agent._nominated[1]
+    assert agent.remote_password is not None
+    request = agent.build_request(pair, nominate=False)
+    await pair.protocol.request(request, pair.remote_addr, integrity_key=agent.remote_password.encode())
+    assert [one for one in right.upcalls if isinstance(one, WireDatagram)]
+    assert [one for one in left.upcalls if isinstance(one, WireDatagram)]
+
+
+@among_natives
+async def test_channels_of_unknown_label_or_bounds_are_closed_again(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    link = right.carrier._links[RIGHT]
+    strange = (
+        ("chat", ""),
+        ("conflux.link.1", ""),
+        ("conflux.tether.1", ""),
+        ("conflux.tether.1", "0123456789abcdef/3/2"),
+        ("conflux.tether.1", "0123456789abcdef/0/9"),
+        ("conflux.tether.1", "0123456789ABCDEF/0/1"),
+    )
+    for label, protocol in strange:
+        link._tether_of[link._channels.open(label, protocol)] = link._new_tether(TETHER, 0)
+    link._settle()
+    await right.until(lambda: link._channels.stream_count == 1)
+    assert left.drops("channel-refused") == len(strange)
+
+
+@among_natives
+async def test_text_is_dropped_and_the_link_goes_on(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    stream = right.carrier._links[RIGHT]._control
+    assert stream is not None
+    right.wire.send(RIGHT, stream, PPID_STRING, b"text")
+    right.carrier.perform(SendControl(RIGHT, b"fine"))
+    assert (await left.event(ControlArrived)).data == b"fine"
+    assert left.drops("text-message") == 1
+
+
+@among_natives
+async def test_dcep_that_makes_no_sense_ends_the_link(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    right.wire.send(RIGHT, 1, PPID_DCEP, bytes(12))
+    assert (await left.event(Closed)).reason == "dcep"
+    assert (await right.event(Closed)).reason == "peer"
+
+
+@among_natives
+async def test_strange_datagrams_neither_raise_nor_harm_the_link(left: NativeSide, right: NativeSide) -> None:
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    await open_link(left, right)
+    described = next(event for event in left.events if isinstance(event, Described))
+    port = int(described.local.candidates[0].split()[5])
+    client_hello = b"\x16\xfe\xff" + bytes(8) + b"\0\x10" + b"\x01" + bytes(15)
+    finished = b"\x16\xfe\xfd\0\1" + bytes(6) + b"\0\x28" + bytes(40)
+    strange = [b"\0", b"\xff" * 40, b"\x80" * 40, b"\x17\xfe\xfd\0\1" + bytes(60), b"\0\1\0\0" + bytes(16)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for datagram in (*strange, *(100 * [client_hello, finished])):
+            stranger.sendto(datagram, ("127.0.0.1", port))
+    right.carrier.perform(SendControl(RIGHT, b"still here"))
+    assert (await left.event(ControlArrived)).data == b"still here"
+    left.carrier.perform(SendControl(LEFT, b"so am I"))
+    assert (await right.event(ControlArrived)).data == b"so am I"
+    assert raised == []
+    assert left.drops("not-dtls-nor-stun") == 2
+
+
+@among_natives
+async def test_suite_is_one_that_the_engine_carries_and_openssl_is_let_go(left: NativeSide, right: NativeSide) -> None:
+    await open_link(left, right)
+    for side, link in ((left, LEFT), (right, RIGHT)):
+        handshake = side.carrier._links[link]._dtls
+        assert handshake._ssl is None
+        assert handshake._task is None
+
+
+def test_a_number_of_the_engines_never_leaves_openssl() -> None:
+    async def run() -> None:
+        left, right = make_side("native"), make_side("native")
+        assert isinstance(left, NativeSide)
+        async with asyncio.timeout(PATIENCE_S):
+            await open_link(left, right)
+        outlet = left.carrier._links[LEFT]._dtls._outlet
+
+        def record(epoch: int, sequence: int) -> bytes:
+            return b"\x16\xfe\xfd" + (epoch << 48 | sequence).to_bytes(8, "big") + b"\0\2xx"
+
+        last = dtls_keys.SEQUENCE_OUT - 1
+        assert outlet._may_leave(record(0, 10**6) + record(1, last))
+        assert not outlet._may_leave(record(0, 0) + record(1, last + 1))
+        assert not outlet._may_leave(record(2, 0))
+        await close(left)
+        await close(right)
+
+    asyncio.run(run())
+
+
+def test_pair_of_many_addresses_carries_whichever_the_peer_uses() -> None:
+    async def run() -> None:
+        addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+        left, right = make_side("native", addresses), make_side("rtc", addresses)
+        async with asyncio.timeout(PATIENCE_S):
+            await open_link(left, right)
+            from aioice.ice import CandidatePair
+
+            agent = right.carrier._links[RIGHT]._ice
+            carried = agent._nominated[1]
+            other = next(one for one in agent.remote_candidates if one is not carried.remote_candidate)
+            agent._nominated[1] = CandidatePair(carried.protocol, other)  # a peer that has changed its mind
+            right.carrier.perform(SendControl(RIGHT, b"by another way"))
+            assert (await left.event(ControlArrived)).data == b"by another way"
+            left.carrier.perform(SendControl(LEFT, b"and back"))
+            assert (await right.event(ControlArrived)).data == b"and back"
+        await close(left)
+        await close(right)
+
+    asyncio.run(run())
