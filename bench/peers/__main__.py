@@ -160,6 +160,8 @@ def measure(
         return
     try:
         overlay.start()
+        if details := overlay.details():
+            findings.about.setdefault("details", {})[f"{kind.name}-{kind.path}"] = details
         Measuring(overlay, plan, note, progress.step, fail).run()
     except LabFailure as failure:
         fail(f"start: {failure}")

@@ -82,6 +82,10 @@ class Overlay:
     def daemons(self) -> list[Process]:
         return self._daemons
 
+    def details(self) -> dict[str, Any]:
+        """What is worth knowing of how it runs here."""
+        return {}
+
     def close(self) -> None:
         self.ground.close()
 
@@ -169,6 +173,11 @@ class Conflux(Overlay):
     def start(self) -> None:
         self.realm = self.ground.lab.realm(*self.ground.hosts.values())
         self._note_addresses()
+
+    def details(self) -> dict[str, Any]:
+        """Which datapath runs, in the daemon's own words: the lists in its answer are left out."""
+        datapath = self.realm.daemons["alpha"].status()["datapath"]
+        return {key: value for key, value in datapath.items() if isinstance(value, str | int | float)}
 
     def _note_addresses(self) -> None:
         self._addresses = {name: host.overlay_addresses()[0] for name, host in self.ground.hosts.items()}
