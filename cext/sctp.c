@@ -776,17 +776,17 @@ size_t sctp_next_packet(struct sctp *self, uint8_t *room, size_t room_size, uint
 
 static bool answer_due(const struct sctp *self)
 {
-    return self->abort_due || self->shutdown_complete_due || self->init_ack_due || self->init_due ||
-           self->cookie_echo_due || self->control_size > 0 || self->sack_now || self->forward_due || self->reset_due ||
-           self->heartbeat_due || self->mtu_due || self->shutdown_due || self->shutdown_ack_due;
+    return self->init_ack_due || self->init_due || self->cookie_echo_due || self->control_size > 0 || self->sack_now ||
+           self->forward_due || self->reset_due || self->heartbeat_due || self->shutdown_due ||
+           self->shutdown_ack_due || (self->mtu_due && self->phase == SCTP_ESTABLISHED);
 }
 
 uint64_t sctp_next_timeout(const struct sctp *self)
 {
-    if ((self->phase == SCTP_ENDED && !self->end_told) || answer_due(self))
-        return 0;
     if (self->phase == SCTP_ENDED)
-        return SCTP_NEVER;
+        return self->end_told && !self->abort_due && !self->shutdown_complete_due ? SCTP_NEVER : 0;
+    if (answer_due(self))
+        return 0;
     uint64_t at = earlier(earlier(self->t1_at, self->t2_at), earlier(self->heartbeat_at, self->mtu_at));
     if (!sctp_carries(self))
         return at;

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -25,6 +26,11 @@ PACKET_BYTES_MIN = 1200 - 48
 PACKET_BYTES_MAX = 9216
 PPID_BINARY = 53
 ENDS = ("none", "asked", "shutdown", "aborted", "timeout", "malformed", "memory")
+
+
+def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    """Fields of one kind."""
+    return [(name, kind) for name in names.split()]
 
 
 class Config(ctypes.Structure):
@@ -72,25 +78,21 @@ class Handler(ctypes.Structure):
 
 
 class Counts(ctypes.Structure):
-    _fields_ = [
-        (name, c_uint64)
-        for name in (
-            "packets_sent packets_received bytes_sent bytes_received messages_sent messages_received "
-            "messages_abandoned chunks_retransmitted chunks_lost probes_tail timeouts dropped_malformed dropped_tag "
-            "dropped_checksum dropped_window dropped_duplicate dropped_other"
-        ).split()
-    ]
+    _fields_ = fields(
+        c_uint64,
+        "packets_sent packets_received bytes_sent bytes_received messages_sent messages_received "
+        "messages_abandoned chunks_retransmitted chunks_lost probes_tail timeouts dropped_malformed dropped_tag "
+        "dropped_checksum dropped_window dropped_duplicate dropped_other",
+    )
 
 
 class State(ctypes.Structure):
     _fields_ = [
         ("open", c_bool),
         ("packet_bytes", c_uint32),
-        *(
-            (name, c_uint64)
-            for name in (
-                "unsent_bytes inflight_bytes held_bytes rtt_ns rtt_min_ns rate_bytes_s window_bytes peer_window_bytes"
-            ).split()
+        *fields(
+            c_uint64,
+            "unsent_bytes inflight_bytes held_bytes rtt_ns rtt_min_ns rate_bytes_s window_bytes peer_window_bytes",
         ),
     ]
 
@@ -147,18 +149,13 @@ class WorldConfig(ctypes.Structure):
 
 class Side(ctypes.Structure):
     _fields_ = [
-        *(
-            (name, c_uint32)
-            for name in (
-                "opened closed end resets_in resets_out resets_refused sent delivered twice misordered corrupted"
-            ).split()
+        *fields(
+            c_uint32, "opened closed end resets_in resets_out resets_refused sent delivered twice misordered corrupted"
         ),
-        *(
-            (name, c_uint64)
-            for name in (
-                "delivered_bytes delivered_last_ns opened_ns latency_sum_ns latency_max_ns held_bytes_max "
-                "unsent_bytes_max wire_packets wire_dropped"
-            ).split()
+        *fields(
+            c_uint64,
+            "delivered_bytes delivered_last_ns opened_ns latency_sum_ns latency_max_ns held_bytes_max "
+            "unsent_bytes_max wire_packets wire_dropped",
         ),
         ("counts", Counts),
         ("state", State),

@@ -46,8 +46,28 @@ def packets() -> list[bytes]:
     return found
 
 
+SCTP = (
+    *("sctp.c", "sctp_send.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c"),
+    *("crc32c.c", "rate.c"),
+)
+
+
+def associations() -> list[bytes]:
+    """Return scripts of sctp_fuzz.c: an association opened, messages both ways, streams reset, a goodbye."""
+    opened = bytes([7])
+    messages = bytes([8, 1, 40, 0, 3, 1, 9, 0, 90, 2, 0, 7, 0])
+    return [
+        opened + messages,
+        opened + messages + bytes([10, 3, 2, 7, 0]),
+        opened + messages + bytes([11, 0, 1, 7, 0]),
+        opened + bytes([8, 1, 200, 0, 1, 0b101, 7, 2, 6, 20, 20, 7, 0]),
+        opened + bytes([3, 0, 0, 3, 0, 1, 1, 1, 50, 3, 3, 2, 0, 0, 3, 0, 1, 0, 0]),
+    ]
+
+
 NATIVE: dict[str, Native] = {
     "c-packet": Native("packet_fuzz.c", ("packet.c",), seeds=packets),
+    "c-sctp": Native("sctp_fuzz.c", SCTP, ("crypto",), seeds=associations),
 }
 
 
