@@ -16,7 +16,7 @@ PLAIN = HEADER.pack(0, 0, 0, 0, 0, 0)
 
 def folded(data: bytes) -> int:
     """Return the ones' complement sum of 16-bit words."""
-    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total

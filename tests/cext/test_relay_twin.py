@@ -249,6 +249,17 @@ def test_feedback_under_a_label_of_data_is_not_taken(driver: Driven) -> None:
     twins.look()
 
 
+def test_a_frame_may_wait_for_the_whole_age_and_no_longer(driver: Driven) -> None:
+    for waited in (1024, 1025):
+        twins = Twins(driver, DatapathConfig(relay_age_s_max=2.0))
+        before, ahead = hops(1, 1, 2)
+        twins.add(before, ahead)
+        twins.receive(1, before.label_in, False, 100)
+        twins.now += waited
+        assert twins.next(2) == (waited == 1024)
+    assert twins.drops == {"relay-aged": 1}
+
+
 def test_a_tether_without_channels_is_refused(driver: Driven) -> None:
     Twins(driver, DatapathConfig())
     assert driver.ask("a 1 5 0 1 1 2 5 1 1 1 0").startswith("a tether without channels")
