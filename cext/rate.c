@@ -52,7 +52,8 @@ enum {
 /* A queue that others keep: longer than flows like ours make of one another, by a third of the longer one's RTT. */
 #define CROWD_NS_MIN (25 * MS_NS)
 #define CROWD_PACKETS 8 /* of time, on slow links: ours alone are half of it */
-#define CROWD_CYCLES 1
+#define CROWD_CYCLES 1 /* then it is worth a pause to find out */
+#define UP_PACKETS 2
 #define CROWD_KEPT 80 /* %, after a loss; cubic keeps 70, but makes no pauses */
 
 /* Loss that does not slow us: radio's.  What exceeds it while cruising was caused by the senders, us among them. */
@@ -146,8 +147,13 @@ void rate_packet_bytes(struct rate *self, uint32_t packet_bytes) { self->packet_
 void rate_sent(struct rate *self, struct rate_mark *mark, uint32_t bytes, uint64_t inflight_before, uint64_t now)
 {
     /* What went before an idle time says nothing of the path; a pause of our own pacing is no idle time. */
-    if (inflight_before == 0 && (self->app_limited_until != 0 || self->point.delivered_bytes == 0))
+    if (inflight_before == 0 && (self->app_limited_until != 0 || self->point.delivered_bytes == 0)) {
+        uint64_t settle = 2 * rate_rtt_min_ns(self);
+
         points_reset(self, now);
+        if (now - self->cycle_since + settle > self->cycle_ns && self->cycle_ns > settle)
+            self->cycle_since = now + settle - self->cycle_ns; /* first at the estimate, then more */
+    }
     if (now - self->point_recent.delivered_at >= SPAN_NS) {
         self->point_older = self->point_recent;
         self->point_recent = self->point;
@@ -248,7 +254,7 @@ static void crowd_end(struct rate *self)
 static void crowd_lost(struct rate *self, const struct rate_ack *ack)
 {
     /* Once per flight: what arrives was sent after the last time, and so was what is missing before it. */
-    if (ack->newest == NULL || ack->newest->sent_at <= self->crowd_since + rate_rtt_min_ns(self) / 4 + MS_NS)
+    if (self->point.first_sent_at <= self->crowd_since + rate_rtt_min_ns(self) / 4 + MS_NS)
         return;
     uint64_t inflight = ack->inflight_bytes + ack->acked_bytes + ack->lost_bytes;
     uint64_t window = least(inflight, crowd_window(self, ack->now)) / self->packet_bytes;
@@ -286,6 +292,10 @@ static void drain_begin(struct rate *self, uint64_t inflight, uint64_t now)
     self->drain_inflight = inflight;
     self->drain_rtt = UINT64_MAX;
     self->drain_rounds = 0;
+    /* By what arrives now: after a fall the estimate still holds what the path had, and a queue of ours would stay. */
+    uint64_t bandwidth = least(rate_bandwidth_bytes_s(self), self->round_bandwidth);
+
+    self->drain_window = bytes_in(bandwidth, rate_rtt_min_ns(self) + ALLOWANCE_NS_MIN);
 }
 
 static void drain_end(struct rate *self, uint64_t now)
@@ -334,9 +344,11 @@ static void drain_step(struct rate *self, const struct rate_ack *ack, bool round
             rtt_renew(self, self->rtt_recent, ack->now);
         return;
     }
-    bool suspect = !self->crowded && self->standing_cycles >= CROWD_CYCLES &&
-                   ack->now - self->drain_since >= PAUSE_INTERVAL_NS;
+    bool suspect = self->standing_cycles >= CROWD_CYCLES;
 
+    if (self->crowded) /* so as not to find, much later, that the queue was our own */
+        suspect = crowd_window(self, ack->now) > self->drain_inflight * 3 / 2;
+    suspect = suspect && ack->now - self->drain_since >= PAUSE_INTERVAL_NS;
     if (self->phase == RATE_CRUISE && (stale || suspect))
         drain_begin(self, ack->inflight_bytes, ack->now);
 }
@@ -383,12 +395,24 @@ static void startup_round(struct rate *self, uint64_t now)
     }
 }
 
-/* At the end of a cycle, or at once if the last time found an eighth more: the path may have four times as much now. */
+/* How much more must have come for asking to have paid: an eighth.  Beside one other flow that says we had less than
+ * about half, for of a quarter more asked we get our share of what there is, and no more. */
+static bool up_paid(const struct rate *self)
+{
+    uint64_t more = self->up_bandwidth / 8;
+
+    if (self->up_bandwidth == 0 || self->phase_rounds != 1)
+        return false;
+    if (self->crowded) /* and what noise does not explain: it is measured by the round */
+        more = most(more, UP_PACKETS * self->packet_bytes * SECOND_NS / most(self->standing_rtt, SPAN_NS));
+    return self->bandwidth[THIS] > self->up_bandwidth + more;
+}
+
+/* At the end of a cycle, or at once if the last time paid: the path may have four times as much now. */
 static void cruise_step(struct rate *self, uint64_t now, bool round_over)
 {
     uint64_t bandwidth = rate_bandwidth_bytes_s(self);
-    bool paid = self->phase_rounds == 1 && self->up_bandwidth != 0 &&
-                self->bandwidth[THIS] > self->up_bandwidth + self->up_bandwidth / 8;
+    bool paid = up_paid(self);
 
     if (round_over && self->phase_rounds == 1 && !paid) {
         self->up_won = 0;
@@ -473,23 +497,28 @@ void rate_ack(struct rate *self, const struct rate_ack *ack)
         self->app_limited_until = 0;
         self->point.app_limited = false;
     }
-    loss_judge(self, ack);
     if (ack->rtt_ns != 0)
         rtt_sample(self, ack->rtt_ns, ack->now);
     if (mark != NULL) {
         self->timeouts = 0;
         self->point.first_sent_at = most(self->point.first_sent_at, mark->sent_at);
         self->point.delivered_at = ack->now;
+    }
+    loss_judge(self, ack);
+    if (mark != NULL) {
         bandwidth_sample(self, mark, ack->now);
         extra_sample(self, ack->acked_bytes, ack->now);
         round_over = mark->sent_at >= self->round_since &&
                      ack->now - self->round_since >= most(rate_rtt_min_ns(self), SPAN_NS);
     }
     if (round_over) {
-        uint64_t bytes_s = least((self->point.delivered_bytes - self->round_delivered), UINT32_MAX) * SECOND_NS / (ack->now - self->round_since);
-        self->round_bandwidth = self->phase == RATE_CRUISE && self->phase_rounds > 1 ? (3 * self->round_bandwidth + bytes_s) / 4 : bytes_s;
+        uint64_t bytes = least(self->point.delivered_bytes - self->round_delivered, UINT32_MAX);
+        uint64_t bytes_s = bytes * SECOND_NS / (ack->now - self->round_since);
+        bool cruising = self->phase == RATE_CRUISE && self->phase_rounds > 1;
+
+        self->round_bandwidth = cruising ? (3 * self->round_bandwidth + bytes_s) / 4 : bytes_s;
+        self->phase_rounds++;
     }
-    self->phase_rounds += round_over;
     phase_step(self, ack, round_over);
     drain_step(self, ack, round_over);
     if (round_over)
@@ -533,7 +562,7 @@ uint64_t rate_window_bytes(const struct rate *self)
     if (!self->crowded)
         window += most(self->extra[THIS], self->extra[LAST]);
     if (self->draining)
-        window = least(window / 2, pipe + allowance);
+        window = least(window / 2, self->drain_window);
     return most(window, window_min);
 }
 

@@ -82,6 +82,7 @@ struct rate {
 
     bool draining; /* going easy for a moment, to see the RTT without our own queue */
     uint64_t drain_since, drain_inflight; /* in flight when it began */
+    uint64_t drain_window; /* meanwhile */
     uint64_t drain_rtt, drain_rtt_before; /* the least of this one and of the one before */
     unsigned drain_rounds;
     unsigned drains_alike; /* in a row that found the same RTT, too long for the path we knew */

@@ -1,5 +1,5 @@
 /* A bottleneck and who shares it, packet by packet, by seed: senders paced by cext/rate.c, cubic TCP, plain UDP.
- * Prints one JSON object; test_rate_path.py judges it.
+ * Prints one JSON object; test_rate_paths.py judges it.
  *
  *     sender ─► [ drop-tail buffer │ rate ] ─► loss, delay, reordering ─► socket buffer ─► receiver ─┐
  *        ▲                                                                                           │
@@ -7,12 +7,12 @@
  *
  * Usage: rate_world key=value... flow=kind,key=value,...    Times in ms, rates in Mbit/s; see the two tables below. */
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <math.h>
 
 #include "rate.h"
 
@@ -61,7 +61,7 @@ struct flow {
     size_t arrived_count, arrived_room, acked_count, told_count;
     int unacked;
     uint64_t ack_timer_at;
-    size_t *socket; /* waiting to be read, a ring of all */
+    size_t *socket; /* all that came; from head to tail it waits to be read */
     size_t socket_head, socket_tail, socket_room;
     uint64_t socket_bytes, cpu_free_at;
     bool cpu_busy;
@@ -123,15 +123,28 @@ static void *grown(void *old, size_t bytes)
     return new;
 }
 
+/* Room for one more. */
+static void *roomy(void *list, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
+        return list;
+    *room = *room * 2 + 4096;
+    return grown(list, *room * size);
+}
+
+static bool sooner(const struct event *a, const struct event *b)
+{
+    return a->at != b->at ? a->at < b->at : a->order < b->order;
+}
+
 static void at(uint64_t when, enum what what, int flow, size_t value)
 {
-    if (heap_count == heap_room)
-        heap = grown(heap, (heap_room = heap_room * 2 + 1024) * sizeof *heap);
+    heap = roomy(heap, heap_count, &heap_room, sizeof *heap);
     struct event event = {when < now ? now : when, event_order++, what, flow, value};
     size_t i = heap_count++;
     while (i > 0) {
         struct event *parent = &heap[(i - 1) / 2];
-        if (parent->at < event.at || (parent->at == event.at && parent->order < event.order))
+        if (sooner(parent, &event))
             break;
         heap[i] = *parent;
         i = (i - 1) / 2;
@@ -147,10 +160,9 @@ static struct event next_event(void)
         size_t child = 2 * i + 1;
         if (child >= heap_count)
             break;
-        if (child + 1 < heap_count && (heap[child + 1].at < heap[child].at ||
-                                       (heap[child + 1].at == heap[child].at && heap[child + 1].order < heap[child].order)))
+        if (child + 1 < heap_count && sooner(&heap[child + 1], &heap[child]))
             child++;
-        if (last.at < heap[child].at || (last.at == heap[child].at && last.order < heap[child].order))
+        if (sooner(&last, &heap[child]))
             break;
         heap[i] = heap[child];
         i = child;
@@ -269,8 +281,7 @@ static void rto_arm(int index)
 
 static size_t packet_new(struct flow *flow)
 {
-    if (flow->packet_count == flow->packet_room)
-        flow->packets = grown(flow->packets, (flow->packet_room = flow->packet_room * 2 + 4096) * sizeof *flow->packets);
+    flow->packets = roomy(flow->packets, flow->packet_count, &flow->packet_room, sizeof *flow->packets);
     struct packet *packet = &flow->packets[flow->packet_count];
     memset(packet, 0, sizeof *packet);
     packet->sent_at = now;
@@ -448,8 +459,7 @@ static void deliver(int index, size_t number)
     flow->good_bytes += packet->bytes;
     if (flow->kind == UDP)
         return;
-    if (flow->arrived_count == flow->arrived_room)
-        flow->arrived = grown(flow->arrived, (flow->arrived_room = flow->arrived_room * 2 + 4096) * sizeof *flow->arrived);
+    flow->arrived = roomy(flow->arrived, flow->arrived_count, &flow->arrived_room, sizeof *flow->arrived);
     flow->arrived[flow->arrived_count++] = number;
     flow->unacked++;
 }
@@ -482,8 +492,7 @@ static void arrive(int index, size_t number)
             flow->dropped++;
             return;
         }
-        if (flow->socket_tail == flow->socket_room)
-            flow->socket = grown(flow->socket, (flow->socket_room = flow->socket_room * 2 + 4096) * sizeof *flow->socket);
+        flow->socket = roomy(flow->socket, flow->socket_tail, &flow->socket_room, sizeof *flow->socket);
         flow->socket[flow->socket_tail++] = number;
         flow->socket_bytes += flow->packets[number].bytes;
         cpu_start(index);
@@ -645,9 +654,10 @@ static void print_all(void)
     printf(",\"flows\":[");
     for (int i = 0; i < flow_count; i++) {
         struct flow *flow = &flows[i];
-        printf("%s{\"good_bytes\":%llu,\"sent_bytes\":%llu,\"lost\":%llu,\"dropped\":%llu,", i > 0 ? "," : "",
-               (unsigned long long)flow->good_bytes, (unsigned long long)flow->sent_bytes,
-               (unsigned long long)flow->lost_packets, (unsigned long long)flow->dropped);
+        printf("%s{\"packet_bytes\":%u,\"sent_bytes\":%llu,\"lost\":%llu,", i > 0 ? "," : "", flow->bytes,
+               (unsigned long long)flow->sent_bytes, (unsigned long long)flow->lost_packets);
+        printf("\"good_bytes\":%llu,\"dropped\":%llu,", (unsigned long long)flow->good_bytes,
+               (unsigned long long)flow->dropped);
         print_series("good_mbit", series_good[i], "%.2f");
         putchar(',');
         print_series("estimate_mbit", series_rate[i], "%.2f");
