@@ -31,8 +31,8 @@ def test_a_ping_brings_links_up_and_is_answered():
             items = [item async for item in alpha.ping(bravo, 3).items()]
             assert [item["sequence"] for item in items] == [1, 2, 3]
             assert all(item["rtt_ms"] > 0 for item in items)
-            assert alpha.pump.egress_names() == ["egress bravo"]
-            assert bravo.pump.egress_names() == ["egress alpha"]
+            assert alpha.pump.task_names() == ["egress bravo"]
+            assert bravo.pump.task_names() == ["egress alpha"]
             assert alpha.delivered == [], "the answers were the ping's, not the kernel's"
             check_reports(alpha)
 
@@ -107,7 +107,7 @@ def test_after_idle_no_task_no_link_and_no_socket_is_left():
             assert len([item async for item in alpha.ping(bravo).items()]) == 1
             await asyncio.gather(*closed)
             for board in (alpha, bravo):
-                assert board.pump.egress_names() == []
+                assert board.pump.task_names() == []
                 assert board.carrier.socket_count() == 0
 
     run(scenario)
@@ -124,7 +124,7 @@ def test_a_dead_destination_has_its_own_task_and_delays_nobody():
                 if number % 20 == 0:
                     await asyncio.sleep(0)
             beside = [item async for item in alpha.ping(bravo, 10).items()]
-            assert alpha.pump.egress_names() == ["egress bravo", "egress dead"]
+            assert alpha.pump.task_names() == ["egress bravo", "egress dead"]
             assert all(item["rtt_ms"] is not None for item in warm + beside)
 
     run(scenario)
@@ -155,7 +155,7 @@ def test_packets_go_on_by_the_new_route_while_the_old_tether_takes_nothing():
                 bravo.arrived.clear()
                 await bravo.arrived.wait()
             assert node.datapath.hop(far).tether != old.tether
-            assert alpha.pump.egress_names() == ["egress bravo"]
+            assert alpha.pump.task_names() == ["egress bravo"]
 
     run(scenario)
 

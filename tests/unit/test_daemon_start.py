@@ -77,7 +77,7 @@ def test_with_a_damaged_key(member):
 
 
 def test_with_a_mistyped_token_in_the_configuration(tmp_path, monkeypatch):
-    monkeypatch.setattr(tun.Tun, "create", lambda name: pytest.fail("came too far"))
+    monkeypatch.setattr(tun.Tun, "create", lambda name, offloads: pytest.fail("came too far"))
     said = refusal(config(tmp_path / "state", '[realm]\ntoken = "cfx1AAAA"\n'))
     assert said.startswith("realm.token: ")
 
@@ -85,11 +85,12 @@ def test_with_a_mistyped_token_in_the_configuration(tmp_path, monkeypatch):
 def built(settings) -> Daemon:
     """Return a daemon with everything made and nothing started."""
     state = StateDir.open(settings.node.state_dir)
-    device = SimpleNamespace(write=lambda packet: None)
+    device = SimpleNamespace(name="none", fd=-1, segments_udp=False, write=lambda packet: None)
 
     async def build() -> Daemon:
         made = Daemon(settings, state, state.member(), device, None)
         made._build()
+        made.datapath.stop()
         return made
 
     return asyncio.run(build())
