@@ -34,7 +34,7 @@ from conflux.carrier.interface import (
 )
 from conflux.carrier.link import LIFETIME_MS_MIN
 from conflux.carrier.native import NativeCarrier
-from conflux.carrier.wire import WireDatagram, WireMessage
+from conflux.carrier.wire import AES_128_GCM, CHACHA20_POLY1305, DtlsKeys, WireDatagram, WireMessage
 from conflux.datapath.interface import OutFrame
 from conflux.ids import LinkId, TetherId
 
@@ -346,6 +346,57 @@ async def test_suite_is_one_that_the_engine_carries_and_openssl_is_let_go(left: 
         handshake = side.carrier._links[link]._dtls
         assert handshake._ssl is None
         assert handshake._task is None
+
+
+@between(NATIVE, FIRST)
+async def test_last_flight_that_is_lost_is_said_again_after_the_takeover(left: NativeSide, right: AnySide) -> None:
+    ours, theirs = await describe(left, right)
+    outlet = left.carrier._links[LEFT]._dtls._outlet
+    may_leave = outlet._may_leave
+    lost: list[bytes] = []
+
+    def lose_the_first(data: bytes) -> bool:
+        if data[0] == 0x14 and not lost:  # ChangeCipherSpec, then Finished
+            lost.append(data)
+            return False
+        return may_leave(data)
+
+    outlet._may_leave = lose_the_first
+    right.carrier.perform(Connect(RIGHT, ours))
+    left.carrier.perform(Connect(LEFT, theirs))
+    await right.event(Opened)
+    await left.event(Opened)
+    assert lost
+    assert [one for one in left.upcalls if isinstance(one, WireDatagram) and one.data[0] == 0x16]
+
+
+@pytest.mark.parametrize("prefers", [frame.AES_256_GCM, frame.CHACHA20_POLY1305])
+@pytest.mark.parametrize("kinds", [NATIVE, FIRST, SECOND], ids="-".join)
+def test_suite_is_what_the_weaker_side_is_good_at(
+    kinds: tuple[str, str], prefers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def take(*args: Any, **named: Any) -> DtlsKeys:
+        keys = take_keys(*args, **named)
+        taken.append(keys.cipher)
+        return keys
+
+    take_keys = dtls_keys.take_keys
+    monkeypatch.setattr(dtls_keys, "take_keys", take)
+    monkeypatch.setattr("conflux.carrier.handshake.best_aead", lambda: prefers)
+
+    async def run() -> None:
+        left, right = (make_side(kind) for kind in kinds)
+        async with asyncio.timeout(PATIENCE_S):
+            await open_link(left, right)
+            left.carrier.perform(SendControl(LEFT, b"sealed"))
+            assert (await right.event(ControlArrived)).data == b"sealed"
+        await close(left)
+        await close(right)
+
+    asyncio.run(run())
+    assert set(taken) == {CHACHA20_POLY1305 if prefers == frame.CHACHA20_POLY1305 else AES_128_GCM}
 
 
 def test_a_number_of_the_engines_never_leaves_openssl() -> None:
