@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import ipaddress
 import re
+import select
 import socket
 import struct
 from collections import Counter, deque
@@ -169,13 +170,11 @@ class Ferry:
                 data = self._ours.recv(DATAGRAM_BYTES_MAX)
             except OSError:
                 return
-            if not data:  # the engine's end is closed
-                self.close()
-                return
             self._pair.protocol.transport.sendto(data, self._pair.remote_addr)
 
     def close(self) -> None:
-        """Close both ends; not before the engine has let go of its own."""
+        """Pass on what the engine said last, its goodbye, and close both ends; the engine has let go of its own."""
+        self._ready(select.EPOLLIN)
         self._watch.discard(self._ours.fileno())
         self._ours.close()
         self._engines.close()

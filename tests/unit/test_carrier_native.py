@@ -17,6 +17,7 @@ from test_carrier_rtc import PATIENCE_S, Side, sockets
 from conflux.anchor import frame
 from conflux.carrier import dtls_keys
 from conflux.carrier.channels import PPID_BINARY, PPID_DCEP, PPID_STRING
+from conflux.carrier.datagrams import DatagramTransport
 from conflux.carrier.interface import (
     Closed,
     CloseTether,
@@ -440,3 +441,42 @@ def test_pair_of_many_addresses_carries_whichever_the_peer_uses() -> None:
         await close(right)
 
     asyncio.run(run())
+
+
+@among_natives
+async def test_relayed_pair_carries_a_link_through_a_socket_pair(idle: NativeSide, right: NativeSide) -> None:
+    """As with TURN: a protocol that only aioice can speak for stands between the engine and the peer."""
+    from aioice import Candidate
+    from aioice.ice import StunProtocol
+
+    left = NativeSide(addresses=list)
+    try:
+        ours, theirs = await describe(left, right)
+        assert ours.candidates == ()
+        agent = left.carrier._links[LEFT]._ice
+        relay = StunProtocol(agent)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.bind(("127.0.0.1", 0))
+        DatagramTransport(agent._watch, sock, relay)
+        text = f"1 1 udp 16777215 127.0.0.1 {sock.getsockname()[1]} typ relay raddr 127.0.0.1 rport 9"
+        relay.local_candidate = Candidate.from_sdp(text)
+        agent._protocols.append(relay)
+        right.carrier.perform(Connect(RIGHT, replace(ours, candidates=(text,))))
+        left.carrier.perform(Connect(LEFT, theirs))
+        await left.event(Opened)
+        await right.event(Opened)
+        for size in SIZES:
+            left.carrier.perform(SendControl(LEFT, bytes(size)))
+            right.carrier.perform(SendControl(RIGHT, bytes(size)))
+        for side in (left, right):
+
+            def sizes(side: NativeSide = side) -> list[int]:
+                return [len(event.data) for event in side.events if isinstance(event, ControlArrived)]
+
+            await side.until(lambda sizes=sizes: len(sizes()) == len(SIZES))
+            assert sizes() == list(SIZES)
+        left.carrier.perform(Disconnect(LEFT))
+        assert (await right.event(Closed)).reason == "peer"
+    finally:
+        await left.close()
