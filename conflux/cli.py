@@ -99,6 +99,19 @@ def parser() -> argparse.ArgumentParser:
     watch = add("watch", "observe:watch", "print events as they happen, until Ctrl-C", "conflux watch")
     _json(watch)
 
+    bench = add(
+        "bench",
+        "bench:bench",
+        "measure this board, without a second one",
+        "conflux bench --out report\n  conflux bench --compare pi4.json pi5.json",
+    )
+    bench.add_argument("--quick", action="store_true", help="in 20 seconds instead of two minutes, with more spread")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="where the report goes: JSON and a page (default: here)")
+    bench.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two reports, side by side, instead of measuring"
+    )
+    _json(bench)
+
     join = add(
         "join",
         "join:join",

@@ -1,0 +1,109 @@
+"""What is measured: figures with their rounds, the plan that says how long, and who is told."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final, Protocol
+
+from conflux.errors import ConfluxError
+
+MORE: Final = "more"  # which is better
+LESS: Final = "less"
+
+PARTS: Final = {
+    "ciphers": "Ciphers: what sealing costs by itself",
+    "codec": "Frame codec: bundles of packets, sealed and opened",
+    "handshake": "Stream handshake: its cryptography",
+    "start": "Start",
+    "memory": "Memory",
+    "link": "Link: two engines over loopback, DTLS and SCTP",
+    "tunnel": "Tunnel: from TUN device to TUN device, through two engines",
+}
+
+
+class PartSkipped(ConfluxError):
+    """A part cannot be measured on this machine; the text says why."""
+
+
+class PartFailed(ConfluxError):
+    """A part was being measured and broke; the text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured quantity: a value of each round."""
+
+    part: str  # a key of PARTS
+    name: str  # unique in a report; what two reports are joined by
+    title: str
+    unit: str
+    better: str  # MORE or LESS
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def least(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def most(self) -> float:
+        return max(self.rounds)
+
+
+class Tell(Protocol):
+    """Who hears what is measured."""
+
+    def step(self, part: str, what: str) -> None:
+        """A measurement begins."""
+
+    def figure(self, figure: Figure) -> None:
+        """One is done."""
+
+    def setting(self, name: str, value: object) -> None:
+        """A choice that figures depend on; a plain value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often and how long; all in all less than two minutes, and than 20 s if quick."""
+
+    quick: bool
+    round_count: int
+    call_round_s: (
+        float  # of one call's rounds: dozens of ML-DSA signatures, each of which takes as long as chance has it
+    )
+    flow_round_s: float  # of a flow's rounds: long enough for congestion control to find its rate
+    ping_count: int  # per round
+    starts_s_max: float  # spent on starting processes: a small board takes seconds for one
+
+    @classmethod
+    def of(cls, *, quick: bool) -> Plan:
+        if quick:
+            return cls(True, 3, 0.02, 0.5, 50, 3.0)
+        return cls(False, 5, 0.05, 2.0, 200, 8.0)
+
+
+def seconds_each(batch: Callable[[], int], plan: Plan) -> tuple[float, ...]:
+    """Return, for every round, the seconds that one thing takes; batch() does some of them and says how many."""
+    batch()  # what is done once only: page faults, caches, the clock of a sleeping processor
+    return tuple(_round(batch, plan.call_round_s) for _ in range(plan.round_count))
+
+
+def _round(batch: Callable[[], int], round_s: float) -> float:
+    spent, count = 0.0, 0
+    while spent < round_s:
+        began = perf_counter()
+        count += batch()
+        spent += perf_counter() - began
+    return spent / count
+
+
+def per_second(amount: float, seconds: Sequence[float]) -> tuple[float, ...]:
+    """Return rates: amount, done in each of seconds."""
+    return tuple(amount / each for each in seconds)

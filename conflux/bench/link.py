@@ -1,0 +1,148 @@
+"""What a link carries: two engines joined over loopback, without devices.  Run as a process of its own.
+
+The far engine has no device, so it counts and drops what it has opened; this process's own thread is no part of the
+engines' cost and is left out of it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from conflux.bench import child
+from conflux.bench.figure import LESS, MORE, Figure, PartFailed, Plan, Tell
+from conflux.bench.pair import FAR, NEAR, Pair
+from conflux.datapath import _engine
+from conflux.datapath.config import DatapathConfig
+from conflux.report import memory
+
+SUPER_BYTES: Final = 60_000  # of a TCP super-packet: what the kernel hands the engine of a bulk flow
+SMALL_BYTES: Final = 100
+_SEGMENT_BYTES = 1400
+_TCP_CHECKSUM_AT = 16
+_GSO_TCP4, _NEEDS_CHECKSUM = 1, 1  # linux/virtio_net.h
+
+_CONFIG = DatapathConfig()
+# The queue is kept this full and no fuller, so that nothing is dropped for want of room.
+_QUEUE_BYTES = _CONFIG.queue_bytes_max - 4 * SUPER_BYTES
+_QUEUE_PACKETS = _CONFIG.queue_packets_max - 128
+_SMALL_COUNT = 32  # pushed between two looks at the queue
+_PAUSE_S = 0.0002  # the engine takes longer to empty the queue, at 20 Gbit/s still
+_START_COUNT = 20
+_OPEN_COUNT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What one round got through."""
+
+    packets: int
+    seconds: float
+    cpu_s: float  # of the two engines
+
+
+def measure(plan: Plan, tell: Tell) -> None:
+    """Measure how engines start and join, then what a pair carries, then what it holds of memory."""
+    tell.step("start", "an engine, and an association between two")
+    rounds = range(plan.round_count)
+    tell.figure(Figure("start", "start_engine", "an engine starts", "ms", LESS, tuple(_start_ms() for _ in rounds)))
+    opened = tuple(_open_ms() for _ in rounds)
+    tell.figure(Figure("start", "start_association", "two engines join: SCTP handshake", "ms", LESS, opened))
+    with Pair() as pair:
+        tell.setting("socket_buffer_bytes", pair.near.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
+        tell.step("link", f"super-packets of {SUPER_BYTES:,} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
+        bulk = [_push(pair, super_packet(SUPER_BYTES), 1, plan.flow_round_s) for _ in rounds]
+        bits = SUPER_BYTES * 8
+        rates = tuple(push.packets * bits / push.seconds / 1e9 for push in bulk)
+        costs = tuple(push.cpu_s / (push.packets * bits / 1e9) for push in bulk)
+        tell.figure(Figure("link", "link_bulk", "super-packets", "Gbit/s", MORE, rates))
+        tell.figure(Figure("link", "link_bulk_cpu", "super-packets, both engines", "CPU-s/Gbit", LESS, costs))
+        tell.step("link", f"packets of {SMALL_BYTES} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
+        small = [_push(pair, small_packet(SMALL_BYTES), _SMALL_COUNT, plan.flow_round_s) for _ in rounds]
+        rates = tuple(push.packets / push.seconds / 1e3 for push in small)
+        costs = tuple(push.cpu_s / push.packets * 1e6 for push in small)
+        tell.figure(Figure("link", "link_small", "small packets, bundled", "k packets/s", MORE, rates))
+        tell.figure(Figure("link", "link_small_cpu", "small packets, both engines", "CPU-µs/packet", LESS, costs))
+        held = memory()
+        for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
+            if (size := held[kind]) is not None:
+                words = f"two engines after that load, with Python: {title}"
+                tell.figure(Figure("memory", f"memory_engines_{kind[:3]}", words, "MB", LESS, (size,)))
+        tell.setting("link_drops", _telling(pair.drops()))
+
+
+def _telling(drops: dict[str, int]) -> dict[str, int]:
+    """Return drops without those that are the far engine's having no device."""
+    return {reason: count for reason, count in drops.items() if reason != "far: tun-down"}
+
+
+def _start_ms() -> float:
+    began = time.perf_counter()
+    for _ in range(_START_COUNT):
+        _engine.Engine(-1, False, _CONFIG).close()
+    return (time.perf_counter() - began) / _START_COUNT * 1e3
+
+
+def _open_ms() -> float:
+    spent = 0.0
+    for _ in range(_OPEN_COUNT):
+        with Pair() as pair:
+            spent += pair.open_s
+    return spent / _OPEN_COUNT * 1e3
+
+
+def _push(pair: Pair, packet: bytes, count: int, seconds: float) -> Push:
+    """Keep the near engine's queue full for a while, and see everything out."""
+    engine, egress = pair.near.engine, pair.near.egress
+
+    def has_room() -> bool:
+        queued_bytes, queued_packets, *_ = engine.egress(egress)
+        return queued_bytes < _QUEUE_BYTES and queued_packets < _QUEUE_PACKETS
+
+    packets = pair.far.arrived
+    began, cpu, own_cpu = time.perf_counter(), time.process_time(), time.thread_time()
+    while time.perf_counter() - began < seconds:
+        now = time.monotonic()
+        while has_room():
+            for _ in range(count):
+                engine.packet(packet, now)
+        time.sleep(_PAUSE_S)
+    child.until(lambda: not pair.near.queued, "the end of what was queued", within_s=10.0, pause_s=_PAUSE_S)
+    spent = time.perf_counter() - began
+    cpu_s = time.process_time() - cpu - (time.thread_time() - own_cpu)
+    arrived = pair.far.arrived - packets
+    if not arrived:
+        raise PartFailed("no packet got through")
+    return Push(arrived, spent, cpu_s)
+
+
+def super_packet(size: int) -> bytes:
+    """Return a TCP packet from near to far with its offload header: the kernel's word for "segment this"."""
+    ip_bytes, tcp_bytes = 20, 20
+    header = struct.pack(
+        "<BBHHHH", _NEEDS_CHECKSUM, _GSO_TCP4, ip_bytes + tcp_bytes, _SEGMENT_BYTES, ip_bytes, _TCP_CHECKSUM_AT
+    )
+    data_offset_and_ack = (5 << 12) | 0x10
+    tcp = struct.pack("!HHIIHHHH", 5001, 5001, 0, 0, data_offset_and_ack, 1000, 0, 0)
+    return header + _ipv4(socket.IPPROTO_TCP, tcp + bytes(size - ip_bytes - tcp_bytes))
+
+
+def small_packet(size: int) -> bytes:
+    """Return a UDP packet from near to far with an offload header that asks for nothing."""
+    udp_bytes = size - 20
+    return bytes(10) + _ipv4(socket.IPPROTO_UDP, struct.pack("!HHHH", 5001, 5001, udp_bytes, 0) + bytes(udp_bytes - 8))
+
+
+def _ipv4(protocol: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0, NEAR.packed, FAR.packed)
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:] + payload
+
+
+if __name__ == "__main__":
+    child.serve(measure)

@@ -1,0 +1,168 @@
+"""Two engines joined over loopback UDP, with a stream each way.
+
+    near ──packet()──► egress, sender ─► link ~~~UDP, 127.0.0.1~~~ link ─► receiver ──► TUN, or nowhere
+         ◄──────────── receiver, link ~~~                          far, likewise
+
+Nobody shakes hands: keys, labels and channels are made up here, as a daemon's node and carrier would hand them down.
+What carries packets then is what carries them in a daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final, Self
+
+from conflux.anchor import frame
+from conflux.anchor.speed import best_aead
+from conflux.bench.figure import PartFailed
+from conflux.carrier.wire import AES_128_GCM, CHACHA20_POLY1305, DtlsKeys
+from conflux.datapath import _engine
+from conflux.datapath.config import DatapathConfig
+from conflux.datapath.interface import EpochKey, Hop
+from conflux.ids import LinkId, TetherId
+
+NETWORK: Final = IPv4Network("100.64.0.0/24")
+NEAR: Final = IPv4Address("100.64.0.1")
+FAR: Final = IPv4Address("100.64.0.2")
+
+DATAGRAM_BYTES_MAX: Final = 1472  # what an Ethernet takes, though loopback takes more
+NO_TUN: Final = -1
+
+_LINK, _TETHER, _CHANNEL_COUNT = LinkId(1), TetherId(b"bench\0\0\0"), 4
+_LABEL_NEAR, _LABEL_FAR, _LABEL_BACK = 1, 2, 100
+_LIFETIME_MS = 250
+_SCTP_PORT = 5000
+_SEQUENCE_FIRST = 32  # above what a handshake would have used
+_BUFFER_BYTES = 8 << 20  # as the carrier asks for an engine's sockets
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
+_OPEN_S_MAX = 5.0
+_HOST_MASK = b"\xff" * 4
+
+
+class End:
+    """One engine, its socket, and what it was told."""
+
+    def __init__(self, own: IPv4Address, tun: int, *, segments_udp: bool) -> None:
+        self.socket = _udp_socket()
+        self.engine = _engine.Engine(tun, segments_udp, DatapathConfig())
+        self.engine.configure([(own.packed, _HOST_MASK)], [(NETWORK.network_address.packed, NETWORK.netmask.packed)])
+        self.own = own
+        self.egress = 0
+        self.receiver = 0
+
+    def link(self, other: End, keys: DtlsKeys) -> None:
+        self.engine.add_link(
+            _LINK,
+            self.socket.fileno(),
+            other.socket.getsockname(),
+            keys,
+            _SCTP_PORT,
+            _SCTP_PORT,
+            DATAGRAM_BYTES_MAX,
+        )
+
+    def send_to(self, other: End, key: EpochKey, *, label: int) -> None:
+        """Make the stream from here to other, whose frames carry the label."""
+        other.receiver = other.engine.add_receiver([(self.own.packed, _HOST_MASK)], key, True)
+        other.engine.add_label(other.receiver, _LINK, label)
+        self.egress = self.engine.add_egress()
+        self.engine.set_addresses(self.egress, [(other.own.packed, _HOST_MASK)])
+        sender = self.engine.add_sender(self.egress, key, True)
+        hop = Hop(_LINK, _TETHER, _CHANNEL_COUNT, label_out=label, label_in=label + _LABEL_BACK)
+        self.engine.set_route(sender, hop)
+
+    @property
+    def arrived(self) -> int:
+        """How many packets came here in frames."""
+        return self.engine.receiver(self.receiver, False)[7]
+
+    @property
+    def queued(self) -> int:
+        """How many packets wait to be sent from here."""
+        return self.engine.egress(self.egress)[1]
+
+    def close(self) -> None:
+        self.engine.close()
+        self.socket.close()
+
+
+class Pair:
+    """near and far, joined.  tuns: descriptors of their devices; segments_udp: those take UDP super-packets."""
+
+    def __init__(self, tuns: tuple[int, int] = (NO_TUN, NO_TUN), *, segments_udp: bool = False) -> None:
+        self.near = End(NEAR, tuns[0], segments_udp=segments_udp)
+        self.far = End(FAR, tuns[1], segments_udp=segments_udp)
+        near_keys, far_keys = _dtls_keys()
+        began = time.perf_counter()
+        self.near.link(self.far, near_keys)
+        self.far.link(self.near, far_keys)
+        self._wait_open()
+        self.open_s = time.perf_counter() - began
+        aead = best_aead()
+        for end in (self.near, self.far):
+            for index in range(_CHANNEL_COUNT):
+                end.engine.map(_LINK, 2 * index, _TETHER, index, _LIFETIME_MS)
+        self.near.send_to(self.far, _epoch_key(aead), label=_LABEL_FAR)
+        self.far.send_to(self.near, _epoch_key(aead), label=_LABEL_NEAR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.near.close()
+        self.far.close()
+
+    def _wait_open(self) -> None:
+        shut = [self.near.engine, self.far.engine]
+        deadline = time.monotonic() + _OPEN_S_MAX
+        while shut:
+            if time.monotonic() > deadline:
+                raise PartFailed("the two engines did not find each other over loopback")
+            select.select([engine.fd for engine in shut], [], [], 0.1)
+            shut = [engine for engine in shut if not _opened(engine)]
+
+    def drops(self) -> dict[str, int]:
+        """Return what either engine dropped, by reason."""
+        return {
+            f"{name}: {reason}": count
+            for name, end in (("near", self.near), ("far", self.far))
+            for reason, count in end.engine.drops().items()
+        }
+
+
+def _opened(engine: _engine.Engine) -> bool:
+    kinds = [upcall[0] for upcall in engine.take_upcalls()]
+    if _engine.WIRE_CLOSED in kinds:
+        raise PartFailed("the association of the two engines was refused")
+    return _engine.WIRE_OPENED in kinds
+
+
+def _udp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, _BUFFER_BYTES)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def _dtls_keys() -> tuple[DtlsKeys, DtlsKeys]:
+    """Return keys as a handshake would leave them to near and far: the suite this machine asks for."""
+    chacha = best_aead() == frame.CHACHA20_POLY1305
+    cipher, key_bytes, iv_bytes = (CHACHA20_POLY1305, 32, 12) if chacha else (AES_128_GCM, 16, 4)
+    key_a, key_b, iv_a, iv_b = (os.urandom(size) for size in (key_bytes, key_bytes, iv_bytes, iv_bytes))
+    return (
+        DtlsKeys(cipher, key_a, key_b, iv_a, iv_b, _SEQUENCE_FIRST),
+        DtlsKeys(cipher, key_b, key_a, iv_b, iv_a, _SEQUENCE_FIRST),
+    )
+
+
+def _epoch_key(aead: int) -> EpochKey:
+    return EpochKey(0, aead, os.urandom(frame.KEY_BYTES), os.urandom(4))

@@ -1,0 +1,74 @@
+"""What it costs to begin: how long processes take to start, and the memory they hold then.
+
+Their files are in the page cache by then: a board that has just booted also reads 40 MB from its card.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from conflux.bench import child
+from conflux.bench.figure import LESS, Figure, PartFailed, Plan, Tell
+
+START_S_MAX = 120.0
+
+_DAEMON = """\
+import json, time
+import conflux.daemon
+from conflux.carrier.native import NativeCarrier
+NativeCarrier.prepare()
+from conflux.report import memory
+print(json.dumps(memory()))
+"""
+
+
+def starts(plan: Plan, tell: Tell) -> None:
+    """Measure how long Python, the command line and all that a daemon imports take, and what the last then holds."""
+    _started("python", "the Python interpreter", [sys.executable, "-I", "-S", "-c", "pass"], plan, tell)
+    _started("command", "the command line (conflux --version)", child.command("conflux", "--version"), plan, tell)
+    said = _started("daemon", "all that a daemon imports", [sys.executable, "-P", "-c", _DAEMON], plan, tell)
+    held: dict[str, Any] = json.loads(said)
+    for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
+        if held[kind] is not None:  # a kernel that does not say
+            words = f"all that a daemon imports: {title}"
+            tell.figure(Figure("memory", f"memory_daemon_{kind[:3]}", words, "MB", LESS, (held[kind],)))
+
+
+def _started(name: str, title: str, words: Sequence[str], plan: Plan, tell: Tell) -> str:
+    """Start a program again and again, as long as the plan allows; return what it said last."""
+    tell.step("start", title)
+    rounds: list[float] = []
+    began = time.perf_counter()
+    said = ""
+    while not rounds or (len(rounds) <= plan.round_count and time.perf_counter() - began < plan.starts_s_max):
+        start = time.perf_counter()
+        said = _start(words)
+        rounds.append((time.perf_counter() - start) * 1e3)
+    if len(rounds) > 1:
+        del rounds[0]  # it read the files into the page cache
+    tell.figure(Figure("start", f"start_{name}", title, "ms", LESS, tuple(rounds)))
+    return said
+
+
+def _start(words: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603  # our own interpreter
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=child.environment(),
+            timeout=START_S_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise PartFailed(f"a process took more than {START_S_MAX:.0f} s to start") from None
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise PartFailed(f"a process did not start: {last[0]}")
+    return done.stdout
