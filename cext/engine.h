@@ -36,7 +36,7 @@ struct engine_config {
     bool segments_udp; /* the device takes UDP super-packets */
     size_t queue_bytes_max, queue_packets_max; /* per destination */
     uint64_t hold_age_max; /* of packets that have nowhere to go */
-    size_t upcall_count_max; /* those a peer can cause */
+    size_t upcall_count_max; /* of each kind that somebody else can cause: a flood of one keeps out no other */
     struct relay_limits relay;
     uint8_t seed[8];
 };
@@ -58,7 +58,7 @@ enum engine_drop {
 const char *engine_drop_name(enum engine_drop why);
 
 enum upcall_kind {
-    UP_PACKET = 1, /* data: offload header and packet, for an address that no egress serves */
+    UP_PACKET = 1, /* data: offload header and packet, for an address that no egress serves; a, b: the time, high and low */
     UP_ECHO, /* data: an ICMPv6 echo reply that engine_tap() asked for */
     UP_DEVICE_LOST, /* a: errno */
     UP_SENT, /* handle: a sender whose notice was armed sealed a frame */
@@ -71,6 +71,7 @@ enum upcall_kind {
     UP_WIRE_RESET, /* link, a: incoming, b: accepted, data: streams, two bytes each, in host order */
     UP_WIRE_DATAGRAM, /* link, data, address */
     UP_WIRE_ERROR, /* link, address */
+    UP_KIND_COUNT,
 };
 
 struct upcall {

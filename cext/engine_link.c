@@ -420,12 +420,12 @@ void link_receive(struct link *self)
             epoll_ctl(self->engine->epoll, EPOLL_CTL_DEL, self->fd, NULL);
             return;
         }
-        while (size > 0) {
+        do {
             size_t now = segment < size ? segment : size;
             datagram_receive_untrusted(self, data, now, &messages[at].msg_hdr);
             data += now;
             size -= now;
-        }
+        } while (size > 0);
     }
     if (!self->closed)
         sctp_receive_done(self->sctp, self->engine->now);
@@ -595,6 +595,7 @@ const char *engine_add_link(struct engine *self, const struct engine_link_config
             link->place = self->link_count;
             self->links[self->link_count++] = link;
             sctp_connect(link->sctp, self->now);
+            streams_reroute(self, link->id);
         }
     }
     engine_unlock_and_wake(self);
@@ -727,11 +728,14 @@ bool engine_map(struct engine *self, uint32_t id, uint16_t stream, uint64_t teth
             }
         }
         if (tether != NULL) {
+            if (tether->mapped[index] && link->channels[tether->streams[index]].tether == tether)
+                link->channels[tether->streams[index]].tether = NULL; /* unmap() would not find it any more */
             tether->streams[index] = stream;
             tether->mapped[index] = true;
             tether->lifetime_ms = lifetime_ms;
             link->channels[stream] = (struct channel){tether, (uint8_t)index};
             mapped = true;
+            streams_reroute(self, id);
         }
     }
     engine_unlock_and_wake(self);

@@ -26,6 +26,7 @@ enum {
     TUN_BYTES_PER_TURN = 512 * 1024,
     PACKET_COPY_BYTES_MAX = 16384, /* larger packets keep the memory they were read into */
     NETWORK_COUNT_MAX = 64,
+    UPCALL_BYTES_MAX = 4 << 20, /* that wait, of one kind: Python takes them in a few milliseconds, or it is lost anyway */
     PPID_BINARY = 53, /* RFC 8831, section 8 */
 };
 
@@ -146,7 +147,7 @@ struct engine {
     uint64_t now; /* of this turn of the loop, or of this call */
 
     struct upcall *upcall_first, *upcall_last;
-    size_t upcall_untrusted_count;
+    size_t upcall_counts[UP_KIND_COUNT], upcall_bytes[UP_KIND_COUNT]; /* of those that anybody but us can cause */
 
     struct table egresses, senders, receivers;
     struct map own, realm_addresses; /* our addresses; destinations' addresses */
@@ -196,6 +197,7 @@ void egress_update(struct egress *self); /* its way out may have opened or close
 void egress_wake(struct egress *self); /* it may have something to send */
 size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max); /* bytes of the frame; 0: nothing to send */
 void egress_detach_link(struct egress *self);
+void streams_reroute(struct engine *self, uint32_t link); /* a link or a tether came; routes over it may have been set before */
 void streams_age(struct engine *self); /* drop what was held too long */
 /* Take one frame of a tether; takes the message in any case. */
 void frame_receive_untrusted(struct link *link, struct sctp_message *message, unsigned channel, bool unordered);

@@ -62,6 +62,15 @@ void egress_update(struct egress *self)
     egress_wake(self);
 }
 
+void streams_reroute(struct engine *self, uint32_t link)
+{
+    for (size_t at = 1; at < self->egresses.room; at++) {
+        struct egress *egress = self->egresses.items[at];
+        if (egress != NULL && moving(egress) && egress->sender->hop.link == link)
+            egress_update(egress);
+    }
+}
+
 void streams_age(struct engine *self)
 {
     uint64_t age_max = self->config.hold_age_max;
@@ -113,6 +122,8 @@ void packet_send(struct engine *self, struct queued *packet, const uint8_t *head
                map_find(&self->own, address_key(view.destination, view.address_bytes)) == NULL) {
         struct upcall *upcall = up(self, UP_PACKET, OFFLOAD_BYTES + size, true);
         if (upcall != NULL) {
+            upcall->a = (uint32_t)(queued_at >> 32);
+            upcall->b = (uint32_t)queued_at;
             memcpy(upcall->data, header, OFFLOAD_BYTES);
             memcpy(upcall->data + OFFLOAD_BYTES, packet->data, size);
         }
@@ -271,6 +282,14 @@ static void sender_sealed(struct sender *self, struct engine *engine, size_t fra
 
 static size_t largest(size_t one, size_t other) { return one > other ? one : other; }
 
+static bool tether_is_whole(const struct tether *self, unsigned channel_count)
+{
+    for (unsigned index = 0; index < channel_count; index++)
+        if (!self->mapped[index])
+            return false;
+    return true;
+}
+
 size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
 {
     struct sender *sender = self->sender;
@@ -281,8 +300,8 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
     if (waiting.packets == 0 && sender->entry_count == 0)
         return 0;
     struct tether *tether = link_tether(self->link, sender->hop.tether);
-    if (tether == NULL || sender->state.counter == COUNTER_END)
-        return 0; /* packets wait: the node is about to hear of it, or to turn the key */
+    if (tether == NULL || !tether_is_whole(tether, sender->hop.channel_count) || sender->state.counter == COUNTER_END)
+        return 0; /* packets wait: the tether is being made, or the node is about to hear that it is gone, or to rekey */
 
     size_t room = largest(bundle_bytes_max, bundle_bytes_min(self->queue)) + sender->entry_bytes;
     size_t all = waiting.bytes + waiting.packets * (ENTRY_HEADER_BYTES + OFFLOAD_BYTES) + sender->entry_bytes;
@@ -321,12 +340,8 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
         .reliability = SCTP_LIFETIME_MS_MAX,
         .reliability_value = tether->lifetime_ms,
     };
-    if (!tether->mapped[index]) {
-        sctp_message_delete(message);
-        drop(self->engine, DROP_NO_TETHER);
-    } else if (!sctp_send(self->link->sctp, message, &how, self->engine->now)) {
+    if (!sctp_send(self->link->sctp, message, &how, self->engine->now))
         drop(self->engine, DROP_CARRIER_FULL);
-    }
     return frame_bytes;
 }
 

@@ -211,7 +211,7 @@ uint32_t engine_add_sender(struct engine *self, uint32_t handle, const struct en
         aead_erase(&sender->aead);
         free(sender);
     }
-    engine_unlock(self);
+    engine_unlock_and_wake(self);
     return made;
 }
 
@@ -227,12 +227,13 @@ bool engine_rekey_sender(struct engine *self, uint32_t handle, const struct engi
         sender->aead = fresh;
         sender->state.epoch = key->epoch;
         sender->state.counter = sender->state.route_first = sender->state.bytes_sealed = sender->state.used_at = 0;
+        sender->state.silent_since = 0; /* reports of the epoch before are none of this one's */
         sender->notify = true;
         memset(sender->sent_at, 0, sizeof sender->sent_at);
     } else if (opened) {
         aead_erase(&fresh);
     }
-    engine_unlock(self);
+    engine_unlock_and_wake(self);
     return sender != NULL && opened;
 }
 
@@ -274,7 +275,7 @@ void engine_detach_sender(struct engine *self, uint32_t handle)
     struct sender *sender = table_find(&self->senders, handle);
     if (sender != NULL)
         sender_detach(sender);
-    engine_unlock(self);
+    engine_unlock_and_wake(self);
 }
 
 static void sender_delete(struct sender *sender)
@@ -294,7 +295,7 @@ void engine_remove_sender(struct engine *self, uint32_t handle)
         table_remove(&self->senders, handle);
         sender_delete(sender);
     }
-    engine_unlock(self);
+    engine_unlock_and_wake(self);
 }
 
 static void entry_drop_oldest(struct engine *self, struct sender *sender)
@@ -378,7 +379,7 @@ uint64_t engine_sender_reported(struct engine *self, uint32_t handle, uint64_t c
         if (*unreported < SENT_COUNT)
             sent_at = sender->sent_at[counter % SENT_COUNT];
         sender->state.silent_since = *unreported > 0 ? now : 0;
-        sender->notify = *unreported == 0;
+        sender->notify |= *unreported == 0;
     }
     engine_unlock(self);
     return sent_at;

@@ -51,7 +51,8 @@ const char *engine_drop_name(enum engine_drop why)
 
 struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted)
 {
-    if (untrusted && self->upcall_untrusted_count >= self->config.upcall_count_max) {
+    if (untrusted && (self->upcall_counts[kind] >= self->config.upcall_count_max ||
+                      self->upcall_bytes[kind] + size > UPCALL_BYTES_MAX)) {
         drop(self, DROP_UPCALL_FULL);
         return NULL;
     }
@@ -60,7 +61,10 @@ struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool 
         drop(self, DROP_MEMORY);
         return NULL;
     }
-    self->upcall_untrusted_count += untrusted;
+    if (untrusted) {
+        self->upcall_counts[kind]++;
+        self->upcall_bytes[kind] += size;
+    }
     upcall->kind = kind;
     upcall->size = (uint32_t)size;
     if (self->upcall_last != NULL) {
@@ -80,7 +84,8 @@ struct upcall *engine_take_upcalls(struct engine *self)
     engine_lock(self);
     struct upcall *first = self->upcall_first;
     self->upcall_first = self->upcall_last = NULL;
-    self->upcall_untrusted_count = 0;
+    memset(self->upcall_counts, 0, sizeof self->upcall_counts);
+    memset(self->upcall_bytes, 0, sizeof self->upcall_bytes);
     eventfd_read(self->upcall_fd, &ignored);
     engine_unlock(self);
     return first;

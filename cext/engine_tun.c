@@ -29,10 +29,14 @@ void tun_read(struct engine *self)
         if (got < 0) {
             if (errno == EAGAIN || errno == EINTR)
                 return;
-            if (errno == EBADFD || errno == ENODEV || errno == ENXIO)
-                device_lost(self, errno);
+            if (errno == ENOMEM || errno == ENOBUFS)
+                drop(self, DROP_TUN_READ);
             else
-                drop(self, DROP_TUN_READ); /* the device is down; the kernel keeps nothing for us then */
+                device_lost(self, errno); /* it would be ready, and fail, for ever; one that is down is only not ready */
+            return;
+        }
+        if (got == 0) {
+            device_lost(self, ENODEV);
             return;
         }
         if (got < OFFLOAD_BYTES) {

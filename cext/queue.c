@@ -126,12 +126,18 @@ void queue_push(struct queue *self, struct queued *packet, uint64_t now)
     packet->next = NULL;
     packet->queued_at = now;
     if (bucket->newest == NULL) {
-        bucket->oldest = packet;
+        bucket->oldest = bucket->newest = packet;
         turns_append(self, index);
-    } else {
+    } else if (now >= bucket->newest->queued_at) {
         bucket->newest->next = packet;
+        bucket->newest = packet;
+    } else { /* it waited elsewhere until somebody knew where to: newer ones of its flow may have come here at once */
+        struct queued **at = &bucket->oldest;
+        while ((*at)->queued_at <= now)
+            at = &(*at)->next;
+        packet->next = *at;
+        *at = packet;
     }
-    bucket->newest = packet;
     bucket->bytes += packet->size;
     self->counts.bytes += packet->size;
     self->counts.packets++;
@@ -160,17 +166,17 @@ void queue_hold(struct queue *self)
     self->moving = false;
 }
 
-const struct queued *queue_next(const struct queue *self)
-{
-    return self->turn_count > 0 ? self->buckets[self->turns[0]].oldest : NULL;
-}
-
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket)
 {
     if (self->turn_count == 0)
         return 0;
     *bucket = self->turns[0];
     return self->buckets[self->turns[0]].oldest->size;
+}
+
+const struct queued *queue_next(const struct queue *self)
+{
+    return self->turn_count > 0 ? self->buckets[self->turns[0]].oldest : NULL;
 }
 
 /* Whether the packet just taken from a bucket is to be dropped; it may be marked instead. */

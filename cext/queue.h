@@ -37,6 +37,7 @@ struct queue; /* all buckets of one destination */
 struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void *context, enum queue_drop why), void *context);
 void queue_delete(struct queue *self); /* drops what is in it as QUEUE_CLEARED */
 
+/* now: when the packet came; among those of its flow it takes the place of its time. */
 void queue_push(struct queue *self, struct queued *packet, uint64_t now);
 /* Packets have somewhere to go from now on; or hold: they wait. */
 void queue_move(struct queue *self, uint64_t now);

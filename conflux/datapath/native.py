@@ -363,7 +363,7 @@ class NativeDatapath:
                 case _engine.ENTRY:
                     self._entry_untrusted(handle, a, b, data)
                 case _engine.PACKET:
-                    self._hold(data, now)
+                    self._hold(data, (a << 32 | b) / 1e9)
                 case _engine.ECHO:
                     if self._echo is None or not self._echo.take(data, now=time.monotonic()):
                         self._drop("echo-unasked")
@@ -381,14 +381,14 @@ class NativeDatapath:
         else:
             self._upcall_untrusted(Entry(receiver.stream, kind, body, epoch))
 
-    def _hold(self, data: bytes, now: float) -> None:
+    def _hold(self, data: bytes, came_at: float) -> None:
         """Keep a packet for an address that no egress served when it came."""
         _, destination, flow = parse(data[OFFLOAD_HEADER_BYTES:])
         address = ip_address(destination)
         if any(address in egress.addresses for egress in self._egresses.values()):
-            self._engine.packet(data, now)  # its egress was made while it was on its way up
+            self._engine.packet(data, came_at)  # its egress was made while it was on its way up
         else:
-            self._pending.push(destination, (OFFLOAD, data), flow, now)
+            self._pending.push(destination, (OFFLOAD, data), flow, came_at)
 
     def next_upcall(self) -> Upcall | None:
         return self._upcalls.popleft() if self._upcalls else None
