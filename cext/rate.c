@@ -32,6 +32,7 @@ enum {
 #define ALLOWANCE_NS_MAX (5 * MS_NS)
 #define ALLOWANCE_RTT_SHIFT 4 /* of very long paths this part */
 #define UP_QUEUE_NS_MAX (50 * MS_NS) /* of others' queue, what asking for more takes as part of the path */
+#define UP_NS (12 * MS_NS) /* and asks for beyond: flows of short and of long RTT alike, or the long have it all */
 #define WINDOW_PACKETS_MIN 4 /* two to fly, two to be acknowledged */
 #define WINDOW_PACKETS_INITIAL 10 /* RFC 6928 */
 #define BURST_NS MS_NS
@@ -96,6 +97,14 @@ static uint64_t allowance_ns(const struct rate *self)
     uint64_t allowance = most(ALLOWANCE_NS_MIN, least(rtt / 2, ALLOWANCE_NS_MAX));
 
     return most(allowance, rtt >> ALLOWANCE_RTT_SHIFT);
+}
+
+/* The RTT by which to ask for more: the queue that others' asking leaves belongs to it. */
+static uint64_t up_rtt(const struct rate *self)
+{
+    uint64_t rtt = rate_rtt_min_ns(self);
+
+    return most(rtt, least(self->standing_rtt, rtt + UP_QUEUE_NS_MAX));
 }
 
 /* Beyond this the RTT of a whole cycle has somebody else's queue in it. */
@@ -449,7 +458,7 @@ static void phase_step(struct rate *self, const struct rate_ack *ack, bool round
         cruise_step(self, now, round_over);
         break;
     case RATE_UP: {
-        bool full = ack->inflight_bytes >= gained(pipe, GAIN_UP);
+        bool full = ack->inflight_bytes >= gained(bytes_in(bandwidth, up_rtt(self)), GAIN_UP);
         bool long_enough = now - self->phase_since >= 2 * most(rate_rtt_min_ns(self), SPAN_NS);
         if (self->app_limited_until != 0 || (self->phase_rounds >= 1 && (full || long_enough)))
             phase_enter(self, RATE_DOWN, now);
@@ -554,10 +563,8 @@ uint64_t rate_window_bytes(const struct rate *self)
     else if (self->phase == RATE_STARTUP)
         window = most(window, gained(pipe, GAIN_WINDOW_STARTUP));
     else if (self->phase == RATE_UP) {
-        /* Pacing alone bounds it: flows of short and of long RTT ask for more alike, whatever stands in the queue. */
-        uint64_t rtt = rate_rtt_min_ns(self);
-        rtt = most(rtt, least(self->standing_rtt, rtt + UP_QUEUE_NS_MAX));
-        window = gained(bytes_in(bandwidth, rtt), GAIN_UP) + allowance;
+        uint64_t rtt = up_rtt(self);
+        window = bytes_in(bandwidth, rtt + most(rtt / 4, least(rtt, UP_NS))) + allowance;
     }
     if (!self->crowded)
         window += most(self->extra[THIS], self->extra[LAST]);
