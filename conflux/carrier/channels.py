@@ -290,8 +290,8 @@ def encode_open(label: str, protocol: str, reliability: Reliability) -> bytes:
 
 def decode_open_untrusted(data: bytes) -> tuple[str, str, Reliability]:
     """Return label, protocol and reliability of a DATA_CHANNEL_OPEN.  Raises RemoteProtocolError("dcep")."""
-    if len(data) < _OPEN_HEADER.size:
-        raise RemoteProtocolError("dcep", "OPEN is too short")
+    if len(data) < _OPEN_HEADER.size or data[0] != _OPEN:
+        raise RemoteProtocolError("dcep", "no OPEN, or too short for one")
     _, kind, _, value, label_size, protocol_size = _OPEN_HEADER.unpack_from(data)
     if len(data) != _OPEN_HEADER.size + label_size + protocol_size:
         raise RemoteProtocolError("dcep", "OPEN is not as long as it says")

@@ -65,7 +65,15 @@ def associations() -> list[bytes]:
     ]
 
 
+def records() -> list[bytes]:
+    """Return inputs of dtls_fuzz.c, of every cipher: nothing of a genuine record changed, its length, its payload."""
+    record = b"\x17\xfe\xfd\0\1" + bytes(6) + b"\0\x28" + bytes(40)
+    changes = (b"", b"\0\x0b\xff", b"\0\x20\0\0\0\x16")
+    return [bytes([cipher]) + each + b"\xff\xff\0" + record for cipher in range(3) for each in changes]
+
+
 NATIVE: dict[str, Native] = {
+    "c-dtls": Native("dtls_fuzz.c", ("dtls.c",), ("crypto",), seeds=records),
     "c-packet": Native("packet_fuzz.c", ("packet.c",), seeds=packets),
     "c-sctp": Native("sctp_fuzz.c", SCTP, ("crypto",), seeds=associations),
 }

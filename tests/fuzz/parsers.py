@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,14 @@ from fuzz.script import Script, expand
 
 from conflux import api, config, wire
 from conflux.anchor import _codec, _codec_py, frame
+from conflux.carrier.channels import (
+    NAME_BYTES_MAX,
+    PPID_DCEP,
+    ChannelOffered,
+    Channels,
+    decode_open_untrusted,
+    encode_open,
+)
 from conflux.carrier.ice import Ice
 from conflux.carrier.interface import Description
 from conflux.carrier.tether import channel_protocol, parse_protocol_untrusted
@@ -276,6 +285,20 @@ def feedback(data: bytes) -> bool:
             assert Report.decode_untrusted(data).encode() == data
     except RemoteProtocolError:
         return False
+    return True
+
+
+def channels(data: bytes) -> bool:
+    """What opens a data channel, said to a side that has some."""
+    try:
+        label, protocol, reliability = decode_open_untrusted(data)
+    except RemoteProtocolError:
+        return False
+    if max(len(label.encode()), len(protocol.encode())) <= NAME_BYTES_MAX:
+        assert decode_open_untrusted(encode_open(label, protocol, reliability)) == (label, protocol, reliability)
+    side = Channels(is_client=False, drop_counts=Counter())
+    side.message_untrusted(0, PPID_DCEP, data)
+    assert side.next_event() == ChannelOffered(0, label, protocol, reliability)
     return True
 
 

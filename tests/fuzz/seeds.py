@@ -25,6 +25,7 @@ from unit.datapath_pair import udp
 
 from conflux import wire
 from conflux.anchor import _codec, frame
+from conflux.carrier.channels import Reliability, encode_open
 from conflux.carrier.interface import Description
 from conflux.carrier.tether import channel_protocol
 from conflux.control.channel import Kind
@@ -135,6 +136,10 @@ def others() -> dict[str, list[bytes]]:
         ],
         "card-verify": [*map(short, cards), short(cards[0]).replace(shorten(bytes(1216)), bad_key)],
         "carrier": [channel_protocol(tether, 1, 4).encode(), CANDIDATE.encode()],
+        "channels": [
+            encode_open("conflux.link.1", "", Reliability()),
+            encode_open("conflux.tether.1", channel_protocol(tether, 1, 4), Reliability(False, lifetime_ms_max=250)),
+        ],
         "cbor": [wire.encode([1, [None, True, -7, 2**40], "text", b"bytes" * 9, [[[[]]]]])],
         "config": [b"\0" + _CONFIG, bytes((1, CONFIG_KEYS.index("stream.idle_timeout"), 1, 2, 130, 128))],
         "feedback": [Report(9, 5, 1, 5000, 77, 8, 9).encode(), encode_interval(0.5)],

@@ -15,6 +15,7 @@ TARGETS: dict[str, Target] = {
     "card-verify": parsers.card_verify,
     "carrier": parsers.carrier,
     "cbor": parsers.cbor,
+    "channels": parsers.channels,
     "config": parsers.toml,
     "feedback": parsers.feedback,
     "frame": parsers.frame_codec,
