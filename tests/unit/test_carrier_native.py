@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -415,6 +416,45 @@ def test_a_number_of_the_engines_never_leaves_openssl() -> None:
         assert outlet._may_leave(record(0, 10**6) + record(1, last))
         assert not outlet._may_leave(record(0, 0) + record(1, last + 1))
         assert not outlet._may_leave(record(2, 0))
+        await close(left)
+        await close(right)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kinds", [NATIVE, FIRST, SECOND], ids="-".join)
+def test_link_opens_over_ipv6(kinds: tuple[str, str]) -> None:
+    async def run() -> None:
+        left, right = (make_side(kind, ("::1",)) for kind in kinds)
+        async with asyncio.timeout(PATIENCE_S):
+            await open_link(left, right)
+            left.carrier.perform(SendControl(LEFT, bytes(65536)))
+            assert (await right.event(ControlArrived)).data == bytes(65536)
+            left.carrier.perform(Disconnect(LEFT))
+            assert (await right.event(Closed)).reason == "peer"
+        await close(left)
+        await close(right)
+
+    asyncio.run(run())
+
+
+def test_links_that_come_and_go_leave_no_descriptor() -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def run() -> None:
+        left, right = make_side("native"), make_side("native")
+        counts = []
+        for _ in range(12):
+            async with asyncio.timeout(PATIENCE_S):
+                await open_link(left, right)
+                await open_tether(left, right)
+                left.carrier.perform(Disconnect(LEFT))
+                for side in (left, right):
+                    await side.event(Closed)
+                    side.events.clear()
+            counts.append(descriptors())
+        assert counts == counts[:1] * len(counts)
         await close(left)
         await close(right)
 
