@@ -1,6 +1,6 @@
 """A part measured in a process of its own: what it tells comes back as lines of JSON.
 
-    parent: run("conflux.bench.link", ...) ──starts──► child: serve(measure)
+    parent: run(command("…bench.link")) ──starts──► child: serve(measure)
             tell.figure(...)  ◄────────── {"figure": ...} ── measure(plan, Lines())
 
 The child is its own session with all it starts, and is killed whole when the parent is done with it, however that ends.
@@ -52,12 +52,14 @@ def die_with_parent() -> None:
 # ── parent ──
 
 
-def run(module: str, plan: Plan, tell: Tell) -> None:
-    """Have module measure.  Raises PartSkipped and PartFailed as it did, PartFailed if it is heard of no more."""
-    words = ["--quick"] if plan.quick else []
+def run(words: list[str], plan: Plan, tell: Tell) -> None:
+    """Have a program measure that ends in serve().
+
+    Raises PartSkipped and PartFailed as it did, PartFailed also if it ends otherwise or is not heard of.
+    """
     with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            command(module, *words),
+        child = subprocess.Popen(  # noqa: S603  # our own interpreter
+            [*words, *(["--quick"] if plan.quick else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -58,18 +58,26 @@ def measure(plan: Plan, tell: Tell) -> None:
         bits = SUPER_BYTES * 8
         rates = tuple(push.packets * bits / push.seconds / 1e9 for push in bulk)
         costs = tuple(push.cpu_s / (push.packets * bits / 1e9) for push in bulk)
-        tell.figure(Figure("link", "link_bulk", "super-packets", "Gbit/s", MORE, rates))
-        tell.figure(Figure("link", "link_bulk_cpu", "super-packets, both engines", "CPU-s/Gbit", LESS, costs))
+        tell.figure(Figure("link", "link_bulk", f"super-packets of {SUPER_BYTES:,} bytes", "Gbit/s", MORE, rates))
+        tell.figure(
+            Figure("link", "link_bulk_cpu", "super-packets: processor time, both engines", "CPU-s/Gbit", LESS, costs)
+        )
         tell.step("link", f"packets of {SMALL_BYTES} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
         small = [_push(pair, small_packet(SMALL_BYTES), _SMALL_COUNT, plan.flow_round_s) for _ in rounds]
         rates = tuple(push.packets / push.seconds / 1e3 for push in small)
         costs = tuple(push.cpu_s / push.packets * 1e6 for push in small)
-        tell.figure(Figure("link", "link_small", "small packets, bundled", "k packets/s", MORE, rates))
-        tell.figure(Figure("link", "link_small_cpu", "small packets, both engines", "CPU-µs/packet", LESS, costs))
+        tell.figure(
+            Figure("link", "link_small", f"packets of {SMALL_BYTES} bytes, bundled", "k packets/s", MORE, rates)
+        )
+        tell.figure(
+            Figure(
+                "link", "link_small_cpu", "small packets: processor time, both engines", "CPU-µs/packet", LESS, costs
+            )
+        )
         held = memory()
         for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
             if (size := held[kind]) is not None:
-                words = f"two engines after that load, with Python: {title}"
+                words = f"Python and two engines after full load: {title}"
                 tell.figure(Figure("memory", f"memory_engines_{kind[:3]}", words, "MB", LESS, (size,)))
         tell.setting("link_drops", _telling(pair.drops()))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
-from itertools import groupby
 from typing import Final
 
-from conflux.bench.figure import MORE, PARTS, Figure
+from conflux.bench.figure import LESS, MORE, PARTS, Figure
 from conflux.bench.report import Report, digits, facts, warnings
 
 # What a reader wants to know first: name of the figure, and in which words.
@@ -20,11 +20,12 @@ _HEADLINES: Final = (
 )
 _HEADLINE_COUNT: Final = 4
 
+_DIRECTION: Final = {MORE: "more is better", LESS: "less is better"}
 _ORDER: Final = ("tunnel", "link", "ciphers", "codec", "handshake", "start", "memory")
 
 _NOTES: Final = {
     "tunnel": "Sockets, a TUN device, an engine, UDP over loopback, an engine, a TUN device, sockets. Both ends and "
-    "the programs share this machine's processors, so two boards carry more than one here.",
+    "the programs share this machine's processors, so two such boards carry more.",
     "link": "Packets go into one engine's queue and are counted, opened, in the other: no devices, no system calls "
     "but those for UDP. Both engines share this machine's processors.",
     "ciphers": "Frames with one entry, by the compiled codec and this system's libcrypto. A stream's receiver chooses "
@@ -58,11 +59,13 @@ td, th { border-top: 1px solid var(--line); padding: 4px 8px 4px 0; text-align: 
 .figures th { width: 40%; } .figures td:nth-child(2) { width: 32%; } .figures td:nth-child(3) { width: 11%; }
 .figures td:nth-child(n+3) { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
   padding-right: 0; }
+.figures td:nth-child(2) { color: var(--soft); font-size: 13px; }
 .figures td:last-child { color: var(--soft); font-size: 13px; padding-left: 10px; }
 .facts th { width: 22%; color: var(--soft); vertical-align: top; }
 svg { display: block; width: 100%; height: 14px; } .more { fill: var(--more); } .less { fill: var(--less); }
 .spread { fill: var(--spread); opacity: 0.75; } .ground { fill: var(--line); opacity: 0.5; }
-@media (max-width: 600px) { .figures td:last-child { display: none; } }
+@media (max-width: 600px) { .figures td:nth-child(2) { color: var(--soft); font-size: 13px; }
+.figures td:last-child { display: none; } }
 footer { margin-top: 36px; font-size: 13px; }
 """
 
@@ -109,29 +112,33 @@ def _remarks(report: Report) -> list[str]:
 
 
 def _section(part: str, figures: list[Figure]) -> str:
-    tables = "".join(
-        _table(unit, better == MORE, list(group))
-        for (unit, better), group in groupby(_by_unit(figures), key=lambda figure: (figure.unit, figure.better))
-    )
+    """Return a part's figures: numbers, and bars for those that share a unit and so a scale."""
+    units = Counter(figure.unit for figure in figures)
+    alone = [figure for figure in figures if units[figure.unit] == 1]
+    tables = _numbers(alone) if alone else ""
+    for unit, count in units.items():
+        if count > 1:
+            tables += _bars([figure for figure in figures if figure.unit == unit])
     return f'<section><h2>{escape(PARTS[part])}</h2><p class="note">{escape(_NOTES[part])}</p>{tables}</section>'
 
 
-def _by_unit(figures: list[Figure]) -> list[Figure]:
-    """Return figures with those of one unit together, as they share a scale."""
-    first: dict[str, int] = {}
-    for index, figure in enumerate(figures):
-        first.setdefault(figure.unit, index)
-    return sorted(figures, key=lambda figure: first[figure.unit])
+def _numbers(figures: list[Figure]) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(figure.title)}</th><td>{escape(figure.unit)}, {_DIRECTION[figure.better]}</td>"
+        f"<td>{digits(figure.median)}</td><td>{_spread(figure)}</td></tr>"
+        for figure in figures
+    )
+    return f'<table class="figures">{rows}</table>'
 
 
-def _table(unit: str, more: bool, figures: list[Figure]) -> str:
+def _bars(figures: list[Figure]) -> str:
     scale = max(figure.most for figure in figures) or 1.0
     rows = "".join(
         f"<tr><th>{escape(figure.title)}</th><td>{_bar(figure, scale)}</td>"
         f"<td>{digits(figure.median)}</td><td>{_spread(figure)}</td></tr>"
         for figure in figures
     )
-    caption = f"{escape(unit)}, {'longer' if more else 'shorter'} is better"
+    caption = f"{escape(figures[0].unit)}, {_DIRECTION[figures[0].better]}"
     return f'<table class="figures"><caption>{caption}</caption>{rows}</table>'
 
 
@@ -158,13 +165,11 @@ def _facts(report: Report) -> str:
 
 
 def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return (
-            ", ".join(
-                f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}" for name, count in value.items()
-            )
-            or "none"
-        )
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    match value:
+        case dict():
+            return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or "none"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+    return str(value)

@@ -35,7 +35,7 @@ def starts(plan: Plan, tell: Tell) -> None:
     held: dict[str, Any] = json.loads(said)
     for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
         if held[kind] is not None:  # a kernel that does not say
-            words = f"all that a daemon imports: {title}"
+            words = f"what a daemon imports: {title}"
             tell.figure(Figure("memory", f"memory_daemon_{kind[:3]}", words, "MB", LESS, (held[kind],)))
 
 

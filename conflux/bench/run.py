@@ -16,7 +16,7 @@ Measure = Callable[[Plan, Tell], None]
 
 def _apart(module: str) -> Measure:
     def measure(plan: Plan, tell: Tell) -> None:
-        child.run(module, plan, tell)
+        child.run(child.command(module), plan, tell)
 
     return measure
 

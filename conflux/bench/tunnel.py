@@ -102,7 +102,7 @@ def _tcp(plan: Plan, tell: Tell, source: Worker, sink: Worker, pinger: Worker) -
         time.sleep(_SETTLE_S)
     tell.setting("tcp_congestion_control", control)
     tell.figure(Figure("tunnel", "tunnel_tcp", "TCP, one flow", "Gbit/s", MORE, tuple(rates)))
-    title = "TCP, both engines"
+    title = "TCP: processor time, both engines"
     tell.figure(Figure("tunnel", "tunnel_tcp_cpu", title, "CPU-s/Gbit", LESS, tuple(costs)))
     tell.step("tunnel", f"ping beside that flow, {plan.round_count} x {plan.flow_round_s:g} s")
     rounds = []
@@ -145,7 +145,7 @@ def _udp(plan: Plan, tell: Tell, source: Worker, pair: Pair) -> None:
         offered.append(sent / seconds / 1e3)
         time.sleep(_SETTLE_S)
     tell.figure(Figure("tunnel", "tunnel_udp", f"UDP, {size}-byte packets", "k packets/s", MORE, tuple(rates)))
-    title = "UDP, both engines"
+    title = "UDP: processor time, both engines"
     tell.figure(Figure("tunnel", "tunnel_udp_cpu", title, "CPU-µs/packet", LESS, tuple(costs)))
     tell.setting("tunnel_udp_offered_k_packets_s", round(statistics.median(offered), 1))
 

@@ -123,7 +123,7 @@ def describe_comparison(first: Report, second: Report, rows: list[Ratio]) -> lis
                 _value(row.second),
                 row.figure.unit,
                 None if row.times is None else f"{digits(row.times)} x",
-                "~" if row.within_spread else "",
+                "~" if row.within_spread else " ",  # nothing, and no dash
             )
             for row in group
         ]

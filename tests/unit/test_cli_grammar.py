@@ -20,6 +20,7 @@ COMMANDS = [
     ("links",),
     ("route",),
     ("route", "move"),
+    ("bench",),
     ("watch",),
     ("join",),
     ("realm",),
