@@ -893,7 +893,7 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
     self->pace_at += bytes * self->ns_per_kib / 1024;
     self->idle_told = self->probe_due = false;
     /* The end of a burst: nothing follows that would make the peer answer soon. */
-    if (probing || self->srtt == 0 || ((inflight_before > 0 || bytes > limit / 2) && !sctp_data_wanted(self)))
+    if (probing || (self->srtt == 0 && inflight_before == 0) || ((inflight_before > 0 || bytes > limit / 2) && !sctp_data_wanted(self)))
         last[1] |= SCTP_FLAG_IMMEDIATE;
     timers_restart(self, now);
     return used;
