@@ -294,6 +294,7 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
 {
     struct sender *sender = self->sender;
     struct queue_counts waiting = queue_counts(self->queue);
+    uint64_t packets_before = sender->state.packets;
     unsigned bucket = 0, index;
     bool ordered = false;
 
@@ -331,7 +332,8 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
     message->size = (uint32_t)(HEADER_BYTES + size + TAG_BYTES);
     size_t frame_bytes = message->size;
     sender_sealed(sender, self->engine, frame_bytes);
-    self->active_at = self->engine->now;
+    if (sender->state.packets > packets_before) /* entries alone keep no stream alive */
+        self->active_at = self->engine->now;
     index = bucket % sender->hop.channel_count;
     struct sctp_sending how = {
         .stream = tether->streams[index],

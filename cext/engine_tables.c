@@ -5,7 +5,7 @@
 #include "engine_private.h"
 #include "engine_lock.h"
 
-enum { KIND_END = 6 };
+enum { KIND_END = 6, KIND_REPORT = 7 };
 
 /* ── handles ── */
 
@@ -331,7 +331,7 @@ bool engine_queue_entry(struct engine *self, uint32_t handle, uint8_t kind, cons
         sender->entries[sender->entry_count++] = (struct entry){kind, (uint16_t)size, copy};
         sender->entry_bytes += ENTRY_HEADER_BYTES + size;
         copy = NULL;
-        if (sender->egress != NULL)
+        if (sender->egress != NULL && kind != KIND_REPORT) /* a wish about reports is worth no frame of its own */
             egress_wake(sender->egress);
     }
     engine_unlock_and_wake(self);
