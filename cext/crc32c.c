@@ -5,7 +5,6 @@
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #elif defined(__aarch64__)
-#include <arm_acle.h>
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -113,13 +112,30 @@ static inline uint64_t load_word(const uint8_t *at)
 }
 
 #if defined(__x86_64__)
+
 #define TARGET __attribute__((target("sse4.2")))
 #define CRC_WORD(crc, word) ((uint32_t)_mm_crc32_u64((crc), (word)))
 #define CRC_BYTE(crc, byte) _mm_crc32_u8((crc), (byte))
+
 #else
-#define TARGET __attribute__((target("+crc")))
-#define CRC_WORD(crc, word) __crc32cd((crc), (word))
-#define CRC_BYTE(crc, byte) __crc32cb((crc), (byte))
+
+/* Compilers disagree on how to name the extension for one function; assemblers do not. */
+#define TARGET
+#define CRC_WORD(crc, word) crc_word((crc), (word))
+#define CRC_BYTE(crc, byte) crc_byte((crc), (byte))
+
+static inline uint32_t crc_word(uint32_t crc, uint64_t word)
+{
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(word));
+    return crc;
+}
+
+static inline uint32_t crc_byte(uint32_t crc, uint8_t byte)
+{
+    __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(crc) : "r"((uint32_t)byte));
+    return crc;
+}
+
 #endif
 
 TARGET static uint32_t crc32c_hardware(uint32_t crc, const uint8_t *data, size_t size)

@@ -185,11 +185,9 @@ void sctp_reset_deferred(struct sctp *self)
     if (!self->request_deferred || tsn_after(self->request_tsn, self->tsn_received) || self->phase == SCTP_ENDED)
         return;
     self->request_deferred = false;
-    self->request_streams = NULL;
     self->request_result = RESULT_PERFORMED;
     respond(self, self->request_last, RESULT_PERFORMED);
     perform(self, streams, count);
-    free(streams);
 }
 
 /* Remember the peer's request, and grant it if all that belongs before it has come. */
@@ -207,8 +205,17 @@ static uint32_t receive_outgoing(struct sctp *self, const uint8_t *parameter, si
             return RESULT_WRONG_STREAM;
         }
     }
+    uint32_t tsn = load_be32(parameter + 12);
+    /* dcSCTP asks again under a new number when told "in progress".  Granted meanwhile, it is not to be granted twice:
+     * the streams may carry new messages already. */
+    if (self->request_result == RESULT_PERFORMED && self->request_tsn == tsn && self->request_count == count &&
+        count > 0 && memcmp(self->request_streams, streams, count * sizeof *streams) == 0) {
+        free(streams);
+        return RESULT_NOTHING;
+    }
+    free(self->request_streams);
     self->request_deferred = true;
-    self->request_tsn = load_be32(parameter + 12);
+    self->request_tsn = tsn;
     self->request_streams = streams;
     self->request_count = count;
     return RESULT_IN_PROGRESS;
@@ -226,24 +233,20 @@ static void receive_request(struct sctp *self, unsigned type, const uint8_t *par
         respond(self, sequence, RESULT_BAD_SEQUENCE);
         return;
     }
-    /* Some peers ask again under a new number when told "in progress": the new request stands for the old. */
     self->request_last = sequence;
-    self->request_deferred = false;
-    free(self->request_streams);
-    self->request_streams = NULL;
-    self->request_result = RESULT_DENIED;
+    self->request_deferred = false; /* a new request stands for one that was not granted yet */
     if (type == PARAMETER_OUTGOING && size >= OUTGOING_BYTES) {
         self->request_result = receive_outgoing(self, parameter, size);
         sctp_reset_deferred(self);
         if (self->request_result == RESULT_PERFORMED)
             return; /* it has answered */
-    } else if (type == PARAMETER_ADD_OUTGOING && size >= 12) {
-        uint32_t added = load_be16(parameter + 8);
-
-        if (self->streams_in + added <= SCTP_STREAM_COUNT_MAX) {
-            self->streams_in = (uint16_t)(self->streams_in + added);
-            self->request_result = RESULT_PERFORMED;
-        }
+    } else {
+        self->request_result = RESULT_DENIED;
+    }
+    if (type == PARAMETER_ADD_OUTGOING && size >= 12 &&
+        self->streams_in + load_be16(parameter + 8) <= SCTP_STREAM_COUNT_MAX) {
+        self->streams_in = (uint16_t)(self->streams_in + load_be16(parameter + 8));
+        self->request_result = RESULT_PERFORMED;
     }
     respond(self, sequence, self->request_result);
 }

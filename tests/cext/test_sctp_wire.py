@@ -580,6 +580,20 @@ def test_a_reset_waits_for_the_data_before_it(forger: Forger) -> None:
     assert [message.data for message in forger.a.messages] == [b"0", b"1", b"new"]
 
 
+def test_a_reset_asked_for_under_a_new_number_is_granted_once(forger: Forger) -> None:
+    # What dcSCTP does when told "in progress".
+    first = forger.b.first_tsn
+    assert results_of(forger.say(reset_request(first, first, 3))) == [(first, 6)]
+    assert results_of(forger.say(forger.data(0, stream=3, flags=BEGIN_END))) == [(first, 1)]
+    assert results_of(forger.say(reset_request(first + 1, first, 3))) == [(first + 1, 0)]
+    assert forger.a.resets == [(True, True, [3])]
+    # And if the number changes before the data came:
+    assert results_of(forger.say(reset_request(first + 2, first + 1, 3))) == [(first + 2, 6)]
+    assert results_of(forger.say(reset_request(first + 3, first + 1, 3))) == [(first + 3, 6)]
+    assert results_of(forger.say(forger.data(1, stream=3, flags=BEGIN_END))) == [(first + 3, 1)]
+    assert forger.a.resets == [(True, True, [3])] * 2
+
+
 def test_requests_out_of_turn_are_refused(forger: Forger) -> None:
     first = forger.b.first_tsn
     assert results_of(forger.say(reset_request(first + 5, first - 1, 3))) == [(first + 5, 5)]
