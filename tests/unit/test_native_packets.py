@@ -410,8 +410,8 @@ def test_packets_wait_for_a_link_that_comes_after_their_route(made: World) -> No
     made.until(lambda: pair.a.engine.egress(1)[1] == 1)
     ends, dtls = (made.socket(), made.socket()), made.pair_keys()
     for node, link, mine, far, key_ in (
-        (pair.a, LinkId(50), ends[0], ends[1], dtls[0]),
         (pair.b, LinkId(51), ends[1], ends[0], dtls[1]),
+        (pair.a, LinkId(50), ends[0], ends[1], dtls[0]),
     ):
         made.add_link(node, link, mine, far.getsockname(), key_)
         made.map(node, link)

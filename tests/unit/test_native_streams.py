@@ -1,4 +1,4 @@
-"""Streams through the native datapath: keys that turn, routes that change, reports, entries, ends, and what time asks."""
+"""Streams through the native datapath: keys that turn, routes that change, reports, entries, ends, and time."""
 
 from __future__ import annotations
 
