@@ -103,8 +103,8 @@ int main(int argc, char **argv)
     double took = (double)(now - started) / 1e9;
     double spent = (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1e9;
     uint64_t packets = sctp_counts(end[0])->packets_sent;
-    printf("%zu-byte messages, %u-byte packets, %.1f s: %.2f Gbit/s, %.2f Gbit per CPU second, %.0f ns of CPU per packet "
-           "for both ends, %.2f acknowledgements per 100 packets, %llu repaired\n",
+    printf("%zu-byte messages, %u-byte packets, %.1f s: %.2f Gbit/s, %.2f Gbit per CPU second, %.0f ns of CPU per "
+           "packet for both ends, %.2f acknowledgements per 100 packets, %llu repaired\n",
            message_bytes, sctp_state(end[0]).packet_bytes, took, (double)delivered_bytes * 8e-9 / took,
            (double)delivered_bytes * 8e-9 / spent, spent * 1e9 / (double)packets,
            100.0 * (double)sctp_counts(end[1])->packets_sent / (double)packets,

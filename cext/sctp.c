@@ -760,12 +760,14 @@ size_t sctp_next_packet(struct sctp *self, uint8_t *room, size_t room_size, uint
         return packet_finish(self, room, used, self->tag_remote);
     if (self->forward_due) /* data that expired while we looked for some to send */
         used += sctp_put_forward(self, room + used, limit - used, now);
-    else if (self->mtu_due && self->phase == SCTP_ESTABLISHED && (used = sctp_put_mtu_probe(self, room, room_size, now)) == 0)
+    else if (self->mtu_due && self->phase == SCTP_ESTABLISHED)
+        used = sctp_put_mtu_probe(self, room, room_size, now);
+    if (used == 0)
         return 0;
     if (used > SCTP_HEADER_BYTES)
         return packet_finish(self, room, used, self->tag_remote);
     if (!self->idle_told && sctp_carries(self) && self->unsent_first == NULL && self->lost.count == 0 &&
-        self->pace_at <= now && self->inflight_bytes + self->packet_bytes <= rate_window_bytes(&self->rate)) {
+        self->inflight_bytes + self->packet_bytes <= rate_window_bytes(&self->rate)) {
         rate_app_limited(&self->rate, self->inflight_bytes);
         self->idle_told = true;
     }
@@ -794,8 +796,8 @@ uint64_t sctp_next_timeout(const struct sctp *self)
     at = earlier(at, self->reset_at);
     if (self->unsent_first != NULL)
         at = earlier(at, self->unsent_first->expires_at);
-    if (sctp_data_wanted(self))
-        at = earlier(at, self->probe_due ? 0 : self->pace_at);
+    if (sctp_data_wanted(self)) /* half a burst at a time, not a packet: waking up costs more than sending one */
+        at = earlier(at, self->probe_due ? 0 : self->pace_at + (self->pace_holds ? self->burst_ns / 2 : 0));
     return at;
 }
 

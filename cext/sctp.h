@@ -114,7 +114,9 @@ void sctp_receive_untrusted(struct sctp *self, uint8_t *packet, size_t size, uin
 void sctp_receive_done(struct sctp *self, uint64_t now);
 
 /* Write the next packet that may go now to room, and return its size; 0: nothing may go now.  Called until 0, or until
- * the caller has enough; packets of one burst all have the size of sctp_state.packet_bytes but the last of a message. */
+ * the caller has enough; packets of one burst have the size of sctp_state.packet_bytes but for a few that are shorter.
+ * A larger one is a probe of the path (its first chunk is a HEARTBEAT: 4 stands at packet[12]), or holds a chunk cut
+ * when the path carried more: that one IP may fragment. */
 size_t sctp_next_packet(struct sctp *self, uint8_t *room, size_t room_size, uint64_t now);
 
 /* When sctp_handle_timeout() wants to be called, or sctp_next_packet() has something (pacing); UINT64_MAX: never. */

@@ -1,6 +1,6 @@
-/* How large a packet may be (RFC 8899): a size is tried with a HEARTBEAT padded to it (RFC 4820), and data takes it once
- * that was answered.  Tries the largest first, for that is what most paths carry, then halves.  When only large packets
- * are lost the path has a black hole: back to the size every path carries, and on from there later. */
+/* How large a packet may be (RFC 8899): a size is tried with a HEARTBEAT padded to it (RFC 4820), and data takes it
+ * once that was answered.  Tries the largest first, for that is what most paths carry, then halves.  When only large
+ * packets are lost the path has a black hole: back to the size every path carries, and on from there later. */
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* What the parts of one SCTP association share.  sctp.c: its life and its timers; sctp_send.c: messages on their way out
- * and what became of them; sctp_receive.c: what came; sctp_reset.c: stream resets; sctp_mtu.c: how large a packet may be.
- * Nobody else includes this. */
+/* What the parts of one SCTP association share.  sctp.c: its life and its timers; sctp_send.c: messages on their way
+ * out and what became of them; sctp_receive.c: what came; sctp_reset.c: stream resets; sctp_mtu.c: how large a packet
+ * may be.  Nobody else includes this. */
 
 #ifndef CONFLUX_SCTP_PRIVATE_H
 #define CONFLUX_SCTP_PRIVATE_H
@@ -223,6 +223,7 @@ struct sctp {
     uint64_t t3_at, probe_at, loss_at;
     uint64_t pace_at; /* when the next packet may go, if the window lets it */
     uint64_t burst_ns; /* how far pace_at may lie behind */
+    bool pace_holds; /* it stopped the last packet that wanted to go */
     uint64_t ns_per_kib; /* pacing */
 
     /* --- in --- */

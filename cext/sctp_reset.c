@@ -1,5 +1,6 @@
-/* Stream resets (RFC 6525): how data channels are closed.  We ask for resets of our own streams, one request at a time,
- * and grant the peer those of its own once all it sent on them has come.  Other requests are answered, mostly with no. */
+/* Stream resets (RFC 6525): how data channels are closed.  We ask for resets of our own streams, one request at a
+ * time, and grant the peer those of its own once all it sent on them has come.  Other requests are answered, mostly
+ * with no. */
 
 #include <stdlib.h>
 #include <string.h>

@@ -325,7 +325,8 @@ static void forward_refresh(struct sctp *self, uint64_t now)
     if (tsn_after(target, self->tsn_forward)) {
         self->tsn_forward = target;
         self->forward_due = true;
-    } else if (tsn_after(self->tsn_forward, self->tsn_acked) && now - self->forward_sent_at > self->srtt + self->rttvar) {
+    } else if (tsn_after(self->tsn_forward, self->tsn_acked) &&
+               now - self->forward_sent_at > self->srtt + self->rttvar) {
         self->forward_due = true; /* it was lost, it seems */
     }
     if (self->forward_due && self->t3_at == SCTP_NEVER)
@@ -822,7 +823,10 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
     unsigned count = 0;
 
     sctp_expire(self, now);
-    if (!sctp_data_wanted(self) || (self->pace_at > now && !probing))
+    if (!sctp_data_wanted(self))
+        return used;
+    self->pace_holds = self->pace_at > now && !probing;
+    if (self->pace_holds)
         return used;
     if (probing && self->lost.count == 0 && (!new_data_wanted(self) || self->peer_window < self->packet_bytes)) {
         uint32_t tsn = self->inflight.newest, left = self->inflight.count;
@@ -893,7 +897,8 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
     self->pace_at += bytes * self->ns_per_kib / 1024;
     self->idle_told = self->probe_due = false;
     /* The end of a burst: nothing follows that would make the peer answer soon. */
-    if (probing || (self->srtt == 0 && inflight_before == 0) || ((inflight_before > 0 || bytes > limit / 2) && !sctp_data_wanted(self)))
+    bool burst = inflight_before > 0 || bytes > limit / 2;
+    if (probing || (self->srtt == 0 && inflight_before == 0) || (burst && !sctp_data_wanted(self)))
         last[1] |= SCTP_FLAG_IMMEDIATE;
     timers_restart(self, now);
     return used;

@@ -40,7 +40,7 @@ static bool lost(void) { return lose != 0 && ++carried % lose == 0; }
 static uint8_t filling(uint32_t number, uint32_t at) { return (uint8_t)(number * 31 + at * 7 + (at >> 8)); }
 
 /* Number i: sizes[i / 2], ordered if i is even; the first byte is the number. */
-static void check(const uint8_t *data, size_t size, unsigned stream, bool unordered, uint32_t ppid, unsigned nth)
+static void check(const uint8_t *data, size_t size, unsigned stream, bool unordered, uint32_t ppid)
 {
     unsigned number = data[0];
     bool right = number < MESSAGES && size == sizes[number / 2] && unordered == (number % 2 == 1) && ppid == PPID &&
@@ -48,7 +48,6 @@ static void check(const uint8_t *data, size_t size, unsigned stream, bool unorde
 
     for (size_t at = 1; right && at < size; at++)
         right = data[at] == filling(number, (uint32_t)at);
-    (void)nth;
     if (!right) {
         wrong++;
         fprintf(stderr, "wrong: number %u, %zu bytes, stream %u\n", number, size, stream);
@@ -61,7 +60,7 @@ static void fill(uint8_t *data, unsigned number)
         data[at] = at == 0 ? (uint8_t)number : filling(number, at);
 }
 
-/* --- ours ---------------------------------------------------------------------------------------------------------- */
+/* --- ours -------------------------------------------------------------------------------------------------------- */
 
 static void on_opened(void *context)
 {
@@ -72,7 +71,7 @@ static void on_opened(void *context)
 static void on_message(void *context, struct sctp_arrival *arrival)
 {
     (void)context;
-    check(arrival->message->data, arrival->message->size, arrival->stream, arrival->unordered, arrival->ppid, came_here);
+    check(arrival->message->data, arrival->message->size, arrival->stream, arrival->unordered, arrival->ppid);
     came_here++;
 }
 
@@ -93,7 +92,7 @@ static void on_closed(void *context, enum sctp_end end)
     why = end;
 }
 
-/* --- theirs -------------------------------------------------------------------------------------------------------- */
+/* --- theirs ------------------------------------------------------------------------------------------------------ */
 
 static int on_output(void *address, void *data, size_t size, uint8_t tos, uint8_t df)
 {
@@ -128,8 +127,7 @@ static int on_receive(struct socket *socket, union sctp_sockstore from, void *da
             partial_size += size;
         }
         if ((flags & MSG_EOR) != 0) {
-            check(partial, partial_size, info.rcv_sid, (info.rcv_flags & SCTP_UNORDERED) != 0, ntohl(info.rcv_ppid),
-                  came_there);
+            check(partial, partial_size, info.rcv_sid, (info.rcv_flags & SCTP_UNORDERED) != 0, ntohl(info.rcv_ppid));
             came_there++;
             partial_size = 0;
         }
@@ -174,7 +172,7 @@ static struct socket *theirs_new(void)
     return socket;
 }
 
-/* --- both ---------------------------------------------------------------------------------------------------------- */
+/* --- both -------------------------------------------------------------------------------------------------------- */
 
 /* Carry what both have to say; a millisecond passes. */
 static void turn(void)
@@ -263,10 +261,10 @@ int main(int argc, char **argv)
     }
     uint16_t streams[STREAMS] = {0, 1, 2, 3};
     sctp_reset_streams(ours, streams, STREAMS, now);
-    while (rounds++ < ROUNDS_MAX && resets_out + refused == 0)
+    while (rounds++ < ROUNDS_MAX && resets_out + refused < STREAMS)
         turn();
     reset_there(theirs);
-    while (rounds++ < ROUNDS_MAX && resets_in == 0)
+    while (rounds++ < ROUNDS_MAX && resets_in < STREAMS) /* it may ask more than once */
         turn();
     /* Both begin anew with SSN 0: an ordered message each shows whether both know. */
     send_here(0);

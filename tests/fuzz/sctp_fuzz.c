@@ -72,6 +72,14 @@ static void say(struct side *self, size_t size, uint16_t stream, uint8_t how)
     sctp_send(self->sctp, message, &sending, *self->now);
 }
 
+static void say_next(struct side *self, struct script *script)
+{
+    size_t size = 1 + ((next_byte(script) & 1) != 0 ? next_word(script) : next_byte(script));
+    uint16_t stream = next_byte(script);
+
+    say(self, size, stream, next_byte(script));
+}
+
 static void on_opened(void *context) { say(context, 100, 1, 0); }
 
 static void on_message(void *context, struct sctp_arrival *arrival)
@@ -239,14 +247,13 @@ static size_t forge(struct script *script, uint8_t *at, uint32_t tsn_theirs, uin
     return size;
 }
 
-static void step(struct script *script, struct side *a, struct side *b, const struct sctp_config *config)
+static void step(struct script *script, struct side *a, struct side *b)
 {
     static uint8_t packet[16384];
     uint32_t tag = 0x01010101, tsn_ours = 0x01010101, tsn_theirs = 0x02020202; /* sctp.c takes them from entropy */
     uint8_t operation = next_byte(script);
     size_t size = 12;
 
-    (void)config;
     switch (operation % 12) {
     case 0: /* bytes */
     case 1: /* bytes under INIT's tag */
@@ -277,10 +284,10 @@ static void step(struct script *script, struct side *a, struct side *b, const st
         exchange(a, b, next_byte(script) % 8);
         break;
     case 8:
-        say(a, next_byte(script) & 1 ? 1 + next_word(script) : 1 + next_byte(script), next_byte(script), next_byte(script));
+        say_next(a, script);
         break;
     case 9:
-        say(b, next_byte(script) & 1 ? 1 + next_word(script) : 1 + next_byte(script), next_byte(script), next_byte(script));
+        say_next(b, script);
         break;
     case 10: {
         uint16_t streams[2] = {next_byte(script), next_byte(script)};
@@ -326,7 +333,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((begin & 4) != 0)
         exchange(&a, &b, 0);
     while (script.left > 0)
-        step(&script, &a, &b, &config);
+        step(&script, &a, &b);
     for (unsigned rounds = 0; rounds < 20; rounds++) {
         now += 500000000;
         settle(&a);
