@@ -330,6 +330,13 @@ static void link_end(struct link *self, const char *why)
     }
 }
 
+/* The socket will carry nothing any more, and would be ready for ever. */
+static void link_lost(struct link *self)
+{
+    link_end(self, "socket");
+    epoll_ctl(self->engine->epoll, EPOLL_CTL_DEL, self->fd, NULL);
+}
+
 /* One datagram, opened in place. */
 static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t size, const struct msghdr *message)
 {
@@ -416,8 +423,7 @@ void link_receive(struct link *self)
         uint8_t *data = parts[at].iov_base;
         size_t size = messages[at].msg_len, segment = segment_bytes(&messages[at].msg_hdr, size);
         if (!self->is_udp && size == 0) { /* the other end of the pair was closed */
-            link_end(self, "socket");
-            epoll_ctl(self->engine->epoll, EPOLL_CTL_DEL, self->fd, NULL);
+            link_lost(self);
             return;
         }
         do {
@@ -429,6 +435,12 @@ void link_receive(struct link *self)
     }
     if (!self->closed)
         sctp_receive_done(self->sctp, self->engine->now);
+}
+
+void link_hangup(struct link *self)
+{
+    if (self->is_udp) /* of a socket pair's end the last datagrams are read first */
+        link_lost(self);
 }
 
 /* Read what the kernel says about datagrams it could not deliver, or the socket stays ready for ever. */

@@ -216,6 +216,7 @@ void link_wait(struct link *self, struct turn *turn); /* the turn has something 
 void link_forget(struct link *self, struct turn *turn);
 void link_receive(struct link *self);
 void link_error(struct link *self);
+void link_hangup(struct link *self); /* the socket was shut down */
 bool link_pump(struct link *self); /* true: it stopped with more to do */
 uint64_t link_next_timeout(const struct link *self);
 void link_handle_timeout(struct link *self);

@@ -151,6 +151,8 @@ static void handle_event(struct engine *self, const struct epoll_event *event)
         link_error(link);
     if (event->events & (EPOLLIN | EPOLLHUP))
         link_receive(link);
+    if (event->events & EPOLLHUP)
+        link_hangup(link);
 }
 
 /* One turn: what came, what time asks for, what may go.  Returns when the next turn is due at the latest. */
