@@ -191,7 +191,7 @@ static void bandwidth_sample(struct rate *self, const struct rate_mark *mark, ui
     if (mark->app_limited && bytes_s < rate_bandwidth_bytes_s(self))
         return;
     if (!mark->app_limited)
-        self->cycle_sampled = true;
+        self->cycle_sampled = self->measured = true;
     self->bandwidth[THIS] = most(self->bandwidth[THIS], bytes_s);
 }
 
@@ -283,7 +283,9 @@ static void crowd_lost(struct rate *self, const struct rate_ack *ack)
 
 void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
 {
-    if (inflight_bytes >= pipe_bytes(self) && rate_bandwidth_bytes_s(self) != 0)
+    uint64_t full = most(pipe_bytes(self), WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes);
+
+    if (inflight_bytes >= full && rate_bandwidth_bytes_s(self) != 0)
         return; /* the path is as full as it ought to be, whoever is idle now */
     self->app_limited_until = most(self->point.delivered_bytes + inflight_bytes, 1);
     self->point.app_limited = self->point_recent.app_limited = self->point_older.app_limited = true;
@@ -541,11 +543,15 @@ void rate_timeout(struct rate *self, uint64_t now)
     if (++self->timeouts < 2) /* once: an acknowledgement was late, or the path gone for a moment */
         return;
     self->bandwidth[THIS] = self->bandwidth[LAST] = rate_bandwidth_bytes_s(self) / 2;
+    self->measured = true; /* of a path that lost all of it, caution is known enough */
     self->startup_bandwidth = 0;
     self->startup_stalled = 0;
     crowd_end(self);
     phase_enter(self, RATE_STARTUP, now);
 }
+
+/* What may go to find the path out, before it was ever full: a flow that began with pings is not slow for that. */
+static uint64_t initial_bytes(const struct rate *self) { return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes; }
 
 uint64_t rate_window_bytes(const struct rate *self)
 {
@@ -557,7 +563,9 @@ uint64_t rate_window_bytes(const struct rate *self)
     if (self->timeouts != 0)
         return window_min;
     if (bandwidth == 0)
-        return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes + self->point.delivered_bytes;
+        return initial_bytes(self) + self->point.delivered_bytes;
+    if (!self->measured)
+        window_min = initial_bytes(self);
     if (self->crowded)
         window = gained(crowd_window(self, self->point.delivered_at), self->phase == RATE_UP ? GAIN_UP : ONE);
     else if (self->phase == RATE_STARTUP)
@@ -596,9 +604,10 @@ uint64_t rate_pacing_bytes_s(const struct rate *self)
 {
     uint64_t bandwidth = rate_bandwidth_bytes_s(self);
 
-    if (bandwidth == 0) { /* the window, over the round trip as far as it is known */
+    if (bandwidth == 0 || (!self->measured && self->timeouts == 0)) { /* the window, over the round trip as far as it is known */
         uint64_t rtt = self->rtt_min != UINT64_MAX ? most(self->rtt_min, MS_NS / 10) : MS_NS;
-        bandwidth = least(rate_window_bytes(self), UINT32_MAX) * SECOND_NS / rtt;
+        uint64_t window = bandwidth == 0 ? rate_window_bytes(self) : initial_bytes(self);
+        bandwidth = most(bandwidth, least(window, UINT32_MAX) * SECOND_NS / rtt);
     }
     /* At least a packet a second: a wait that ends. */
     return most(gained(least(bandwidth, BANDWIDTH_MAX), pacing_gain(self)), self->packet_bytes);

@@ -66,6 +66,7 @@ struct rate {
 
     uint64_t bandwidth[2]; /* bytes/s, the best sample of this cycle and of the one before */
     bool cycle_sampled; /* this cycle measured the path and not the application */
+    bool measured; /* the path was full once; until then the estimate is only what was asked of it */
     uint64_t cycle_ns; /* how long it is to be */
     uint64_t cycle_since;
     uint64_t cycle_rtt; /* the least of this cycle; UINT64_MAX: none yet */
