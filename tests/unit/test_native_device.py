@@ -203,7 +203,7 @@ def test_a_socket_shut_down_under_a_link_is_not_spun_upon(pair: Pair) -> None:
 
 
 def test_an_error_amid_a_batch_costs_that_batch_and_no_more(made: World) -> None:
-    """A datagram to where nobody listens makes the next send fail: with the peer's earlier refusal, not its own fault."""
+    """A datagram to where nobody listens makes the next one fail, wherever that goes."""
     pair = Pair(made)
     end = pair.a.sockets[pair.link_a]
     end.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
