@@ -191,6 +191,8 @@ static void *run(void *context)
         pthread_mutex_unlock(&self->lock);
         for (int yields = 0; atomic_load(&self->lock_wanted) > 0 && yields < 64; yields++)
             sched_yield();
+        if (atomic_load(&self->stopping)) /* what told of it may have been read as an earlier wake-up in this turn */
+            break;
 
         uint64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
         struct timespec timeout = {(time_t)(wait / SECOND), (long)(wait % SECOND)};

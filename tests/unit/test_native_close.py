@@ -1,0 +1,17 @@
+"""An engine ends when it is told to, whatever its thread is doing at that moment."""
+
+import time
+
+from conflux.bench.pair import Pair
+
+PAIR_COUNT = 400  # one close in a hundred met the thread between its look at the flag and at the wake-up
+CLOSE_S_MAX = 10.0  # far above a busy machine's delay, far below the half minute until SCTP's next heartbeat
+
+
+def test_an_engine_that_is_closed_while_it_wakes_ends_at_once():
+    slowest = 0.0
+    for _ in range(PAIR_COUNT):
+        with Pair():
+            began = time.perf_counter()
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < CLOSE_S_MAX
