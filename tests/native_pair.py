@@ -153,6 +153,7 @@ class Node:
         self.raw: list[bytes] = []  # what the device was given, with offload headers
         self.sockets: dict[LinkId, socket.socket] = {}
         self.is_deaf = False  # the device is not read, and upcalls wait
+        self.is_silent = False  # no report is sent
         self._stopped = False
 
     def _device_lost(self) -> None:
@@ -184,7 +185,8 @@ class Node:
         if self._stopped or self.is_deaf:
             return
         self.datapath.collect(now=now)
-        self.datapath.drain((), now=now)
+        if not self.is_silent:
+            self.datapath.drain((), now=now)
         self.datapath.handle_timeout(now=now)
         self.upcalls += iter(self.datapath.next_upcall, None)
         if self.device.fileno() >= 0:
