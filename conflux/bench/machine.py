@@ -115,7 +115,9 @@ def temperature_c(root: Path) -> float | None:
 
 def throttling(root: Path) -> list[str] | None:
     """Return what holds the processor back, now or since boot; None: the machine does not say."""
-    firmware = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    # Under "soc" on a Pi 4, and under "soc@" with an address where the device tree gives it one.
+    found = sorted((root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled"))
+    firmware = _text(found[0]) if found else None
     if firmware is not None and re.fullmatch(r"(0x)?[0-9a-fA-F]+", firmware):
         bits = int(firmware, 16)
         now = [text for bit, text in _THROTTLED.items() if bits >> bit & 1]

@@ -86,12 +86,20 @@ def test_a_tunnel_without_devices_is_skipped_by_name(alpha: Host) -> None:
     assert last["why"].startswith("/dev/net/tun is missing: load the kernel module")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_bench_that_is_stopped_leaves_nothing(alpha: Host, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "step", "count"),
+    [
+        (signal.SIGINT, 130, "link: super-packets", 2),  # itself and the engines
+        (signal.SIGKILL, -signal.SIGKILL, "tunnel: ping, nothing", 5),  # and three that make traffic
+    ],
+)
+def test_a_bench_that_is_stopped_leaves_nothing(
+    alpha: Host, number: signal.Signals, code: int, step: str, count: int
+) -> None:
     out = alpha.state / "report"
     bench = alpha.spawn("bench", CONFLUX, "bench", "--quick", "--out", out)
-    wait_for(lambda: "tunnel: TCP" in bench.output(), "the tunnel being measured", within_s=SECONDS_MAX, logs=(bench,))
-    assert len(bench_processes()) == 5, "itself, the engines, three that make traffic"
+    wait_for(lambda: step in bench.output(), step, within_s=SECONDS_MAX, logs=(bench,))
+    assert len(bench_processes()) == count
     bench.signal(number)
     assert bench.wait(10) == code
     wait_for(lambda: not bench_processes(), "no process left", within_s=5, logs=(bench,))

@@ -107,6 +107,11 @@ def test_what_a_pis_firmware_holds_back_is_told(tmp_path, word, said):
     assert machine.throttling(tmp_path) == said
 
 
+def test_a_firmware_with_an_address_is_found(tmp_path):
+    tree(tmp_path, {"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "1"})
+    assert machine.throttling(tmp_path) == ["under-voltage"]
+
+
 def test_a_pc_says_how_often_it_was_throttled(tmp_path):
     count = tmp_path / "sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count"
     tree(tmp_path, {str(count.relative_to(tmp_path)): "7\n"})
