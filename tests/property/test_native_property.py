@@ -199,13 +199,23 @@ def by_engine(made: World, steps: list[Step]) -> Outcome:
             assert there is not None
             if here["unsent_bytes"] or here["inflight_bytes"] or here["messages_sent"] > there["messages_received"]:
                 return False
-        moving = near.datapath._senders.get(STREAM)
-        if moving is None or moving.hop is None:
+        sender = near.datapath._senders.get(STREAM)
+        if sender is None or sender.hop is None:
             return True
+        if entry_waits and near.engine.sender(sender.handle)[4] == frame_count:
+            return False
         return not any(near.engine.egress(each.handle)[1] for each in near.datapath._egresses.values())
 
-    packet_count = 0
+    def frames() -> int:
+        """How many frames the stream sealed ever."""
+        sender = near.datapath._senders.get(STREAM)
+        return 0 if sender is None else near.engine.sender(sender.handle)[4]
+
+    packet_count = frame_count = 0
+    entry_waits = False
     for step in steps:
+        entry_waits = STREAM in near.datapath._senders and (step.what == "entry" or entry_waits)
+        frame_count = frames()
         if step.what in PACKETS:
             near.send(packet_of(step))
             packet_count += 1
@@ -217,6 +227,7 @@ def by_engine(made: World, steps: list[Step]) -> Outcome:
             except (LocalProtocolError, RemoteProtocolError) as error:
                 outcome.refusals.append(type(error).__name__)
         made.until(quiet)
+        entry_waits = entry_waits and frames() == frame_count
         made.turn(0)
         made.turn(0)
     made.turn(0)

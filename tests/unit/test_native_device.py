@@ -11,7 +11,6 @@ from contextlib import suppress
 import pytest
 from native_pair import (
     BINARY,
-    B,
     Pair,
     World,
     number_of,
@@ -21,6 +20,7 @@ from native_pair import (
 )
 
 from conflux.carrier.wire import WireClosed, WireError
+from conflux.datapath.interface import Feedback
 from conflux.ids import LinkId
 
 IP_RECVERR = 11  # linux/in.h
@@ -111,13 +111,6 @@ def test_packets_for_a_device_that_is_full_are_counted_and_the_rest_arrives(made
     pair.a.send(udp(77))
     made.until(lambda: udp(77) in pair.b.packets)
     assert pair.b.drops == {"tun-full": full}
-
-
-def test_a_datapath_without_a_device_counts_what_comes(made: World) -> None:
-    pair = Pair(made)
-    pair.b.datapath.stop()
-    pair.b._stopped = True
-    assert pair.b.drops == {}
 
 
 # ── the sockets ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,19 +219,17 @@ def test_an_error_amid_a_batch_costs_that_batch_and_no_more(made: World) -> None
 
 def test_a_saturated_device_keeps_out_neither_tables_nor_feedback(made: World) -> None:
     pair = Pair(made)
-    packet = udp(0, size=1300)
-    slowest = 0.0
-    began = time.monotonic()
-    while time.monotonic() < began + 1.0:
-        try:
+    packet, slowest_s = udp(0, size=1300), 0.0
+
+    def saturated() -> bool:
+        nonlocal slowest_s
+        with suppress(BlockingIOError):
             while True:
                 pair.a.send(packet)
-        except BlockingIOError:
-            pass
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         pair.a.datapath.status()
-        slowest = max(slowest, time.monotonic() - asked)
-        made.turn(0)
-    assert slowest < 0.5
-    assert any(type(upcall).__name__ == "Feedback" for upcall in pair.a.upcalls)
-    assert B in pair.a.datapath._egresses
+        slowest_s = max(slowest_s, time.monotonic() - asked_at)
+        return sum(isinstance(upcall, Feedback) for upcall in pair.a.upcalls) >= 5
+
+    made.until(saturated)
+    assert slowest_s < 0.5
