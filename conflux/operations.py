@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conflux import __version__, report
 from conflux.api import Argument, Arguments, Operation
@@ -113,7 +113,7 @@ class Operations:
             "sockets": daemon.carrier.socket_count(),
             "tasks": pump.task_names(),
             "streams": report.streams(status, pump.node.plane),
-            "links": report.links(status, pump.node.plane, now=pump.now()),
+            "links": self._link_rows(status),
             "relaying": self._relaying(),
             "relays": report.relays(status, pump.node.plane, now=pump.now()),
             "drops": self._drops(status["drops"]),
@@ -146,8 +146,11 @@ class Operations:
         return report.route(card, node.status(now=pump.now()), candidates, node.plane)
 
     async def _links(self, arguments: Arguments) -> object:
+        return {"links": self._link_rows(self._daemon.pump.node.status(now=self._daemon.pump.now()))}
+
+    def _link_rows(self, status: Mapping[str, Any]) -> list[report.Row]:
         pump = self._daemon.pump
-        return {"links": report.links(pump.node.status(now=pump.now()), pump.node.plane, now=pump.now())}
+        return report.links(status, pump.node.plane, self._daemon.carrier.measured, now=pump.now())
 
     def _relaying(self) -> str:
         """Say whether this node passes frames of others on, and if not, who does not want it."""

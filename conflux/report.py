@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from conflux.control.plane import ControlPlane
-from conflux.ids import format_node_id, parse_node_id
+from conflux.ids import LinkId, format_node_id, parse_node_id
 from conflux.realm.card import Card
 
 Row = dict[str, Any]
@@ -61,8 +61,13 @@ def streams(status: Mapping[str, Any], plane: ControlPlane) -> list[Row]:
     return rows
 
 
-def links(status: Mapping[str, Any], plane: ControlPlane, *, now: float) -> list[Row]:
-    """Return every link, open or being opened, and who is not dialled for now."""
+def links(
+    status: Mapping[str, Any], plane: ControlPlane, measured: Callable[[LinkId], Row], *, now: float
+) -> list[Row]:
+    """Return every link, open or being opened, and who is not dialled for now.
+
+    measured: what the carrier knows of a link's hop.
+    """
     names = _Names(plane)
     rows = []
     for link in status["links"]:
@@ -78,6 +83,7 @@ def links(status: Mapping[str, Any], plane: ControlPlane, *, now: float) -> list
                 "users": link.get("user_count", 0),
                 "failures": link.get("failure_count", 0),
                 "next_in_s": None if wake_at is None else round(max(0.0, wake_at - now), 1),
+                **measured(link["link"]),
             }
         )
     return rows

@@ -105,6 +105,11 @@ class Carrier(ABC, Generic[L]):
             self._links.pop(event.link, None)
         self._on_event(event)
 
+    def measured(self, link: LinkId | None) -> dict[str, Any]:
+        """Return what is known of a link's hop, for people; nothing of one that is gone."""
+        known = None if link is None else self._links.get(link)
+        return {} if known is None else known.measured()
+
     def socket_count(self) -> int:
         """Return how many data-plane sockets are open: 0 when there is no link."""
         return sum(link.socket_count for link in self._links.values())

@@ -116,6 +116,10 @@ class Link(ABC, Generic[T]):
     def rtt_s(self) -> float | None:
         """The hop's smoothed round-trip time, or None before the first measurement."""
 
+    def measured(self) -> dict[str, Any]:
+        """Return what is known of the hop, for people."""
+        return {"rtt_ms": None if self.rtt_s is None else round(self.rtt_s * 1e3, 3)}
+
     @abstractmethod
     def _new_tether(self, tether_id: TetherId, channel_count: int) -> T:
         """Make a tether without channels."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 from conflux.carrier.channels import (
     PPID_DCEP,
@@ -123,7 +124,21 @@ class NativeLink(Link[StreamTether]):
     @property
     def rtt_s(self) -> float | None:
         """The hop's smoothed round-trip time, or None before the first measurement."""
-        return self._wire.rtt_s(self.link)
+        measured = self._wire.measured(self.link)
+        return None if measured is None else measured.rtt_s
+
+    def measured(self) -> dict[str, Any]:
+        measured = self._wire.measured(self.link)
+        if measured is None:
+            return {}
+        return {
+            "rtt_ms": None if measured.rtt_s is None else round(measured.rtt_s * 1e3, 3),
+            "rate_mbit": round(measured.rate_bytes_s * 8e-6, 3),
+            "packet_bytes": measured.packet_bytes,
+            "sent_bytes": measured.sent_bytes,
+            "received_bytes": measured.received_bytes,
+            "repaired_chunks": measured.repaired_count,
+        }
 
     # ── upcalls ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

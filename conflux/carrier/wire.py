@@ -37,6 +37,18 @@ class DtlsKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a link's association knows of its hop."""
+
+    rtt_s: float | None  # smoothed; None before the first measurement
+    rate_bytes_s: int  # at which it sends at most
+    packet_bytes: int  # the path's MTU as found, less IP, UDP and DTLS
+    sent_bytes: int  # of SCTP packets, ever
+    received_bytes: int
+    repaired_count: int  # chunks sent again
+
+
+@dataclass(frozen=True, slots=True)
 class WireOpened:
     """The SCTP association is up."""
 
@@ -133,5 +145,5 @@ class Wire(Protocol):
     def remove(self, link: LinkId) -> None:
         """Forget the link: keys wiped, socket not touched any more when this returns.  No-op if unknown."""
 
-    def rtt_s(self, link: LinkId) -> float | None:
-        """The hop's smoothed round-trip time; None before the first measurement."""
+    def measured(self, link: LinkId) -> Measured | None:
+        """What is known of the hop; None if the link is gone."""

@@ -132,7 +132,7 @@ def describe_links(rows: list[Answer]) -> str:
     if not rows:
         return "links: none, no data-plane socket is open"
     return show.table(
-        ("link", "name", "state", "opened by", "age", "users", "failures"),
+        ("link", "name", "state", "opened by", "age", "failures", "rtt", "rate"),
         [
             (
                 row["link"],
@@ -140,8 +140,9 @@ def describe_links(rows: list[Answer]) -> str:
                 row["state"],
                 {True: "us", False: "them"}.get(row["initiator"]),
                 show.duration(row["age_s"]),
-                row["users"],
                 row["failures"],
+                None if row.get("rtt_ms") is None else f"{row['rtt_ms']:.2f} ms",
+                None if row.get("rate_mbit") is None else f"{row['rate_mbit']:.0f} Mbit/s",
             )
             for row in rows
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conflux.carrier.wire import (
     DtlsKeys,
+    Measured,
     WireClosed,
     WireDatagram,
     WireError,
@@ -53,9 +54,18 @@ class NativeWire:
     def remove(self, link: LinkId) -> None:
         self._engine.remove_link(link)
 
-    def rtt_s(self, link: LinkId) -> float | None:
+    def measured(self, link: LinkId) -> Measured | None:
         state = self._engine.link(link)
-        return None if state is None or not state["rtt_ns"] else state["rtt_ns"] / 1e9
+        if state is None:
+            return None
+        return Measured(
+            rtt_s=state["rtt_ns"] / 1e9 if state["rtt_ns"] else None,
+            rate_bytes_s=state["rate_bytes_s"],
+            packet_bytes=state["packet_bytes"],
+            sent_bytes=state["bytes_sent"],
+            received_bytes=state["bytes_received"],
+            repaired_count=state["chunks_retransmitted"],
+        )
 
 
 def wire_upcall(kind: int, link: LinkId, a: int, b: int, data: bytes, address: tuple[str, int] | None) -> WireUpcall:

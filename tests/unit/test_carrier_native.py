@@ -221,7 +221,7 @@ async def test_lifetime_of_a_frame_is_that_of_every_carrier(left: NativeSide, ri
     kind, lifetime_ms = opens[1].data[1], int.from_bytes(opens[1].data[4:8], "big")
     assert kind == 0x82  # unordered, for a time
     assert lifetime_ms >= LIFETIME_MS_MIN
-    assert (left.wire.rtt_s(LEFT) or 0) < 1
+    assert (left.wire.measured(LEFT).rtt_s or 0) < 1
 
 
 @among_all

@@ -47,7 +47,7 @@ def check_reports(board: Board) -> None:
         ("out", "bravo", "flowing"),
         ("in", "bravo", "receiving"),
     ]
-    links = report.links(status, board.pump.node.plane, now=Pump.now())
+    links = report.links(status, board.pump.node.plane, board.carrier.measured, now=Pump.now())
     assert [(row["name"], row["state"]) for row in links] == [("bravo", "open")]
     routes = report.routes(status, board.pump.node.plane, now=Pump.now())
     assert [(row["direction"], row["next"]) for row in routes["routes"]] == [("out", "bravo"), ("in", "bravo")]
