@@ -19,6 +19,9 @@ from conflux.errors import LocalProtocolError
 __all__ = ["Engine"]
 
 
+cdef extern from "openssl/crypto.h" nogil:
+    void OPENSSL_cleanse(void *at, size_t size)
+
 cdef extern from "engine.h" nogil:
     enum:
         ENGINE_CHANNEL_COUNT_MAX
@@ -346,12 +349,18 @@ cdef class Engine:
         cdef engine_network own_[NETWORK_COUNT_MAX]
         cdef engine_network realm_[NETWORK_COUNT_MAX]
         cdef int own_count = read_networks(own, own_), realm_count = read_networks(realm, realm_)
-        if not engine_configure(self.live(), own_, own_count, realm_, realm_count):
+        cdef engine *self_ = self.live()
+        cdef bint kept
+        with nogil:
+            kept = engine_configure(self_, own_, own_count, realm_, realm_count)
+        if not kept:
             raise MemoryError
 
     def tap(self, bint on):
         """Have ICMPv6 echo replies come up as ECHO instead of going to the device."""
-        engine_tap(self.live(), on)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_tap(self_, on)
 
     # ── egress ──
 
@@ -369,7 +378,11 @@ cdef class Engine:
         """Packets for these addresses are the destination's."""
         cdef engine_network list_[NETWORK_COUNT_MAX]
         cdef int count = read_networks(addresses, list_)
-        if not engine_set_addresses(self.live(), egress, list_, count):
+        cdef engine *self_ = self.live()
+        cdef bint done
+        with nogil:
+            done = engine_set_addresses(self_, egress, list_, count)
+        if not done:
             raise LocalProtocolError("no such egress")
 
     def remove_egress(self, uint32_t egress):
@@ -412,17 +425,20 @@ cdef class Engine:
         read_key(key, &key_)
         with nogil:
             handle = engine_add_sender(self_, egress, &key_, offloads)
-        memset(&key_, 0, sizeof(key_))
+        OPENSSL_cleanse(&key_, sizeof(key_))
         if handle == 0:
             raise LocalProtocolError("a sender for no egress, or a cipher libcrypto does not offer")
         return handle
 
     def rekey_sender(self, uint32_t sender, key):
         """Start the next epoch."""
+        cdef engine *self_ = self.live()
         cdef engine_key key_
+        cdef bint done
         read_key(key, &key_)
-        cdef bint done = engine_rekey_sender(self.live(), sender, &key_)
-        memset(&key_, 0, sizeof(key_))
+        with nogil:
+            done = engine_rekey_sender(self_, sender, &key_)
+        OPENSSL_cleanse(&key_, sizeof(key_))
         if not done:
             raise LocalProtocolError("no such sender")
 
@@ -442,22 +458,34 @@ cdef class Engine:
 
     def detach_sender(self, uint32_t sender):
         """Send nothing more; the key stays for seal_last()."""
-        engine_detach_sender(self.live(), sender)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_detach_sender(self_, sender)
 
     def remove_sender(self, uint32_t sender):
         """Wipe the key."""
-        engine_remove_sender(self.live(), sender)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_remove_sender(self_, sender)
 
     def queue_entry(self, uint32_t sender, uint8_t kind, bytes body not None):
         """Send an entry in the next frame.  Raises LocalProtocolError for one no frame could hold."""
         cdef const uint8_t *at = body
-        if not engine_queue_entry(self.live(), sender, kind, at, len(body)):
+        cdef engine *self_ = self.live()
+        cdef size_t size = len(body)
+        cdef bint done
+        with nogil:
+            done = engine_queue_entry(self_, sender, kind, at, size)
+        if not done:
             raise LocalProtocolError("no such sender, or an entry larger than a frame's bundle")
 
     def seal_last(self, uint32_t sender):
         """Return the stream's last frame."""
         cdef uint8_t room[64]
-        cdef size_t size = engine_seal_last(self.live(), sender, room)
+        cdef engine *self_ = self.live()
+        cdef size_t size
+        with nogil:
+            size = engine_seal_last(self_, sender, room)
         if size == 0:
             raise LocalProtocolError("no such sender, or its key is gone")
         return room[:size]
@@ -489,7 +517,9 @@ cdef class Engine:
 
     def notify_sent(self, uint32_t sender):
         """Say SENT with the next frame."""
-        engine_notify_sent(self.live(), sender)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_notify_sent(self_, sender)
 
     # ── receiver ──
 
@@ -503,44 +533,66 @@ cdef class Engine:
         read_key(key, &key_)
         with nogil:
             handle = engine_add_receiver(self_, sources_, count, &key_, offloads)
-        memset(&key_, 0, sizeof(key_))
+        OPENSSL_cleanse(&key_, sizeof(key_))
         if handle == 0:
             raise LocalProtocolError("a cipher libcrypto does not offer, or no memory")
         return handle
 
     def rekey_receiver(self, uint32_t receiver, key):
         """Accept the next epoch too."""
+        cdef engine *self_ = self.live()
         cdef engine_key key_
+        cdef bint done
         read_key(key, &key_)
-        cdef bint done = engine_rekey_receiver(self.live(), receiver, &key_)
-        memset(&key_, 0, sizeof(key_))
+        with nogil:
+            done = engine_rekey_receiver(self_, receiver, &key_)
+        OPENSSL_cleanse(&key_, sizeof(key_))
         if not done:
             raise LocalProtocolError("no such receiver")
 
     def forget_epoch(self, uint32_t receiver):
         """Accept the epoch before the present no more."""
-        engine_forget_epoch(self.live(), receiver)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_forget_epoch(self_, receiver)
 
     def add_label(self, uint32_t receiver, uint32_t link, uint32_t label):
         """Accept frames under a label; False: it is another's."""
-        return engine_add_label(self.live(), receiver, link, label)
+        cdef engine *self_ = self.live()
+        cdef bint answer
+        with nogil:
+            answer = engine_add_label(self_, receiver, link, label)
+        return answer
 
     def remove_label(self, uint32_t link, uint32_t label):
         """Accept none under it.  No-op if unknown."""
-        engine_remove_label(self.live(), link, label)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_remove_label(self_, link, label)
 
     def holds_label(self, uint32_t link, uint32_t label):
         """Say whether a receiver accepts frames under a label."""
-        return engine_holds_label(self.live(), link, label)
+        cdef engine *self_ = self.live()
+        cdef bint answer
+        with nogil:
+            answer = engine_holds_label(self_, link, label)
+        return answer
 
     def verify_last(self, uint32_t receiver, bytes frame not None):
         """Say whether frame is a valid END that was not seen before."""
         cdef const uint8_t *at = frame
-        return engine_verify_last(self.live(), receiver, at, len(frame))
+        cdef engine *self_ = self.live()
+        cdef size_t size = len(frame)
+        cdef bint last
+        with nogil:
+            last = engine_verify_last(self_, receiver, at, size)
+        return last
 
     def remove_receiver(self, uint32_t receiver):
         """Wipe its keys; its labels were removed before."""
-        engine_remove_receiver(self.live(), receiver)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_remove_receiver(self_, receiver)
 
     def receiver(self, uint32_t receiver, bint notify):
         """Return (epoch, highest, received, marked, bytes, highest_at, frames, packets, active_at, link, label).
@@ -564,23 +616,40 @@ cdef class Engine:
     def add_relay(self, before, ahead):
         """Pass frames on between two hops.  Raises LocalProtocolError."""
         cdef relay_hop before_ = read_hop(before), ahead_ = read_hop(ahead)
-        cdef const char *problem = engine_add_relay(self.live(), &before_, &ahead_)
+        cdef engine *self_ = self.live()
+        cdef const char *problem
+        with nogil:
+            problem = engine_add_relay(self_, &before_, &ahead_)
         if problem != NULL:
             raise LocalProtocolError((<bytes>problem).decode())
 
     def remove_relay(self, uint32_t link, uint32_t label_in):
         """Pass nothing on any more.  No-op if unknown."""
-        engine_remove_relay(self.live(), link, label_in)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_remove_relay(self_, link, label_in)
 
     def relay_holds(self, uint32_t link, uint32_t label, bint feedback):
         """Say whether frames under a label are passed on."""
-        return engine_relay_holds(self.live(), link, label, feedback)
+        cdef engine *self_ = self.live()
+        cdef bint answer
+        with nogil:
+            answer = engine_relay_holds(self_, link, label, feedback)
+        return answer
 
     def relays(self):
         """Return, per route: (link, label_in, label_out) before and ahead, frames and bytes ahead and back."""
         cdef relay_status out
         cdef list rows = []
-        while engine_relay(self.live(), len(rows), &out):
+        cdef engine *self_ = self.live()
+        cdef size_t index = 0
+        cdef bint found
+        while True:
+            with nogil:
+                found = engine_relay(self_, index, &out)
+            if not found:
+                break
+            index += 1
             rows.append((
                 (out.before.link, out.before.label_in, out.before.label_out),
                 (out.ahead.link, out.ahead.label_in, out.ahead.label_out),
@@ -623,13 +692,16 @@ cdef class Engine:
         config.keys = &keys_
         with nogil:
             problem = engine_add_link(self_, &config)
-        memset(&keys_, 0, sizeof(keys_))
+        OPENSSL_cleanse(&keys_, sizeof(keys_))
+        OPENSSL_cleanse(config.entropy, sizeof(config.entropy))
         if problem != NULL:
             raise LocalProtocolError((<bytes>problem).decode())
 
     def close_link(self, uint32_t link):
         """Say goodbye."""
-        engine_close_link(self.live(), link)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_close_link(self_, link)
 
     def remove_link(self, uint32_t link):
         """Forget the link; its socket is not touched any more.  No-op if unknown."""
@@ -667,15 +739,27 @@ cdef class Engine:
                 raise LocalProtocolError("too many streams at once")
             list_[count] = stream
             count += 1
-        return engine_reset_streams(self.live(), link, list_, count)
+        cdef engine *self_ = self.live()
+        cdef bint answer
+        with nogil:
+            answer = engine_reset_streams(self_, link, list_, count)
+        return answer
 
     def map(self, uint32_t link, uint16_t stream, bytes tether not None, unsigned index, uint32_t lifetime_ms):
         """Messages on the stream are frames of the tether's channel from now on; False if the link is gone."""
-        return engine_map(self.live(), link, stream, int.from_bytes(tether, "big"), index, lifetime_ms)
+        cdef engine *self_ = self.live()
+        cdef uint64_t id_ = int.from_bytes(tether, "big")
+        cdef bint mapped
+        with nogil:
+            mapped = engine_map(self_, link, stream, id_, index, lifetime_ms)
+        return mapped
 
     def unmap(self, uint32_t link, bytes tether not None):
         """The tether is no more.  No-op if unknown."""
-        engine_unmap(self.live(), link, int.from_bytes(tether, "big"))
+        cdef engine *self_ = self.live()
+        cdef uint64_t id_ = int.from_bytes(tether, "big")
+        with nogil:
+            engine_unmap(self_, link, id_)
 
     def link(self, uint32_t link):
         """Return the association's state and counters as one dict, or None if the link is gone."""
@@ -693,10 +777,15 @@ cdef class Engine:
     def drops(self):
         """Return every drop so far, by reason."""
         cdef uint64_t counts[DROP_COUNT]
-        engine_drops(self.live(), counts)
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_drops(self_, counts)
         return {(<bytes>engine_drop_name(at)).decode(): counts[at] for at in range(DROP_COUNT) if counts[at]}
 
     def counts(self):
         """Return how many packets the device gave and took, and how often the thread woke."""
-        cdef engine_counts out = c_counts(self.live())
+        cdef engine *self_ = self.live()
+        cdef engine_counts out
+        with nogil:
+            out = c_counts(self_)
         return out.tun_read, out.tun_written, out.wakeups

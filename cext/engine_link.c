@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
+#include <openssl/crypto.h>
+
 #include "engine_lock.h"
 #include "engine_private.h"
 
@@ -562,6 +564,7 @@ static struct link *link_new(struct engine *self, const struct engine_link_confi
         association.packet_bytes_max = (uint32_t)(packet < SCTP_PACKET_BYTES_MIN ? SCTP_PACKET_BYTES_MIN : packet);
         link->sctp = sctp_new(&association, &handler, link);
     }
+    OPENSSL_cleanse(&association, sizeof association);
     if (link->sctp == NULL) {
         link_delete(link);
         return NULL;
