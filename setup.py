@@ -7,9 +7,18 @@ CONFLUX_SANITIZE=address,undefined builds them with those sanitizers.  What then
 """
 
 import os
+import platform
+import sys
 from glob import glob
 
 from setuptools import Extension, setup
+
+# The engine maps super-packets, counts bytes and reads clocks in 64 bits, all the time and without locks.
+if sys.maxsize < 2**63 - 1:
+    raise SystemExit(
+        f"conflux: this Python is a 32-bit one ({platform.machine()}), and Conflux needs a 64-bit system.  "
+        "On a Raspberry Pi (Zero 2 W, 3, 4, 5) install the 64-bit Raspberry Pi OS: a 64-bit kernel alone is not enough."
+    )
 
 compile_args = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 link_args = []

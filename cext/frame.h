@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+_Static_assert(sizeof(void *) == 8, "Conflux needs a 64-bit system");
+
 enum {
     FRAME_VERSION = 1,
     HEADER_BYTES = 16,

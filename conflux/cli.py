@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from conflux import __version__
-from conflux.errors import ConfluxError
+from conflux.errors import ConfluxError, UserError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -264,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     module, _, function = options.run.partition(":")
     try:
+        if sys.maxsize < 2**63 - 1:  # setup.py refuses it too, but a copied virtual environment never asked that
+            raise UserError("this Python is a 32-bit one, and Conflux needs a 64-bit system")
         # Imported only now: `conflux status` must not pay for WebRTC.
         run = getattr(import_module(f"conflux.commands.{module}"), function)
         code = run(options)
