@@ -44,7 +44,10 @@ enum {
 #define DRAIN_ROUNDS_MAX 5
 
 #define RTT_STALE_NS (10 * SECOND_NS) /* how long the least RTT holds unseen */
-#define RTT_RECENT_NS (5 * SECOND_NS)
+#define RTT_RECENT_NS SECOND_NS
+/* And unseen by packets that flew almost alone, whose queue is not ours: a link made now would see no less either. */
+#define RTT_ALONE_NS SECOND_NS
+#define PATH_OTHER_NS (10 * MS_NS) /* more than twice the RTT and this: another path, of which no rate is known */
 #define PAUSE_ROUNDS 3 /* one to send less, one for the queue to shrink, one to see it */
 #define PAUSE_NS_MIN (10 * MS_NS)
 #define PAUSE_INTERVAL_NS (2 * SECOND_NS) /* between two to find out whose queue it is */
@@ -218,8 +221,37 @@ static void rtt_renew(struct rate *self, uint64_t rtt, uint64_t now)
     self->rtt_min_at = now;
 }
 
-static void rtt_sample(struct rate *self, uint64_t rtt, uint64_t now)
+static void crowd_end(struct rate *self)
 {
+    self->crowded = self->crowd_short = false;
+    self->standing_cycles = 0;
+    self->drains_alike = 0;
+}
+
+/* What may go to find the path out, before it was ever full: a flow that began with pings is not slow for that. */
+static uint64_t initial_bytes(const struct rate *self) { return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes; }
+
+/* Find the rate out as if the link were new. */
+static void start_again(struct rate *self, uint64_t now)
+{
+    uint64_t bytes_s = initial_bytes(self) * SECOND_NS / self->rtt_min;
+
+    self->bandwidth[THIS] = self->bandwidth[LAST] = least(bytes_s, rate_bandwidth_bytes_s(self));
+    self->extra[THIS] = self->extra[LAST] = 0;
+    self->measured = self->draining = false;
+    self->startup_bandwidth = 0;
+    self->startup_stalled = 0;
+    crowd_end(self);
+    points_reset(self, now);
+    phase_enter(self, RATE_STARTUP, now);
+}
+
+static void rtt_sample(struct rate *self, uint64_t rtt, const struct rate_mark *mark, uint64_t now)
+{
+    uint64_t before = self->rtt_min;
+    bool alone = mark->app_limited && mark->inflight_bytes <= WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes;
+    bool unseen = before != UINT64_MAX && now - self->rtt_min_at >= RTT_ALONE_NS;
+
     if (rtt <= self->rtt_min)
         rtt_renew(self, rtt, now);
     else if (rtt <= self->rtt_min + self->rtt_min / 32) /* the same, but for noise */
@@ -231,6 +263,11 @@ static void rtt_sample(struct rate *self, uint64_t rtt, uint64_t now)
     self->rtt_recent = least(self->rtt_recent, rtt);
     self->cycle_rtt = least(self->cycle_rtt, rtt);
     self->drain_rtt = least(self->drain_rtt, rtt);
+    if (!unseen || !alone || rtt <= before)
+        return;
+    rtt_renew(self, self->rtt_recent, now);
+    if (self->rtt_min > 2 * before + PATH_OTHER_NS)
+        start_again(self, now);
 }
 
 /* Crowded: who goes by loss fills every buffer, and one who goes by delay would leave it all to him.  So while that
@@ -251,13 +288,6 @@ static void crowd_begin(struct rate *self, uint64_t window, uint64_t now)
     self->crowd_peak = self->crowd_from = most(window / self->packet_bytes, WINDOW_PACKETS_MIN);
     self->crowd_since = now;
     self->crowd_k_ms = 0;
-}
-
-static void crowd_end(struct rate *self)
-{
-    self->crowded = self->crowd_short = false;
-    self->standing_cycles = 0;
-    self->drains_alike = 0;
 }
 
 static void crowd_lost(struct rate *self, const struct rate_ack *ack)
@@ -508,8 +538,8 @@ void rate_ack(struct rate *self, const struct rate_ack *ack)
         self->app_limited_until = 0;
         self->point.app_limited = false;
     }
-    if (ack->rtt_ns != 0)
-        rtt_sample(self, ack->rtt_ns, ack->now);
+    if (ack->rtt_ns != 0 && mark != NULL)
+        rtt_sample(self, ack->rtt_ns, mark, ack->now);
     if (mark != NULL) {
         self->timeouts = 0;
         self->point.first_sent_at = most(self->point.first_sent_at, mark->sent_at);
@@ -549,9 +579,6 @@ void rate_timeout(struct rate *self, uint64_t now)
     crowd_end(self);
     phase_enter(self, RATE_STARTUP, now);
 }
-
-/* What may go to find the path out, before it was ever full: a flow that began with pings is not slow for that. */
-static uint64_t initial_bytes(const struct rate *self) { return WINDOW_PACKETS_INITIAL * (uint64_t)self->packet_bytes; }
 
 uint64_t rate_window_bytes(const struct rate *self)
 {

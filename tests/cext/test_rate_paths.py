@@ -157,3 +157,23 @@ def test_a_path_that_becomes_longer_is_not_taken_for_a_crowd_for_long(world: Pat
     words = ("seconds=60", "buffer_kb=1250", f"{OURS},rtt_step=10000:100")
     assert run(world, *words, seed=seed).good(14) > 45
     assert run(world, *words, "loss=0.01", seed=seed).good(20) > 40
+
+
+@pytest.mark.parametrize("pings_mbit", [0, 0.03])
+@pytest.mark.parametrize("loss", [0, 0.01])
+def test_a_path_that_became_longer_while_little_went_is_believed_at_once(
+    world: Path, seed: int, pings_mbit: float, loss: float
+) -> None:
+    pings = f",span=2000:5000:{pings_mbit}" if pings_mbit else ""
+    spans = f"span=0:2000:0{pings},span=5000:8000:0"
+    outcome = run(world, "seconds=8", f"loss={loss}", f"{OURS},rtt=0.3,rtt_step=3000:50,{spans}", seed=seed)
+    assert outcome.good(5.6) > 45
+    assert outcome.queue(5.6) < 3
+
+
+def test_a_rate_known_of_a_shorter_path_does_not_flood_a_longer_one(world: Path, seed: int) -> None:
+    spans = "span=0:2000:0,span=2000:5000:0.03,span=5000:8000:0"
+    words = ("seconds=8", "mbit=2000", "step=3000:50", f"{OURS},rtt=0.3,rtt_step=3000:50,{spans}")
+    outcome = run(world, *words, seed=seed)
+    assert outcome.good(5.6) > 45
+    assert outcome.flows[0].lost < 450  # as a new link overshoots, once: what fills path and buffer
