@@ -177,6 +177,20 @@ static uint64_t turn(struct engine *self, const struct epoll_event *events, int 
     return self->age_at < due ? self->age_at : due;
 }
 
+/* Wait until something is ready, or so long; NEVER: for ever. */
+static int wait_for(const struct engine *self, struct epoll_event *events, uint64_t wait)
+{
+    struct timespec timeout = {(time_t)(wait / SECOND), (long)(wait % SECOND)};
+    int count = epoll_pwait2(self->epoll, events, EVENT_COUNT, wait == NEVER ? NULL : &timeout, NULL);
+
+    if (count < 0 && errno == ENOSYS) { /* a kernel before 5.11: whole milliseconds, and rather one late than a busy one */
+        uint64_t milliseconds = wait / MILLISECOND + (wait % MILLISECOND > 0);
+        count = epoll_wait(self->epoll, events, EVENT_COUNT,
+                           wait == NEVER ? -1 : milliseconds < INT32_MAX ? (int)milliseconds : INT32_MAX);
+    }
+    return count < 0 ? 0 : count; /* EINTR */
+}
+
 static void *run(void *context)
 {
     struct engine *self = context;
@@ -195,10 +209,7 @@ static void *run(void *context)
             break;
 
         uint64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
-        struct timespec timeout = {(time_t)(wait / SECOND), (long)(wait % SECOND)};
-        count = epoll_pwait2(self->epoll, events, EVENT_COUNT, wait == NEVER ? NULL : &timeout, NULL);
-        if (count < 0)
-            count = 0; /* EINTR */
+        count = wait_for(self, events, wait);
     }
     return NULL;
 }
