@@ -2,11 +2,12 @@
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench bench-peers fuzz sim-full lint fmt unit lab
+.PHONY: help demo test bench bench-peers fuzz sim-full sanitize lint fmt unit lab
 .PHONY: prepare prepare-test prepare-bench prepare-peers prepare-fuzz clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
+PYTHON_IN_COPY := .ci/as-owner ../../.venv/bin/python
 LAB := .venv/bin/python tests/lab/enter.py
 FUZZ_SECONDS ?= 30
 ROUNDS ?= 5
@@ -19,6 +20,7 @@ help:
 	echo 'make bench-peers   Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg'
 	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
 	echo 'make sim-full   a hundred random lives of six nodes, where make test has six'
+	echo 'make sanitize   the compiled datapath and its tests, with address and undefined-behaviour sanitizers'
 	echo 'make lint    ruff, mypy, stubtest'
 	echo 'make lab     the tests that run real daemons in network namespaces'
 	echo 'make fmt     let ruff format and mend'
@@ -51,6 +53,16 @@ fuzz: prepare-fuzz
 
 sim-full: prepare-test
 	CONFLUX_SIM_SEEDS=100 $(PYTHON) -m pytest -q tests/sim
+
+# In a copy: the extensions in place stay as they are.  Python's own leaks are not looked for.
+sanitize: prepare-test
+	rm -rf build/sanitize
+	.ci/as-owner mkdir -p build/sanitize
+	.ci/as-owner cp -r cext conflux tests docs setup.py pyproject.toml README.md LICENSE build/sanitize
+	find build/sanitize -name '*.so' -delete
+	cd build/sanitize && CONFLUX_SANITIZE=address,undefined ../../$(PYTHON_IN_COPY) setup.py -q build_ext --inplace
+	cd build/sanitize && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	    ../../$(PYTHON_IN_COPY) -m pytest -q -s -p no:cacheprovider tests/cext tests/*/test_native_*.py
 
 lint: prepare-test lint-lane
 unit: prepare-test unit-lane
