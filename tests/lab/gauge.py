@@ -20,10 +20,14 @@ MDNS_PORT = 5353  # the control channel's; every other UDP socket of the daemon 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one process, in MB (10^6 bytes).  pss: shared pages divided among those who share them."""
+    """Of one process, in MB (10^6 bytes).  pss: shared pages divided among those who share them.
+
+    allocated: what no file is behind, that is heap, stacks and pools.
+    """
 
     rss_mb: float
     pss_mb: float
+    allocated_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,17 @@ def _socket_inodes(pid: int) -> set[str]:
 
 def memory(pid: int) -> Memory:
     kilobytes = _rollup(Path(f"/proc/{pid}/smaps_rollup").read_text())
-    return Memory(rss_mb=_mb(kilobytes["Rss"]), pss_mb=_mb(kilobytes["Pss"]))
+    return Memory(rss_mb=_mb(kilobytes["Rss"]), pss_mb=_mb(kilobytes["Pss"]), allocated_mb=_mb(kilobytes["Anonymous"]))
+
+
+def threads(pid: int) -> int:
+    """Return how many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def memory_parts(pid: int) -> dict[str, float]:

@@ -1,0 +1,77 @@
+"""What `make soak-full` makes of what it has seen."""
+
+from __future__ import annotations
+
+import random
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "lab"))
+
+from soak import Sample, Verdict, judge
+from soak_chart import chart
+from topology import LabFailure
+
+HALF_AN_HOUR_S = 1800
+
+
+def seen(
+    allocated_mb: Callable[[float], float],
+    descriptors: Callable[[float], int] = lambda at_s: 27,
+    threads: Callable[[float], int] = lambda at_s: 2,
+    over_s: int = HALF_AN_HOUR_S,
+) -> list[Sample]:
+    return [
+        Sample("alpha", at_s, True, threads(at_s), descriptors(at_s), 60.0, 50.0, allocated_mb(at_s), {})
+        for at_s in range(10, over_s + 1, 10)
+    ]
+
+
+def verdict(samples: list[Sample]) -> Verdict:
+    return judge(samples, "alpha")
+
+
+def test_chance_and_the_first_minutes_are_no_growth() -> None:
+    chance = random.Random(1)
+    judged = verdict(seen(lambda at_s: min(33 + at_s / 100, 37) + chance.uniform(-1, 1)))
+    assert judged.faults == []
+
+
+def test_a_slow_leak_is_found_under_noise() -> None:
+    chance = random.Random(1)
+    (fault,) = verdict(seen(lambda at_s: 33 + 6 * at_s / 3600 + chance.uniform(-1, 1))).faults
+    assert fault.startswith("alpha: memory grew by")
+
+
+def test_one_burst_is_no_growth_and_hides_none() -> None:
+    assert verdict(seen(lambda at_s: 60 if at_s == HALF_AN_HOUR_S else 33)).faults == []
+    assert len(verdict(seen(lambda at_s: 60 if at_s < 600 else 33 + 8 * at_s / 3600)).faults) == 1
+
+
+def test_a_descriptor_or_a_thread_more_is_growth() -> None:
+    def late(before: int) -> Callable[[float], int]:
+        return lambda at_s: before + (at_s > 1000)
+
+    faults = verdict(seen(lambda at_s: 33, late(27), late(2))).faults
+    assert faults == ["alpha: threads grew from 2 to 3", "alpha: descriptors grew from 27 to 28"]
+
+
+def test_a_descriptor_open_for_a_moment_is_none() -> None:
+    assert verdict(seen(lambda at_s: 33, lambda at_s: 27 + (at_s == HALF_AN_HOUR_S))).faults == []
+
+
+def test_a_short_run_says_nothing_about_an_hour() -> None:
+    assert verdict(seen(lambda at_s: 33 + at_s / 10, over_s=120)).faults == []
+    with pytest.raises(LabFailure, match="too few"):
+        verdict(seen(lambda at_s: 33, over_s=40))
+
+
+def test_the_picture_is_whole_and_has_every_host() -> None:
+    picture = chart(seen(lambda at_s: 33), {"machine": "a < b", "rounds": 3, "gbit_carried": 12.5})
+    words = [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert "alpha" in words
+    assert any("a < b" in (word or "") for word in words)
