@@ -257,6 +257,20 @@ static bool assembly_append(struct sctp *self, struct sctp_assembly *assembly, c
     return true;
 }
 
+/* A whole message keeps no more memory than twice what it is charged for, wherever it waits from now on: a peer that
+ * cuts small ones in two would else have a large guess kept for each. */
+static struct sctp_message *message_fit(struct sctp_message *message)
+{
+    if (message->room / 2 <= message->size)
+        return message;
+    struct sctp_message *fitted = realloc(message, sizeof *message + message->size);
+    if (fitted == NULL)
+        return message;
+    fitted->data = (uint8_t *)(fitted + 1);
+    fitted->room = fitted->size;
+    return fitted;
+}
+
 static void fragment_drop(struct sctp *self, struct sctp_place *place)
 {
     self->held_bytes -= place->fragment->size + RECORD_BYTES;
@@ -431,6 +445,12 @@ void sctp_receive_data_untrusted(struct sctp *self, const uint8_t *chunk, size_t
         }
     }
     if (head.stream >= self->streams_in) {
+        struct sctp_place *place = place_of(self, tsn);
+
+        if (place->assembly != NULL) { /* it waited for this TSN, and is found by it alone */
+            assembly_drop(self, place->assembly);
+            place->assembly = NULL;
+        }
         note_stream_unknown(self, head.stream); /* it came; only nobody wants it */
     } else if (!take(self, tsn, &head, data, &done)) {
         self->counts.dropped_other++;
@@ -450,7 +470,7 @@ void sctp_receive_data_untrusted(struct sctp *self, const uint8_t *chunk, size_t
         if ((head.flags & SCTP_FLAG_BEGIN) == 0 && message != NULL)
             self->size_hint = message->size > SIZE_HINT_MIN ? message->size : SIZE_HINT_MIN;
         if (message != NULL)
-            message_done(self, whole.stream, whole.ssn, whole.unordered, whole.ppid, message);
+            message_done(self, whole.stream, whole.ssn, whole.unordered, whole.ppid, message_fit(message));
     }
     if (self->request_deferred)
         sctp_reset_deferred(self);

@@ -14,12 +14,14 @@ COMPILER = (
 )
 
 
-def build(directory: Path, driver: str, *sources: str, wrapped: tuple[str, ...] = ()) -> Path:
+def build(
+    directory: Path, driver: str, *sources: str, wrapped: tuple[str, ...] = (), libraries: tuple[str, ...] = ()
+) -> Path:
     """Compile a driver of this directory with sources of cext/; it stands in for the functions wrapped."""
     program = directory / Path(driver).stem
     parts = (str(HERE / driver), *(str(SOURCES / name) for name in sources))
     wraps = (f"-Wl,--wrap={name}" for name in wrapped)
-    subprocess.run([*COMPILER, f"-I{SOURCES}", f"-I{HERE}", *parts, *wraps, "-o", str(program)], check=True)
+    subprocess.run([*COMPILER, f"-I{SOURCES}", f"-I{HERE}", *parts, *wraps, *libraries, "-o", str(program)], check=True)
     return program
 
 

@@ -1,0 +1,136 @@
+"""A peer that is authenticated and hostile, against the association under the address sanitizer."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driven import Driven, build
+from sctp_library import chunk, chunks_of, data_chunk, sack_chunk
+
+DATA, RECONFIG = 0, 130
+BEGIN, END, UNORDERED = 2, 1, 4
+WINDOW = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sources = ("sctp.c", "sctp_send.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c", "rate.c", "crc32c.c")
+    return build(tmp_path_factory.mktemp("sctp"), "sctp_hostile.c", *sources, libraries=("-lcrypto",))
+
+
+class Hostile:
+    """An open association whose peer we speak for."""
+
+    def __init__(self, driven: Driven) -> None:
+        self._driven = driven
+        first_a, first_b, is_open = map(int, driven.ask("open").split())
+        assert is_open
+        self.sent, self.first = first_a, first_b  # the first TSNs of the association's and of ours
+
+    def say(self, *chunks: bytes) -> None:
+        self._driven.ask(f"say {b''.join(chunks).hex()}")
+
+    def data(self, offset: int, data: bytes = b"x", **how: int) -> bytes:
+        return data_chunk(self.first + offset, data, **how)
+
+    def hear(self) -> list[tuple[int, int, bytes]]:
+        """Return every chunk it says now."""
+        packets = self._driven.ask("hear").split(",")[:-1]
+        return [each for packet in packets for each in chunks_of(bytes.fromhex(packet))]
+
+    def send(self, size: int, lifetime_ms: int) -> None:
+        assert self._driven.ask(f"send {size} {lifetime_ms}") == "1"
+
+    def later(self, ms: int) -> None:
+        self._driven.ask(f"later {ms}")
+
+    @property
+    def state(self) -> tuple[int, int, int, int]:
+        """Messages, largest room left in one, resets told, bytes held."""
+        messages, excess, resets, held = map(int, self._driven.ask("state").split())
+        return messages, excess, resets, held
+
+    def close(self) -> None:
+        self._driven.ask("close")
+
+
+@pytest.fixture
+def driven(program: Path) -> Iterator[Driven]:
+    with Driven(program) as driven:
+        yield driven
+
+
+def test_a_message_cut_off_by_an_unknown_stream_is_given_up(driven: Driven) -> None:
+    hostile = Hostile(driven)
+    hostile.say(hostile.data(0, bytes(1000), flags=BEGIN | UNORDERED))
+    hostile.say(hostile.data(1, stream=5000))  # stands where the message goes on
+    assert hostile.state[3] == 0
+    for offset in range(2, 256):  # once around the ring of TSNs
+        hostile.say(hostile.data(offset))
+    hostile.say(hostile.data(256, bytes(1000), flags=BEGIN | UNORDERED))
+    hostile.say(hostile.data(257, flags=END | UNORDERED))
+    assert hostile.state[::3] == (255, 0)
+    hostile.close()  # leaving the context tells of leaks
+
+
+def test_acknowledgements_race_messages_given_up_at_any_fill_of_the_ring(driven: Driven) -> None:
+    # The newest chunk acknowledged, the message around it expired and part of it unsent, and one TSN more needed when
+    # none is left in the ring: at one of these counts all of it comes together.
+    for count in range(236, 256):
+        hostile = Hostile(driven)
+        for _ in range(count):
+            hostile.send(80, 60_000)
+        said = hostile.hear()
+        while len(said) < count:
+            tsns = sorted({struct.unpack("!I", body[:4])[0] - hostile.sent for kind, _, body in said if kind == DATA})
+            hostile.later(5)
+            if len(tsns) > 1:
+                hostile.say(sack_chunk(hostile.sent - 1, WINDOW, [(2, tsns[-1] + 1)]))
+            more = hostile.hear()
+            if not more:
+                break
+            said += more
+        tsns = sorted({struct.unpack("!I", body[:4])[0] - hostile.sent for kind, _, body in said if kind == DATA})
+        hostile.later(5)
+        hostile.say(sack_chunk(hostile.sent - 1, WINDOW, [(2, tsns[-1] + 1)]))
+        hostile.hear()
+        hostile.send(65536, 20)
+        said = hostile.hear()
+        newest = max(struct.unpack("!I", body[:4])[0] for kind, _, body in said if kind == DATA) - hostile.sent
+        hostile.later(40)
+        hostile.say(sack_chunk(hostile.sent - 1, WINDOW, [(newest + 1, newest + 1)]))
+        hostile.hear()
+        hostile.close()
+
+
+def test_small_messages_cut_in_two_keep_no_room_for_large_ones(driven: Driven) -> None:
+    hostile = Hostile(driven)
+    for offset in range(0, 2000, 2):  # the one with SSN 0 is missing: all wait
+        how = {"stream": 1, "ssn": 1 + offset // 2}
+        hostile.say(hostile.data(offset, flags=BEGIN, **how), hostile.data(offset + 1, flags=END, **how))
+    assert hostile.state[0] == 0
+    hostile.say(hostile.data(2000, stream=1, ssn=0, flags=BEGIN | END))
+    messages, excess, _, held = hostile.state
+    assert (messages, held) == (1001, 0)
+    assert excess <= 2
+    hostile.close()
+
+
+def test_a_packet_full_of_resets_is_one(driven: Driven) -> None:
+    hostile = Hostile(driven)
+    hostile.say(
+        *(
+            chunk(RECONFIG, struct.pack("!HHIII", 13, 16, (hostile.first + index) % 2**32, 0, hostile.first - 1))
+            for index in range(500)
+        )
+    )
+    assert hostile.state[2] == 1
+    results = [struct.unpack_from("!I", body, 8)[0] for kind, _, body in hostile.hear() if kind == RECONFIG]
+    assert results.count(1) == 1  # performed
+    assert len(results) < 100
+    hostile.say(chunk(RECONFIG, struct.pack("!HHIII", 13, 16, hostile.first + 1, 0, hostile.first - 1)))
+    assert hostile.state[2] == 2  # after the answer comes the next
+    hostile.close()
