@@ -611,7 +611,7 @@ void sctp_receive_untrusted(struct sctp *self, uint8_t *packet, size_t size, uin
 
 void sctp_receive_done(struct sctp *self, uint64_t now)
 {
-    self->stream_error_told = false;
+    self->stream_error_told = self->request_taken = false;
     if (!self->sack_wanted)
         return;
     if (self->sack_packets >= 2)

@@ -234,6 +234,13 @@ static void receive_request(struct sctp *self, unsigned type, const uint8_t *par
         respond(self, sequence, RESULT_BAD_SEQUENCE);
         return;
     }
+    if (self->request_taken) {
+        /* An honest peer waits for our answer before the next.  Sixteen bytes reset every stream: a packet full of
+         * such requests would cost us, and whoever is told of each, a thousand times what it cost the peer. */
+        self->counts.dropped_other++;
+        return;
+    }
+    self->request_taken = true;
     self->request_last = sequence;
     self->request_deferred = false; /* a new request stands for one that was not granted yet */
     if (type == PARAMETER_OUTGOING && size >= OUTGOING_BYTES) {
