@@ -524,13 +524,15 @@ static void acknowledge_to(struct sctp *self, uint32_t cumulative, struct tally 
 static void acknowledge_done(struct sctp *self, struct tally *tally, bool progress, uint64_t now)
 {
     struct rate_ack ack = {.now = now, .acked_bytes = tally->acked_bytes};
+    struct rate_mark newest; /* a copy: a message given up below may take a TSN more, and the ring move for it */
 
     if (tally->newest_once != NULL) {
         ack.rtt_ns = later(now - tally->newest_once->mark.sent_at, 1);
         sctp_rtt_sample(self, ack.rtt_ns);
     }
     if (tally->newest != NULL) {
-        ack.newest = &tally->newest->mark;
+        newest = tally->newest->mark;
+        ack.newest = &newest;
         if (tally->newest->order > self->order_acked) {
             self->order_acked = tally->newest->order;
             self->rtt_acked = now - tally->newest->mark.sent_at;
