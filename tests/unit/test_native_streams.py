@@ -288,7 +288,8 @@ def test_keys_turn_under_load_and_nothing_is_lost(pair: Pair) -> None:
             pair.a.send(udp(number, size=800))
         pair.world.until(lambda wave=wave: len(pair.b.packets) == wave.stop)
     assert sorted(map(number_of, pair.b.packets)) == list(range(2000))
-    assert pair.a.drops == pair.b.drops == {}
+    assert pair.b.drops == {}
+    assert set(pair.a.drops) <= {"unknown-epoch"}, "a report that two turns of the key overtook"
 
 
 def test_the_old_key_is_accepted_for_ten_seconds_after_the_first_frame_of_the_new(pair: Pair) -> None:
