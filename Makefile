@@ -2,24 +2,27 @@
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench bench-peers fuzz sim-full sanitize lint fmt unit lab
-.PHONY: prepare prepare-test prepare-bench prepare-peers prepare-fuzz clean
+.PHONY: help demo test bench bench-peers fuzz sim-full soak-full arm64-full sanitize lint fmt unit cext lab
+.PHONY: prepare prepare-test prepare-bench prepare-peers prepare-fuzz prepare-arm64 clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
 PYTHON_IN_COPY := .ci/as-owner ../../.venv/bin/python
 LAB := .venv/bin/python tests/lab/enter.py
 FUZZ_SECONDS ?= 30
+MINUTES ?= 30
 ROUNDS ?= 5
 OVERLAYS ?=
 
 help:
 	echo 'make demo    real daemons in network namespaces: links come, carry, move, heal and go'
-	echo 'make test    everything a push is judged by: lint, unit, property, vectors, sim, lab'
+	echo 'make test    what a push is judged by: those of lint, unit, cext, lab that the change needs; says which, and why'
 	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
 	echo 'make bench-peers   Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg'
 	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
 	echo 'make sim-full   a hundred random lives of six nodes, where make test has six'
+	echo 'make soak-full   MINUTES=30 at full rate, links coming and going; nothing may grow; in build/soak.json and .svg'
+	echo 'make arm64-full   the extensions built for arm64, and the tests of what is compiled, emulated'
 	echo 'make sanitize   the compiled datapath and its tests, with address and undefined-behaviour sanitizers'
 	echo 'make lint    ruff, mypy, stubtest'
 	echo 'make lab     the tests that run real daemons in network namespaces'
@@ -30,12 +33,7 @@ demo: prepare
 	$(LAB) tests/lab/demo.py
 
 test: prepare-test
-	failed=; \
-	for lane in lint unit lab; do \
-	    .ci/lane $$lane $(MAKE) --no-print-directory $$lane-lane || failed="$$failed $$lane"; \
-	done; \
-	[ -z "$$failed" ] || { echo "lanes that failed:$$failed"; exit 1; }
-	echo 'all lanes passed: lint, unit (with property, vectors, sim), lab'
+	.ci/test
 
 bench: prepare-bench
 	.ci/as-owner mkdir -p build
@@ -54,6 +52,12 @@ fuzz: prepare-fuzz
 sim-full: prepare-test
 	CONFLUX_SIM_SEEDS=100 $(PYTHON) -m pytest -q tests/sim
 
+soak-full: prepare-test
+	$(LAB) tests/lab/soak.py --minutes $(MINUTES)
+
+arm64-full: prepare-arm64
+	.ci/as-owner .ci/arm64
+
 # In a copy: the extensions in place stay as they are.  Python's own leaks are not looked for.
 sanitize: prepare-test
 	rm -rf build/sanitize
@@ -66,17 +70,21 @@ sanitize: prepare-test
 
 lint: prepare-test lint-lane
 unit: prepare-test unit-lane
+cext: prepare-test cext-lane
 lab: prepare-test lab-lane
 
-.PHONY: lint-lane unit-lane lab-lane
+.PHONY: lint-lane unit-lane cext-lane lab-lane
 lint-lane:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy.stubtest conflux.anchor._codec
+	$(PYTHON) -m mypy.stubtest conflux.anchor._codec conflux.datapath._engine
 
 unit-lane:
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q tests/unit tests/property tests/vectors tests/sim
+
+cext-lane:
+	$(PYTHON) -m pytest -q tests/cext
 
 lab-lane:
 	$(LAB) -m pytest -q -p no:cacheprovider tests/lab
@@ -99,6 +107,9 @@ prepare-peers:
 
 prepare-fuzz:
 	.ci/prepare fuzz
+
+prepare-arm64:
+	.ci/prepare test arm64
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
