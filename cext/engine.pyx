@@ -2,10 +2,12 @@
 # cython: boundscheck=False, wraparound=False
 """The engine behind Python's types: engine.h, function for function.
 
-Every call gives the interpreter lock up while it holds the engine's, so neither waits for the other.  Addresses are packed
-bytes, times seconds of time.monotonic(), a hop is (link, tether, channel count, label out, label in).
+Calls that packets may hold up give the interpreter's lock up while they wait for the engine's; the few others wait with it,
+for a turn of the engine's loop at most.  The engine's thread never wants the interpreter's.  Addresses are packed bytes,
+times seconds of time.monotonic().
 """
 
+cimport cython
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -15,8 +17,6 @@ import os
 import socket
 
 from conflux.errors import LocalProtocolError
-
-__all__ = ["Engine"]
 
 
 cdef extern from "openssl/crypto.h" nogil:
@@ -272,6 +272,7 @@ cdef uint32_t write_address(object address, uint8_t *out) except *:
     return 16
 
 
+@cython.final
 cdef class Engine:
     """One engine with its thread.  tun: a descriptor with offload headers, or -1.  limits: a DatapathConfig."""
 

@@ -572,6 +572,17 @@ static struct link *link_new(struct engine *self, const struct engine_link_confi
     return link;
 }
 
+void link_add_drops(const struct link *self, uint64_t drops[DROP_COUNT])
+{
+    const struct sctp_counts *counts = sctp_counts(self->sctp);
+
+    drops[DROP_SCTP_MALFORMED] += counts->dropped_malformed;
+    drops[DROP_SCTP_TAG] += counts->dropped_tag;
+    drops[DROP_SCTP_CHECKSUM] += counts->dropped_checksum;
+    drops[DROP_SCTP_WINDOW] += counts->dropped_window;
+    drops[DROP_SCTP_OTHER] += counts->dropped_other; /* duplicates are no drop: they are the repair's price */
+}
+
 void link_delete(struct link *self)
 {
     if (self->sctp != NULL)
@@ -651,6 +662,7 @@ void engine_remove_link(struct engine *self, uint32_t id)
         struct link *moved = self->links[--self->link_count];
         self->links[link->place] = moved;
         moved->place = link->place;
+        link_add_drops(link, self->drops);
         link_delete(link);
     }
     engine_unlock(self);

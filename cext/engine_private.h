@@ -220,6 +220,7 @@ void link_hangup(struct link *self); /* the socket was shut down */
 bool link_pump(struct link *self); /* true: it stopped with more to do */
 uint64_t link_next_timeout(const struct link *self);
 void link_handle_timeout(struct link *self);
+void link_add_drops(const struct link *self, uint64_t drops[DROP_COUNT]); /* those its association counted */
 void link_delete(struct link *self);
 
 #endif

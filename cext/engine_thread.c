@@ -17,6 +17,8 @@
 
 enum { EVENT_COUNT = 64 };
 
+#define BLOCKED_LOOK (10 * MILLISECOND) /* between two looks at the timers of a link whose socket is full */
+
 /* epoll's data: a link's id, or one of these. */
 #define EVENT_TUN (UINT64_C(1) << 32)
 #define EVENT_WAKE (UINT64_C(2) << 32)
@@ -40,6 +42,7 @@ const char *engine_drop_name(enum engine_drop why)
         "spoofed", "not-ours", "no-tether", "carrier-full", "text-message",
         "tun-read", "tun-full", "tun-down", "tun-refused",
         "socket-send", "socket-receive", "not-dtls-nor-stun", "dtls-malformed", "dtls-replay", "dtls-auth",
+        "sctp-malformed", "sctp-tag", "sctp-checksum", "sctp-window", "sctp-other",
         "memory",
     };
     _Static_assert(sizeof names / sizeof *names == DROP_COUNT, "every drop has a name");
@@ -97,6 +100,8 @@ void engine_drops(struct engine *self, uint64_t out[DROP_COUNT])
 {
     engine_lock(self);
     memcpy(out, self->drops, sizeof self->drops);
+    for (size_t at = 0; at < self->link_count; at++)
+        link_add_drops(self->links[at], out);
     engine_unlock(self);
 }
 
@@ -171,7 +176,9 @@ static uint64_t turn(struct engine *self, const struct epoll_event *events, int 
             link_handle_timeout(link);
         if (link_pump(link))
             due = self->now;
-        uint64_t wanted = link->out_bytes > 0 ? NEVER : link_next_timeout(link);
+        uint64_t wanted = link_next_timeout(link);
+        if (link->out_bytes > 0 && wanted < self->now + BLOCKED_LOOK) /* what pacing wants waits for the socket */
+            wanted = self->now + BLOCKED_LOOK;
         due = wanted < due ? wanted : due;
     }
     return self->age_at < due ? self->age_at : due;

@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self, final
 
 from conflux.carrier.wire import DtlsKeys
 from conflux.datapath.config import DatapathConfig
@@ -25,8 +25,9 @@ _Address = tuple[str, int] | None
 _Upcall = tuple[int, int, int, int, int, bytes, _Address]
 _Side = tuple[int, int, int]
 
+@final
 class Engine:
-    def __init__(self, tun: int, segments_udp: bool, limits: DatapathConfig) -> None: ...
+    def __new__(cls, tun: int, segments_udp: bool, limits: DatapathConfig) -> Self: ...
     def close(self) -> None: ...
     @property
     def fd(self) -> int: ...

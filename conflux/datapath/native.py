@@ -342,6 +342,8 @@ class NativeDatapath:
 
     def stop(self) -> None:
         """Stop the engine's thread and wipe every key; of all that may be called, only what counts answers still."""
+        if self._stopped:
+            return
         self._drops.update(self._engine.drops())
         self._counts = self._engine.counts()[:2]
         self._stopped = True

@@ -48,6 +48,7 @@ class NativeSender(Sending[SendingEpoch]):
     def set_route(self, hop: Hop | None) -> None:
         self._engine.set_route(self.handle, hop)
         super().set_route(hop)
+        self._route_first = self._engine.sender(self.handle)[2]  # frames may have gone since
 
     def detach(self) -> None:
         super().detach()
