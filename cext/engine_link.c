@@ -27,6 +27,7 @@ enum {
     QUANTUM_BYTES = 65536, /* of a turn: one frame of the largest size */
     FRAME_COST_BYTES = 256, /* what a frame costs beside its bytes; as conflux/datapath/relay.py charges it */
     DTLS_ALERT_BYTES = 2,
+    HANDSHAKE_COUNT_MAX = 32, /* twice what the handshake's library looks at; anybody can forge one in 13 bytes */
     ADDRESS_BYTES = 28,
 };
 
@@ -310,11 +311,10 @@ static void upcall_address(struct upcall *upcall, const struct msghdr *message)
 
 static void link_upcall_datagram(struct link *self, const uint8_t *data, size_t size, const struct msghdr *message)
 {
-    struct upcall *upcall = up(self->engine, UP_WIRE_DATAGRAM, size, true);
+    struct upcall *upcall = up_of_link(self, UP_WIRE_DATAGRAM, size);
 
     if (upcall == NULL)
         return;
-    upcall->link = self->id;
     memcpy(upcall->data, data, size);
     upcall_address(upcall, message);
 }
@@ -360,8 +360,13 @@ static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t 
             else if (record.type == DTLS_ALERT)
                 link_end(self, "alert"); /* close_notify, or a fatal one: after either there is nothing to say */
             break;
-        case DTLS_OTHER_EPOCH:
-            link_upcall_datagram(self, data, record.record_size, message);
+        case DTLS_OTHER_EPOCH: /* who has opened the association has our last flight and wants no other */
+            if (self->opened || self->handshake_count == HANDSHAKE_COUNT_MAX) {
+                drop(self->engine, DROP_DTLS_LATE);
+            } else {
+                self->handshake_count++;
+                link_upcall_datagram(self, data, record.record_size, message);
+            }
             break;
         case DTLS_REPLAY:
             drop(self->engine, DROP_DTLS_REPLAY);
@@ -457,10 +462,7 @@ void link_error(struct link *self)
         struct msghdr message = {.msg_name = address, .msg_namelen = sizeof address, .msg_iov = &part, .msg_iovlen = 1};
         if (recvmsg(self->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
             break;
-        struct upcall *upcall = up(self->engine, UP_WIRE_ERROR, 0, true);
-        if (upcall != NULL)
-            upcall->link = self->id;
-        upcall_address(upcall, &message);
+        upcall_address(up_of_link(self, UP_WIRE_ERROR, 0), &message);
     }
     int error;
     socklen_t size = sizeof error;
@@ -474,6 +476,7 @@ static void on_opened(void *context)
     struct link *self = context;
     struct upcall *upcall = up(self->engine, UP_WIRE_OPENED, 0, false);
 
+    self->opened = true;
     if (upcall != NULL)
         upcall->link = self->id;
 }
@@ -495,10 +498,9 @@ static void on_message(void *context, struct sctp_arrival *arrival)
             return;
         }
     }
-    struct upcall *upcall = up(self->engine, UP_WIRE_MESSAGE, arrival->message->size, true);
+    struct upcall *upcall = up_of_link(self, UP_WIRE_MESSAGE, arrival->message->size);
     if (upcall == NULL)
         return;
-    upcall->link = self->id;
     upcall->a = arrival->stream;
     upcall->b = arrival->ppid;
     memcpy(upcall->data, arrival->message->data, arrival->message->size);
@@ -507,10 +509,14 @@ static void on_message(void *context, struct sctp_arrival *arrival)
 static void on_streams_reset(void *context, bool incoming, bool accepted, const uint16_t *streams, size_t count)
 {
     struct link *self = context;
-    struct upcall *upcall = up(self->engine, UP_WIRE_RESET, count * sizeof *streams, false);
+    size_t size = count * sizeof *streams;
+    struct upcall *upcall = incoming ? up_of_link(self, UP_WIRE_RESET, size) : up(self->engine, UP_WIRE_RESET, size, false);
 
-    if (upcall == NULL)
+    if (upcall == NULL) { /* nobody would ever hear which streams are free again */
+        link_end(self, "flood");
+        sctp_close(self->sctp, true, self->engine->now);
         return;
+    }
     upcall->link = self->id;
     upcall->a = incoming;
     upcall->b = accepted;

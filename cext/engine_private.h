@@ -26,7 +26,9 @@ enum {
     TUN_BYTES_PER_TURN = 512 * 1024,
     PACKET_COPY_BYTES_MAX = 16384, /* larger packets keep the memory they were read into */
     NETWORK_COUNT_MAX = 64,
-    UPCALL_BYTES_MAX = 4 << 20, /* that wait, of one kind: Python takes them in a few milliseconds, or it is lost anyway */
+    /* That wait, of one kind and caused by one link if no other has any: Python takes them in a few milliseconds, or
+     * it is lost anyway. */
+    UPCALL_BYTES_MAX = 4 << 20,
     PPID_BINARY = 53, /* RFC 8831, section 8 */
 };
 
@@ -102,6 +104,11 @@ struct tether {
     uint32_t lifetime_ms;
 };
 
+struct upcall_share { /* what a link caused of those that wait; nothing if take is not the engine's */
+    uint64_t take;
+    size_t counts[UP_KIND_COUNT], bytes[UP_KIND_COUNT];
+};
+
 struct channel { /* what a stream of a link is, seen from its number */
     struct tether *tether; /* NULL: not mapped */
     uint8_t index;
@@ -115,11 +122,14 @@ struct link {
     uint8_t address[28];
     uint32_t address_bytes;
     bool is_udp; /* else one end of a socket pair: no segmentation, no error queue */
+    bool opened; /* the association once was: the handshake is over for both sides */
     bool closed; /* the association is over; only remove() is left to come */
     bool watches_out; /* the socket was full */
     bool segments; /* UDP_SEGMENT works here */
     struct dtls *dtls;
     struct sctp *sctp;
+    unsigned handshake_count; /* records passed up to the handshake's library */
+    struct upcall_share upcalls;
     struct channel *channels; /* by stream, channel_count of them */
     size_t channel_count;
     struct map tethers; /* by id */
@@ -148,6 +158,7 @@ struct engine {
 
     struct upcall *upcall_first, *upcall_last;
     size_t upcall_counts[UP_KIND_COUNT], upcall_bytes[UP_KIND_COUNT]; /* of those that anybody but us can cause */
+    uint64_t upcall_take; /* how often they were taken */
 
     struct table egresses, senders, receivers;
     struct map own, realm_addresses; /* our addresses; destinations' addresses */
@@ -188,8 +199,10 @@ static inline void drop(struct engine *self, enum engine_drop why) { self->drops
 /* engine.c */
 uint64_t engine_clock(void);
 void *table_find(const struct table *self, uint32_t handle);
-/* Queue an upcall; untrusted: a peer can cause it, and too many are dropped.  The caller fills what up_*() leaves 0. */
+/* Queue an upcall; untrusted: a peer can cause it, and too many are dropped.  The caller fills what is left 0. */
 struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted);
+/* The same for what came over a link, whoever sent it; a flood over one link keeps out nobody else's. */
+struct upcall *up_of_link(struct link *link, enum upcall_kind kind, size_t size);
 
 /* engine_stream.c */
 bool network_holds(const struct engine_network *networks, size_t count, const uint8_t *address, size_t bytes);

@@ -490,7 +490,7 @@ static void receiver_frame_untrusted(struct link *link, struct receiver *receive
         if (kind == KIND_PACKET || (kind == KIND_OFFLOAD && receiver->offloads)) {
             packet_receive_untrusted(self, receiver, kind, body, body_bytes, flags & FLAG_CE);
         } else if (kind == KIND_REKEY || kind == KIND_CONFIRM || kind == KIND_REPORT) {
-            struct upcall *upcall = up(self, UP_ENTRY, body_bytes, true);
+            struct upcall *upcall = up_of_link(link, UP_ENTRY, body_bytes);
             if (upcall != NULL) {
                 upcall->handle = receiver->handle;
                 upcall->a = kind;
@@ -527,11 +527,9 @@ void frame_receive_untrusted(struct link *link, struct sctp_message *message, un
     } else if (relay_receive_untrusted(self->relay, link->id, label, feedback, channel, unordered, message, self->now)) {
         return; /* it has the message now; the links are looked at when this turn of the loop ends */
     } else if (feedback) {
-        struct upcall *upcall = up(self, UP_FEEDBACK, message->size, true);
-        if (upcall != NULL) {
-            upcall->link = link->id;
+        struct upcall *upcall = up_of_link(link, UP_FEEDBACK, message->size);
+        if (upcall != NULL)
             memcpy(upcall->data, message->data, message->size);
-        }
     } else {
         drop(self, DROP_UNKNOWN_LABEL);
     }

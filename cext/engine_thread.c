@@ -42,6 +42,7 @@ const char *engine_drop_name(enum engine_drop why)
         "spoofed", "not-ours", "no-tether", "carrier-full", "text-message",
         "tun-read", "tun-full", "tun-down", "tun-refused",
         "socket-send", "socket-receive", "not-dtls-nor-stun", "dtls-malformed", "dtls-replay", "dtls-auth",
+        "dtls-late",
         "sctp-malformed", "sctp-tag", "sctp-checksum", "sctp-window", "sctp-other",
         "memory",
     };
@@ -52,13 +53,8 @@ const char *engine_drop_name(enum engine_drop why)
 
 /* ── upcalls ── */
 
-struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted)
+static struct upcall *upcall_queue(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted)
 {
-    if (untrusted && (self->upcall_counts[kind] >= self->config.upcall_count_max ||
-                      self->upcall_bytes[kind] + size > UPCALL_BYTES_MAX)) {
-        drop(self, DROP_UPCALL_FULL);
-        return NULL;
-    }
     struct upcall *upcall = calloc(1, sizeof *upcall + size);
     if (upcall == NULL) {
         drop(self, DROP_MEMORY);
@@ -80,6 +76,39 @@ struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool 
     return upcall;
 }
 
+struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted)
+{
+    if (untrusted && (self->upcall_counts[kind] >= self->config.upcall_count_max ||
+                      self->upcall_bytes[kind] + size > UPCALL_BYTES_MAX)) {
+        drop(self, DROP_UPCALL_FULL);
+        return NULL;
+    }
+    return upcall_queue(self, kind, size, untrusted);
+}
+
+/* As many as would still be free (dynamic thresholds, as for a relay's routes): of twice the bound one link has half at
+ * most, two a third each, and what is left is always there for one that had none. */
+struct upcall *up_of_link(struct link *link, enum upcall_kind kind, size_t size)
+{
+    struct engine *self = link->engine;
+    struct upcall_share *share = &link->upcalls;
+
+    if (share->take != self->upcall_take)
+        *share = (struct upcall_share){.take = self->upcall_take};
+    if (share->counts[kind] + self->upcall_counts[kind] >= 2 * self->config.upcall_count_max ||
+        share->bytes[kind] + self->upcall_bytes[kind] + 2 * size > 2 * (size_t)UPCALL_BYTES_MAX) {
+        drop(self, DROP_UPCALL_FULL);
+        return NULL;
+    }
+    struct upcall *upcall = upcall_queue(self, kind, size, true);
+    if (upcall != NULL) {
+        upcall->link = link->id;
+        share->counts[kind]++;
+        share->bytes[kind] += size;
+    }
+    return upcall;
+}
+
 struct upcall *engine_take_upcalls(struct engine *self)
 {
     eventfd_t ignored;
@@ -89,6 +118,7 @@ struct upcall *engine_take_upcalls(struct engine *self)
     self->upcall_first = self->upcall_last = NULL;
     memset(self->upcall_counts, 0, sizeof self->upcall_counts);
     memset(self->upcall_bytes, 0, sizeof self->upcall_bytes);
+    self->upcall_take++;
     eventfd_read(self->upcall_fd, &ignored);
     engine_unlock(self);
     return first;

@@ -1,0 +1,94 @@
+"""Floods of what only Python can answer: a link's peer, or anybody who knows its address, keeps out nobody else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from native_pair import BINARY, Pair, World, world
+
+from conflux.carrier.wire import WireClosed, WireDatagram, WireMessage, WireReset
+from conflux.datapath.config import DatapathConfig
+from conflux.ids import LinkId
+
+COUNT_MAX = 50
+HANDSHAKE_COUNT_MAX = 32  # cext/engine_link.c
+
+
+def handshake(sequence: int) -> bytes:
+    return struct.pack(">BHQH", 22, 0xFEFD, sequence, 3) + b"abc"
+
+
+@pytest.fixture
+def made() -> Iterator[World]:
+    with world() as one:
+        yield one
+
+
+@pytest.fixture
+def pair(made: World) -> Pair:
+    return Pair(made, DatapathConfig(upcall_count_max=COUNT_MAX))
+
+
+def stranger(pair: Pair, link: LinkId) -> Callable[[bytes], object]:
+    """Sends to one of B's links from an address nobody knows."""
+    made = pair.world.socket()
+    there = pair.b.sockets[link].getsockname()
+    return lambda datagram: made.sendto(datagram, there)
+
+
+def test_a_flood_of_stun_over_one_link_keeps_out_no_other_links(pair: Pair) -> None:
+    _, quiet = pair.world.join(pair.a, pair.b, tethers=())
+    pair.b.is_deaf = True
+    flood, check = stranger(pair, pair.link_b), stranger(pair, quiet)
+    for _ in range(3 * COUNT_MAX):
+        flood(bytes(100))
+    pair.world.until(lambda: pair.b.drops.get("upcall-full") == 2 * COUNT_MAX)
+    for _ in range(10):
+        check(b"\1check")
+    pair.world.turn()
+    pair.b.is_deaf = False
+    pair.world.until(lambda: sum(isinstance(each, WireDatagram) and each.link == quiet for each in pair.b.wires) == 10)
+    assert pair.b.drops == {"upcall-full": 2 * COUNT_MAX}
+
+
+def test_a_flood_of_messages_over_one_link_keeps_out_no_other_links(pair: Pair) -> None:
+    mine, quiet = pair.world.join(pair.a, pair.b, tethers=())
+    pair.b.is_deaf = True
+    for _ in range(3 * COUNT_MAX):
+        assert pair.a.wire.send(pair.link_a, 1, BINARY, b"flood")
+    pair.world.until(lambda: pair.b.drops.get("upcall-full") == 2 * COUNT_MAX)
+    assert pair.a.wire.send(mine, 1, BINARY, b"control")
+    pair.world.until(lambda: pair.b.engine.link(quiet)["messages_received"])  # type: ignore[index]  # it is there
+    pair.b.is_deaf = False
+    pair.world.until(lambda: WireMessage(quiet, 1, BINARY, b"control") in pair.b.wires)
+
+
+def test_forged_handshakes_before_the_link_opens_are_few(made: World) -> None:
+    node, ours, theirs = made.node(), made.socket(), made.socket()
+    made.add_link(node, LinkId(7), ours, theirs.getsockname(), made.pair_keys()[0])
+    for sequence in range(HANDSHAKE_COUNT_MAX + 10):
+        theirs.sendto(handshake(sequence), ours.getsockname())
+    made.until(lambda: node.drops == {"dtls-late": 10})
+    made.until(lambda: len(node.wires) == HANDSHAKE_COUNT_MAX)
+    assert node.wires[0] == WireDatagram(LinkId(7), handshake(0), theirs.getsockname())
+
+
+def test_a_datagram_full_of_handshake_records_costs_an_open_link_nothing(pair: Pair) -> None:
+    stranger(pair, pair.link_b)(b"".join(map(handshake, range(80))))
+    pair.world.until(lambda: pair.b.drops == {"dtls-late": 80})
+    assert len(pair.b.wires) == 1  # it opened
+
+
+def test_resets_nobody_can_be_told_of_end_the_link(made: World) -> None:
+    pair = Pair(made, DatapathConfig(upcall_count_max=2))
+    _, quiet = made.join(pair.a, pair.b, tethers=())
+    pair.b.is_deaf = True
+    for count in range(1, 4):
+        pair.a.wire.reset(pair.link_a, (100 + count,))
+        made.until(lambda count=count: sum(isinstance(each, (WireReset, WireClosed)) for each in pair.a.wires) == count)
+    pair.b.is_deaf = False
+    made.until(lambda: WireClosed(pair.link_b, "flood") in pair.b.wires)
+    assert WireClosed(pair.link_a, "aborted") in pair.a.wires
+    assert pair.b.engine.link(quiet)["open"]  # type: ignore[index]  # it is there
