@@ -11,7 +11,13 @@
 enum {
     CODEL_TARGET_NS = 5000000, /* RFC 8289, section 4.3: 5 to 10 % of the interval */
     CODEL_INTERVAL_NS = 100000000, /* RFC 8289, section 4.4: a round trip most flows stay within */
-    CODEL_RECENT_NS = 16 * CODEL_INTERVAL_NS, /* a drop rate found this lately is where dropping begins again */
+    CODEL_INTERVAL_NS_MAX = 1000000000,
+    CODEL_RECENT = 16, /* intervals; a drop rate found this lately is where dropping begins again */
+};
+
+/* How patient it is. */
+struct codel_pace {
+    uint32_t target, interval; /* ns; interval at most CODEL_INTERVAL_NS_MAX */
 };
 
 /* All zero: a queue nobody has taken from. */
@@ -24,13 +30,13 @@ struct codel {
     bool dropping;
 };
 
-/* CODEL_INTERVAL_NS / sqrt(count), rounded down: the root of one number, bit by bit, for a drop is rare and libm
+/* interval / sqrt(count), rounded down: the root of one number, bit by bit, for a drop is rare and libm
  * another library. */
-static inline uint64_t codel_interval(uint32_t count)
+static inline uint64_t codel_interval(uint64_t interval, uint32_t count)
 {
-    uint64_t square = (uint64_t)CODEL_INTERVAL_NS * CODEL_INTERVAL_NS / count, root = 0;
+    uint64_t square = interval * interval / count, root = 0;
 
-    for (uint64_t bit = UINT64_C(1) << 26; bit > 0; bit >>= 1) /* 2^27 is above the interval */
+    for (uint64_t bit = UINT64_C(1) << 29; bit > 0; bit >>= 1) /* 2^30 is above the longest interval */
         if ((root | bit) * (root | bit) <= square)
             root |= bit;
     return root;
@@ -39,17 +45,17 @@ static inline uint64_t codel_interval(uint32_t count)
 /* Say whether the packet just taken, after sojourn in the queue, is to be dropped or marked.  backlog_bytes: what is
  * left behind it; a queue of at most backlog_bytes_min is no standing queue, whatever its age, so the last packet of a
  * queue is never dropped. */
-static inline bool codel_signal(struct codel *self, uint64_t sojourn, size_t backlog_bytes, size_t backlog_bytes_min,
-                                uint64_t now)
+static inline bool codel_signal(struct codel *self, const struct codel_pace *pace, uint64_t sojourn,
+                                size_t backlog_bytes, size_t backlog_bytes_min, uint64_t now)
 {
-    if (sojourn < CODEL_TARGET_NS || backlog_bytes <= backlog_bytes_min) {
+    if (sojourn < pace->target || backlog_bytes <= backlog_bytes_min) {
         self->above = false;
         self->dropping = false;
         return false;
     }
     if (!self->above) {
         self->above = true;
-        self->first_above = now + CODEL_INTERVAL_NS;
+        self->first_above = now + pace->interval;
         self->dropping = false;
         return false;
     }
@@ -59,16 +65,16 @@ static inline bool codel_signal(struct codel *self, uint64_t sojourn, size_t bac
         if (now < self->drop_next)
             return false;
         self->count++;
-        self->drop_next += codel_interval(self->count);
+        self->drop_next += codel_interval(pace->interval, self->count);
         return true;
     }
     self->dropping = true;
     /* Dropping again soon after: start near the rate that controlled the queue then. */
     uint32_t since_last = self->count - self->count_before;
-    bool recently = now < self->drop_next + CODEL_RECENT_NS;
+    bool recently = now < self->drop_next + CODEL_RECENT * (uint64_t)pace->interval;
     self->count = since_last > 1 && recently ? since_last : 1;
     self->count_before = self->count;
-    self->drop_next = now + codel_interval(self->count);
+    self->drop_next = now + codel_interval(pace->interval, self->count);
     return true;
 }
 

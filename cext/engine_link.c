@@ -131,6 +131,8 @@ static void link_fill(struct link *self)
         bundle_bytes_max = 2 * state.packet_bytes;
     if (bundle_bytes_max > BUNDLE_BYTES_MAX)
         bundle_bytes_max = BUNDLE_BYTES_MAX;
+    self->rtt_min = state.rtt_min_ns;
+    self->searching = state.searching;
     if (relay_waits(self->engine->relay, self->id))
         link_wait(self, &self->relay);
     while ((self->quiet.first != NULL || self->waiting.first != NULL) && sctp_room(self->sctp, self->engine->now) > 0) {

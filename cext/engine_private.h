@@ -135,6 +135,8 @@ struct link {
     struct map tethers; /* by id */
     struct turns quiet, waiting; /* those that were quiet go first, once (RFC 8290, section 4.2) */
     struct turn relay;
+    uint64_t rtt_min; /* as of its last round; 0: not known */
+    bool searching; /* its rate is not found yet */
     size_t out_bytes, out_segment; /* sealed, and not taken by the socket yet */
     uint8_t *out;
 };

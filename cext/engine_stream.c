@@ -304,6 +304,7 @@ size_t egress_send_frame(struct egress *self, size_t bundle_bytes_max)
     if (tether == NULL || !tether_is_whole(tether, sender->hop.channel_count) || sender->state.counter == COUNTER_END)
         return 0; /* packets wait: the tether is being made, or the node is about to hear that it is gone, or to rekey */
 
+    queue_way(self->queue, self->link->rtt_min, self->link->searching, self->engine->now);
     size_t room = largest(bundle_bytes_max, bundle_bytes_min(self->queue)) + sender->entry_bytes;
     size_t all = waiting.bytes + waiting.packets * (ENTRY_HEADER_BYTES + OFFLOAD_BYTES) + sender->entry_bytes;
     if (room > all && self->sender->offloads)

@@ -19,6 +19,7 @@ struct queue {
     int taken_from; /* the bucket of the bundle that is being made; -1: none was begun */
     bool moving;
     uint64_t moving_since;
+    struct codel_pace pace;
     size_t bytes_max, packets_max;
     struct queue_counts counts;
     void (*drop)(void *context, enum queue_drop why);
@@ -44,6 +45,7 @@ struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void 
     if (self == NULL)
         return NULL;
     self->taken_from = -1;
+    self->pace = (struct codel_pace){CODEL_TARGET_NS, CODEL_INTERVAL_NS};
     self->bytes_max = bytes_max;
     self->packets_max = packets_max;
     self->drop = drop;
@@ -166,6 +168,19 @@ void queue_hold(struct queue *self)
     self->moving = false;
 }
 
+void queue_way(struct queue *self, uint64_t rtt, bool searching, uint64_t now)
+{
+    /* A packet that the hop repairs comes a round trip late, and those behind it in its flow wait: the flow's own round
+     * trip is two of the hop's and more.  Cubic gives up 30 % at a drop and needs nearly a hop's RTT of queue to fill the
+     * hop nevertheless; it delays only the flow that made it. */
+    uint64_t target = rtt < CODEL_INTERVAL_NS_MAX / 4 ? rtt : CODEL_INTERVAL_NS_MAX / 4;
+
+    self->pace.target = target > CODEL_TARGET_NS ? (uint32_t)target : CODEL_TARGET_NS;
+    self->pace.interval = 4 * target > CODEL_INTERVAL_NS ? (uint32_t)(4 * target) : CODEL_INTERVAL_NS;
+    if (searching && self->moving)
+        self->moving_since = now;
+}
+
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket)
 {
     if (self->turn_count == 0)
@@ -187,7 +202,7 @@ static bool codel_drops(struct queue *self, struct bucket *bucket, struct queued
     uint64_t moving_since = self->moving ? self->moving_since : now;
     uint64_t sojourn = packet->queued_at <= moving_since ? 0 : now - packet->queued_at;
 
-    if (!codel_signal(&bucket->codel, sojourn, bucket->bytes, backlog_bytes_min, now))
+    if (!codel_signal(&bucket->codel, &self->pace, sojourn, bucket->bytes, backlog_bytes_min, now))
         return false;
     if (!packet_mark_congestion(packet->data))
         return true;

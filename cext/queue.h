@@ -42,6 +42,9 @@ void queue_push(struct queue *self, struct queued *packet, uint64_t now);
 /* Packets have somewhere to go from now on; or hold: they wait. */
 void queue_move(struct queue *self, uint64_t now);
 void queue_hold(struct queue *self);
+/* What is known of the way: rtt of its first hop, 0: nothing; searching: its rate is still being found, and what queues
+ * meanwhile is no standing queue.  Told as often as it may have changed. */
+void queue_way(struct queue *self, uint64_t rtt, bool searching, uint64_t now);
 
 /* The size of the next packet of the bucket whose turn it is, and its bucket's index; 0: the queue is empty. */
 size_t queue_next_bytes(const struct queue *self, unsigned *bucket);

@@ -875,6 +875,7 @@ struct sctp_state sctp_state(const struct sctp *self)
 
     return (struct sctp_state){
         .open = self->phase == SCTP_ESTABLISHED,
+        .searching = self->rate.phase == RATE_STARTUP,
         .packet_bytes = self->packet_bytes,
         .unsent_bytes = self->unsent_bytes,
         .inflight_bytes = self->inflight_bytes,

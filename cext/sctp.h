@@ -88,6 +88,7 @@ struct sctp_counts {
 
 struct sctp_state {
     bool open;
+    bool searching; /* what rate the path has was not found yet */
     uint32_t packet_bytes; /* what one packet holds now: the path's MTU as found */
     uint64_t unsent_bytes; /* accepted, not sent once */
     uint64_t inflight_bytes;

@@ -115,6 +115,12 @@ int main(void)
         case 'h':
             queue_hold(queue);
             break;
+        case 'w': { /* rtt, searching, now */
+            uint64_t rtt = number();
+            bool searching = number() != 0;
+            queue_way(queue, rtt, searching, number());
+            break;
+        }
         case 't':
             take(queue);
             break;

@@ -89,6 +89,7 @@ class Counts(ctypes.Structure):
 class State(ctypes.Structure):
     _fields_ = [
         ("open", c_bool),
+        ("searching", c_bool),
         ("packet_bytes", c_uint32),
         *fields(
             c_uint64,
