@@ -127,6 +127,9 @@ class Load(ctypes.Structure):
         ("reliability", c_int32),
         ("reliability_value", c_uint32),
         ("gap_ns", c_uint64),
+        ("pings", c_uint32),
+        ("ping_bytes", c_uint32),
+        ("ping_gap_ns", c_uint64),
     ]
 
 

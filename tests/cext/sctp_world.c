@@ -141,6 +141,8 @@ static uint8_t filling(uint32_t number, uint32_t at) { return (uint8_t)(number *
 
 static uint32_t size_of(const struct world_load *load, uint32_t number)
 {
+    if (number < load->pings)
+        return load->ping_bytes;
     uint32_t span = load->size_max - load->size_min + 1;
 
     return load->size_min + (uint32_t)((uint64_t)(number * UINT32_C(2654435761)) * span >> 32);
@@ -264,11 +266,15 @@ static void turn(struct end *self)
     size_t size;
 
     while (self->next_message < self->load->messages && self->next_message_at <= world->now) {
-        if (self->load->gap_ns == 0 && sctp_room(self->sctp, world->now) == 0)
+        bool ping = self->next_message < self->load->pings;
+
+        if (!ping && self->load->gap_ns == 0 && sctp_room(self->sctp, world->now) == 0)
             break;
         if (!send_next(self))
             break;
-        if (self->load->gap_ns != 0)
+        if (ping)
+            self->next_message_at = world->now + self->load->ping_gap_ns;
+        else if (self->load->gap_ns != 0)
             self->next_message_at += self->load->gap_ns;
     }
     if (self->index == 0 && idle(self) && self->seen->opened != 0) {
@@ -316,8 +322,8 @@ static uint64_t wake_at(const struct world *self, int index)
     const struct end *end = &self->end[index];
     uint64_t at = sctp_next_timeout(end->sctp);
 
-    if (end->next_message < end->load->messages && end->load->gap_ns != 0 && end->seen->opened != 0 &&
-        end->next_message_at < at)
+    if (end->next_message < end->load->messages && (end->load->gap_ns != 0 || end->next_message_at > self->now) &&
+        end->seen->opened != 0 && end->next_message_at < at)
         at = end->next_message_at;
     if (index == 1 && self->config->stall_from_ns <= self->now && self->now < self->config->stall_until_ns &&
         at < self->config->stall_until_ns)

@@ -31,6 +31,8 @@ struct world_load {
     int32_t reliability;
     uint32_t reliability_value;
     uint64_t gap_ns; /* between two messages; 0: as fast as sctp_room() says */
+    uint32_t pings, ping_bytes; /* the first so many are of this size, */
+    uint64_t ping_gap_ns; /* and so long passes after each, the last too */
 };
 
 struct world_config {

@@ -302,3 +302,60 @@ def test_the_same_seed_makes_the_same_world(sctp: ctypes.CDLL) -> None:
         return bytes(run_world(sctp, config))
 
     assert once() == once()
+
+
+PATHS = pytest.mark.parametrize(
+    ("rate_bytes_s", "rtt_ns", "queue_bytes"),
+    [
+        (6_250_000, 50 * MS, 312_500),
+        (6_250_000, 300_000, 312_500),
+        (125_000, 40 * MS, 20_000),
+        (125_000_000, MS, 500_000),
+    ],
+)
+PINGED_S = 6
+
+
+def pings(messages: int, size: int) -> Load:
+    """20 pings, one every 0.3 s, and then at once the rest."""
+    return Load(
+        messages=20 + messages,
+        size_min=size,
+        size_max=size,
+        streams=4,
+        unordered=1,
+        reliability=LIFETIME,
+        reliability_value=250,
+        pings=20,
+        ping_bytes=84,
+        ping_gap_ns=300 * MS,
+    )
+
+
+@PATHS
+def test_a_large_packet_after_sparse_pings_is_not_held_back(
+    sctp: ctypes.CDLL, rate_bytes_s: int, rtt_ns: int, queue_bytes: int
+) -> None:
+    config = on_wires(world(), delay_ns=rtt_ns // 2, rate_bytes_s=rate_bytes_s, queue_bytes=queue_bytes)
+    config.load[0] = pings(1, 3900)
+    result = run_world(sctp, config)
+    assert_all_came_once(result, 21)
+    assert result.side[1].latency_max_ns < rtt_ns + 4100 * SECOND // rate_bytes_s + 5 * MS
+
+
+@PATHS
+@pytest.mark.parametrize("other_way", [False, True])
+def test_bulk_is_fast_soon_after_pings_or_feedback_alone(
+    sctp: ctypes.CDLL, rate_bytes_s: int, rtt_ns: int, queue_bytes: int, other_way: bool
+) -> None:
+    """other_way: as long as one side sends but a little, bulk flows to it."""
+    config = on_wires(world(), delay_ns=rtt_ns // 2, rate_bytes_s=rate_bytes_s, queue_bytes=queue_bytes)
+    config.load[0] = pings(3 * rate_bytes_s // 8000, 8000)
+    if other_way:
+        config.load[1] = Load(
+            messages=PINGED_S * rate_bytes_s // 8000, size_min=8000, size_max=8000, streams=1, unordered=1
+        )
+    result = run_world(sctp, config)
+    receiver = result.side[1]
+    assert receiver.delivered >= 20 + 3 * rate_bytes_s // 8000 * 0.98 - 4  # start-up overshoots, once
+    assert receiver.delivered_last_ns - PINGED_S * SECOND < 3 * SECOND * 1.1 + 10 * rtt_ns
