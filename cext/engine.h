@@ -202,6 +202,7 @@ void engine_unmap(struct engine *self, uint32_t link, uint64_t tether);
 struct engine_link {
     struct sctp_state state;
     struct sctp_counts counts;
+    uint32_t window_bytes_held_max; /* what the peer may have us hold */
 };
 bool engine_link(struct engine *self, uint32_t link, struct engine_link *out);
 

@@ -111,6 +111,7 @@ cdef extern from "engine.h" nogil:
     struct engine_link:
         sctp_state state
         sctp_counts counts
+        uint32_t window_bytes_held_max
     struct engine_counts:
         uint64_t tun_read, tun_written, wakeups
     struct engine:
@@ -771,7 +772,7 @@ cdef class Engine:
             known = c_link(self_, link, &out)
         if not known:
             return None
-        return {**out.state, **out.counts}
+        return {**out.state, **out.counts, "window_bytes_held_max": out.window_bytes_held_max}
 
     # ── what came of it ──
 

@@ -22,7 +22,9 @@
 #endif
 
 enum {
-    WINDOW_BYTES = 8 << 20, /* what a peer may have us hold: 32 ms at 2 Gbit/s, 1.3 s at 50 Mbit/s */
+    WINDOW_BYTES_MAX = 8 << 20, /* what a peer may have us hold: 32 ms at 2 Gbit/s, 1.3 s at 50 Mbit/s */
+    WINDOW_BYTES_MIN = 128 << 10, /* however many links there are: 50 ms of 20 Mbit/s */
+    WINDOWS_BYTES_MAX = 64 << 20, /* of all links together, but for those that get the least: a board has 512 MB */
     SEND_BYTES_MAX = 32 << 20, /* twice the largest window, for what waits for its repair */
     QUANTUM_BYTES = 65536, /* of a turn: one frame of the largest size */
     FRAME_COST_BYTES = 256, /* what a frame costs beside its bytes; as conflux/datapath/relay.py charges it */
@@ -543,6 +545,17 @@ static bool is_udp(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
 }
 
+/* A quarter of what is left of all windows: one link has all it can use, the hundredth still has some. */
+static uint32_t window_grant(const struct engine *self)
+{
+    size_t left = self->window_bytes < WINDOWS_BYTES_MAX ? WINDOWS_BYTES_MAX - self->window_bytes : 0;
+    size_t grant = left / 4;
+
+    if (grant > WINDOW_BYTES_MAX)
+        return WINDOW_BYTES_MAX;
+    return (uint32_t)(grant > WINDOW_BYTES_MIN ? grant : WINDOW_BYTES_MIN);
+}
+
 static struct link *link_new(struct engine *self, const struct engine_link_config *config)
 {
     struct link *link = calloc(1, sizeof *link);
@@ -554,6 +567,8 @@ static struct link *link_new(struct engine *self, const struct engine_link_confi
     link->fd = config->fd;
     link->is_udp = is_udp(config->fd);
     link->segments = link->is_udp;
+    link->window_bytes = window_grant(self);
+    self->window_bytes += link->window_bytes;
     memcpy(link->address, config->address, sizeof link->address);
     link->address_bytes = config->address_bytes;
     map_init(&link->tethers, self->own.seed);
@@ -561,7 +576,7 @@ static struct link *link_new(struct engine *self, const struct engine_link_confi
     struct sctp_config association = {
         .port_local = config->port_local,
         .port_remote = config->port_remote,
-        .window_bytes = WINDOW_BYTES,
+        .window_bytes = link->window_bytes,
         .send_bytes_max = SEND_BYTES_MAX,
     };
     memcpy(association.entropy, config->entropy, sizeof association.entropy);
@@ -593,6 +608,7 @@ void link_add_drops(const struct link *self, uint64_t drops[DROP_COUNT])
 
 void link_delete(struct link *self)
 {
+    self->engine->window_bytes -= self->window_bytes;
     if (self->sctp != NULL)
         sctp_delete(self->sctp);
     dtls_delete(self->dtls);
@@ -794,7 +810,7 @@ bool engine_link(struct engine *self, uint32_t id, struct engine_link *out)
     engine_lock(self);
     const struct link *link = link_find(self, id);
     if (link != NULL)
-        *out = (struct engine_link){sctp_state(link->sctp), *sctp_counts(link->sctp)};
+        *out = (struct engine_link){sctp_state(link->sctp), *sctp_counts(link->sctp), link->window_bytes};
     engine_unlock(self);
     return link != NULL;
 }

@@ -121,6 +121,7 @@ struct link {
     int fd;
     uint8_t address[28];
     uint32_t address_bytes;
+    uint32_t window_bytes; /* what the peer may have us hold */
     bool is_udp; /* else one end of a socket pair: no segmentation, no error queue */
     bool opened; /* the association once was: the handshake is over for both sides */
     bool closed; /* the association is over; only remove() is left to come */
@@ -168,6 +169,7 @@ struct engine {
     struct map links_by_id;
     struct link *links[ENGINE_LINK_COUNT_MAX];
     size_t link_count;
+    size_t window_bytes; /* of all links */
     struct engine_network realm[NETWORK_COUNT_MAX];
     size_t realm_count;
     struct relay *relay;
