@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import socket
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from native_pair import (
@@ -37,6 +41,8 @@ from conflux.datapath.interface import Entry, Feedback, Hop
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId
 
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
+
 FORWARD_2, REVERSE_2 = 3000, 4000  # B's label for frames, R's for the feedback that comes back
 
 
@@ -44,6 +50,19 @@ FORWARD_2, REVERSE_2 = 3000, 4000  # B's label for frames, R's for the feedback 
 def made() -> Iterator[World]:
     with world() as one:
         yield one
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+@contextmanager
+def deaf(sock: socket.socket) -> Iterator[None]:
+    """Have the kernel throw away whatever comes to the socket; its sender repeats it later."""
+    return_nothing = struct.pack("HBBI", 6, 0, 0, 0)  # linux/filter.h: BPF_RET, 0 bytes
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_Program(1, return_nothing)))
+    yield
+    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 class Chain:
@@ -73,8 +92,10 @@ class Chain:
             self.open()
 
     def open(self) -> None:
-        self.world.add_link(self.b, self.link_b, self.ends[1], self.ends[0].getsockname(), self.dtls[1])
-        self.world.map(self.b, self.link_b)
+        """Make B's side.  Nothing reaches it before its streams are mapped: what R holds would come on none."""
+        with deaf(self.ends[1]):
+            self.world.add_link(self.b, self.link_b, self.ends[1], self.ends[0].getsockname(), self.dtls[1])
+            self.world.map(self.b, self.link_b)
 
     def route(self) -> dict[str, object]:
         """R's only route, as status shows it."""
