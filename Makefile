@@ -16,7 +16,7 @@ OVERLAYS ?=
 
 help:
 	echo 'make demo    real daemons in network namespaces: links come, carry, move, heal and go'
-	echo 'make test    what a push is judged by: those of lint, unit, cext, lab that the change needs; says which, and why'
+	echo 'make test    what a push is judged by: those of lint, unit, cext, lab, relay that the change needs; says which, and why'
 	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
 	echo 'make bench-peers   Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg'
 	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
@@ -71,9 +71,9 @@ sanitize: prepare-test
 lint: prepare-test lint-lane
 unit: prepare-test unit-lane
 cext: prepare-test cext-lane
-lab: prepare-test lab-lane
+lab: prepare-test lab-lane relay-lane
 
-.PHONY: lint-lane unit-lane cext-lane lab-lane
+.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane
 lint-lane:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -87,7 +87,10 @@ cext-lane:
 	$(PYTHON) -m pytest -q tests/cext
 
 lab-lane:
-	$(LAB) -m pytest -q -p no:cacheprovider tests/lab
+	$(LAB) -m pytest -q -p no:cacheprovider tests/lab --ignore-glob='*/test_lab_relay*'
+
+relay-lane:
+	$(LAB) -m pytest -q -p no:cacheprovider tests/lab/test_lab_relay*
 
 fmt: prepare-test
 	$(PYTHON) -m ruff check --fix .

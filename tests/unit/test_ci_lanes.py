@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[2]
-ALL = ["lint", "unit", "cext", "lab"]
+ALL = ["lint", "unit", "cext", "lab", "relay"]
 NOBODY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -66,8 +66,8 @@ def checkout(tmp_path: Path) -> Checkout:
         ("README.md", ["lint", "unit"]),
         ("tests/sim/world.py", ["lint", "unit"]),
         ("tests/cext/lines.h", ["lint", "unit", "cext"]),
-        ("tests/lab/topology.py", ["lint", "unit", "lab"]),
-        ("bench/peers/wire.c", ["lint", "unit", "lab"]),
+        ("tests/lab/topology.py", ["lint", "unit", "lab", "relay"]),
+        ("bench/peers/wire.c", ["lint", "unit", "lab", "relay"]),
         ("tests/builders.py", ALL),
         ("cext/sctp.c", ALL),
         ("conflux/node.py", ALL),
@@ -90,7 +90,7 @@ def test_a_change_runs_what_it_needs_and_says_why(checkout: Checkout, path: str,
 def test_what_each_path_needs_is_added_up(checkout: Checkout) -> None:
     checkout.write("docs/new.md")
     checkout.write("tests/lab/new.py")
-    assert checkout.lanes()[0] == ["lint", "unit", "lab"]
+    assert checkout.lanes()[0] == ["lint", "unit", "lab", "relay"]
     checkout.git("rm", "--quiet", "conflux/node.py")
     assert checkout.lanes()[0] == ALL
 
