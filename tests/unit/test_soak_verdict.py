@@ -43,13 +43,13 @@ def test_chance_and_the_first_minutes_are_no_growth() -> None:
 
 def test_a_slow_leak_is_found_under_noise() -> None:
     chance = random.Random(1)
-    (fault,) = verdict(seen(lambda at_s: 33 + 6 * at_s / 3600 + chance.uniform(-1, 1))).faults
+    (fault,) = verdict(seen(lambda at_s: 33 + 9 * at_s / 3600 + chance.uniform(-1, 1))).faults
     assert fault.startswith("alpha: memory grew by")
 
 
 def test_one_burst_is_no_growth_and_hides_none() -> None:
     assert verdict(seen(lambda at_s: 60 if at_s == HALF_AN_HOUR_S else 33)).faults == []
-    assert len(verdict(seen(lambda at_s: 60 if at_s < 600 else 33 + 8 * at_s / 3600)).faults) == 1
+    assert len(verdict(seen(lambda at_s: 60 if at_s < 600 else 33 + 9 * at_s / 3600)).faults) == 1
 
 
 def test_a_descriptor_or_a_thread_more_is_growth() -> None:
