@@ -38,8 +38,8 @@ class DatapathConfig:
     upcall_count_max: int = 1024  # those a peer can cause; the node drains after every input
     entry_count_max: int = 16  # entries that wait for a stream's next frame
 
-    # What waits in a relay delays what follows: 200 ms at 40 Mbit/s for one route.  That much comes at once where a link
-    # of 50 ms and 150 Mbit/s repaired a loss and the frames behind it were waiting for their turn.  A link's bound is
+    # What waits in a relay delays what follows: 200 ms at 40 Mbit/s for one route.  That much comes at once where a
+    # link of 50 ms and 150 Mbit/s repaired a loss and the frames behind it were waiting for their turn.  A link's bound is
     # divided among its routes, and the last one among all: a board of 512 MB has 16 to spare.  A frame counts 256 bytes
     # more (relay.py).
     relay_route_bytes_max: int = 1024 * 1024
