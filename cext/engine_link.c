@@ -14,6 +14,10 @@
 #include "engine_lock.h"
 #include "engine_private.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -688,6 +692,10 @@ void engine_remove_link(struct engine *self, uint32_t id)
         moved->place = link->place;
         link_add_drops(link, self->drops);
         link_delete(link);
+#ifdef __GLIBC__
+        if (self->link_count == 0)
+            malloc_trim(0); /* what a flow at full rate needed is the board's again while nothing is up */
+#endif
     }
     engine_unlock(self);
 }

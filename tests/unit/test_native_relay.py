@@ -155,7 +155,7 @@ def test_only_the_label_changes_and_the_channel_stays(made: World) -> None:
 
 
 def test_what_waits_for_the_next_link_goes_when_it_opens_and_a_long_queue_is_marked(made: World) -> None:
-    chain = Chain(made, DatapathConfig(relay_mark_bytes=4000), is_open=False)
+    chain = Chain(made, DatapathConfig(relay_mark_bytes=4000, relay_age_s_max=15.0), is_open=False)
     for number in range(20):
         chain.a.send(udp(number, size=1000, tos=2))
         made.until(lambda number=number: chain.a.engine.sender(1)[1] == number + 1)
@@ -206,7 +206,7 @@ def test_what_waited_too_long_is_dropped(made: World) -> None:
 
 
 def test_what_waits_for_a_route_that_goes_is_dropped(made: World) -> None:
-    chain = Chain(made, is_open=False)
+    chain = Chain(made, DatapathConfig(relay_age_s_max=15.0), is_open=False)
     for number in range(3):
         chain.at_relay(frame(number))
     made.until(lambda: chain.r.engine.link(chain.link_ra)["messages_received"] == 3)  # type: ignore[index]
@@ -237,7 +237,7 @@ def test_a_removed_next_link_costs_only_what_goes_there(made: World) -> None:
 
 
 def test_a_removed_link_before_leaves_what_it_brought(made: World) -> None:
-    chain = Chain(made, is_open=False)
+    chain = Chain(made, DatapathConfig(relay_age_s_max=15.0), is_open=False)
     chain.a.send(udp(1))
     made.until(lambda: chain.r.engine.link(chain.link_ra)["messages_received"])  # type: ignore[index]
     chain.r.wire.remove(chain.link_ra)
