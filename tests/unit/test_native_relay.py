@@ -97,6 +97,11 @@ class Chain:
             self.world.add_link(self.b, self.link_b, self.ends[1], self.ends[0].getsockname(), self.dtls[1])
             self.world.map(self.b, self.link_b)
 
+    def await_open(self) -> None:
+        """Wait until both ends of both links may send."""
+        sides = ((self.a, self.link_a), (self.r, self.link_ra), (self.r, self.link_rb), (self.b, self.link_b))
+        self.world.until(lambda: all(node.engine.link(link)["open"] for node, link in sides))  # type: ignore[index]
+
     def route(self) -> dict[str, object]:
         """R's only route, as status shows it."""
         (row,) = self.r.datapath.status()["relays"]  # type: ignore[misc]
@@ -143,7 +148,7 @@ def test_feedback_finds_its_way_back_along_the_labels(made: World) -> None:
 
 def test_only_the_label_changes_and_the_channel_stays(made: World) -> None:
     chain = Chain(made)
-    made.until(lambda: chain.b.wires)
+    chain.await_open()
     chain.b.wire.unmap(chain.link_b, TETHER)
     chain.b.wires.clear()
     for stream in (0, 2, 4, 6):
@@ -219,7 +224,7 @@ def test_what_waits_for_a_route_that_goes_is_dropped(made: World) -> None:
 
 def test_a_frame_for_a_tether_that_is_gone_is_dropped(made: World) -> None:
     chain = Chain(made)
-    made.until(lambda: chain.b.wires)
+    chain.await_open()
     chain.r.wire.unmap(chain.link_rb, TETHER)
     chain.at_relay(frame(1))
     made.until(lambda: chain.r.drops == {"no-tether": 1})
@@ -227,7 +232,7 @@ def test_a_frame_for_a_tether_that_is_gone_is_dropped(made: World) -> None:
 
 def test_a_removed_next_link_costs_only_what_goes_there(made: World) -> None:
     chain = Chain(made)
-    made.until(lambda: chain.b.wires)
+    chain.await_open()
     chain.r.wire.remove(chain.link_rb)
     for number in range(5):
         chain.at_relay(frame(number))
@@ -247,7 +252,7 @@ def test_a_removed_link_before_leaves_what_it_brought(made: World) -> None:
 
 def test_wrong_labels_flags_and_directions_pass_nothing(made: World) -> None:
     chain = Chain(made)
-    made.until(lambda: chain.b.wires)
+    chain.await_open()
     chain.at_relay(frame(1, label=FORWARD + 1))
     chain.at_relay(frame(1, label=REVERSE_2))
     made.until(lambda: chain.r.drops == {"unknown-label": 2})
@@ -262,7 +267,7 @@ def test_wrong_labels_flags_and_directions_pass_nothing(made: World) -> None:
 
 def test_a_frame_a_relay_made_up_is_dropped_at_the_end(made: World) -> None:
     chain = Chain(made)
-    made.until(lambda: chain.b.wires)
+    chain.await_open()
     chain.r.wire.send(chain.link_rb, 0, BINARY, frame(1, label=FORWARD_2))
     made.until(lambda: chain.b.drops == {"auth": 1})
     assert peek(frame(1, label=FORWARD_2))[2] == FORWARD_2
