@@ -175,8 +175,8 @@ def test_what_waits_for_the_next_link_goes_when_it_opens_and_a_long_queue_is_mar
 @pytest.mark.parametrize(
     ("config", "reason", "kept"),
     [
-        (DatapathConfig(relay_route_bytes_max=8000), "relay-full", range(4, 10)),
-        (DatapathConfig(relay_bytes_per_s=1000, relay_mark_bytes=2**30), "relay-rate", None),
+        (DatapathConfig(relay_route_bytes_max=8000, relay_age_s_max=15.0), "relay-full", range(4, 10)),
+        (DatapathConfig(relay_bytes_per_s=1000, relay_mark_bytes=2**30, relay_age_s_max=15.0), "relay-rate", None),
     ],
 )
 def test_what_a_relay_has_no_room_or_no_allowance_for_is_dropped(
