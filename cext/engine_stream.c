@@ -11,11 +11,6 @@ enum {
     PROTOCOL_TCP = 6,
     PROTOCOL_ICMPV6 = 58,
     ECHO_REPLY = 129,
-    KIND_REKEY = 3,
-    KIND_PADDING = 4,
-    KIND_CONFIRM = 5,
-    KIND_END = 6,
-    KIND_REPORT = 7,
 };
 
 bool network_holds(const struct engine_network *networks, size_t count, const uint8_t *address, size_t bytes)

@@ -5,8 +5,6 @@
 #include "engine_private.h"
 #include "engine_lock.h"
 
-enum { KIND_END = 6, KIND_REPORT = 7 };
-
 /* ── handles ── */
 
 void *table_find(const struct table *self, uint32_t handle)

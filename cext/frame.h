@@ -22,7 +22,12 @@ enum {
 
     KIND_PACKET = 1,
     KIND_OFFLOAD = 2,
-    KIND_LAST = 7, /* kinds 1 to 7 are known */
+    KIND_REKEY = 3,
+    KIND_PADDING = 4,
+    KIND_CONFIRM = 5,
+    KIND_END = 6,
+    KIND_REPORT = 7,
+    KIND_LAST = KIND_REPORT, /* kinds 1 to 7 are known */
     OFFLOAD_HEADER_BYTES = 10,
 };
 
