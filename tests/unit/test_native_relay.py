@@ -41,7 +41,7 @@ from conflux.datapath.interface import Entry, Feedback, Hop
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId
 
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 FORWARD_2, REVERSE_2 = 3000, 4000  # B's label for frames, R's for the feedback that comes back
 
@@ -59,10 +59,14 @@ class _Program(ctypes.Structure):
 @contextmanager
 def deaf(sock: socket.socket) -> Iterator[None]:
     """Have the kernel throw away whatever comes to the socket; its sender repeats it later."""
-    return_nothing = struct.pack("HBBI", 6, 0, 0, 0)  # linux/filter.h: BPF_RET, 0 bytes
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_Program(1, return_nothing)))
+    _keep_of_each_datagram(sock, 0)
     yield
-    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    _keep_of_each_datagram(sock, 65536)  # not SO_DETACH_FILTER: QEMU, which runs this as arm64, does not know it
+
+
+def _keep_of_each_datagram(sock: socket.socket, size: int) -> None:
+    keep = struct.pack("HBBI", 6, 0, 0, size)  # linux/filter.h: BPF_RET
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(_Program(1, keep)))
 
 
 class Chain:
