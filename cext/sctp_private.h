@@ -1,6 +1,6 @@
 /* What the parts of one SCTP association share.  sctp.c: its life and its timers; sctp_send.c: messages on their way
- * out and what became of them; sctp_receive.c: what came; sctp_reset.c: stream resets; sctp_mtu.c: how large a packet
- * may be.  Nobody else includes this. */
+ * out; sctp_loss.c: what became of them; sctp_receive.c: what came; sctp_reset.c: stream resets; sctp_mtu.c: how large
+ * a packet may be.  Nobody else includes this. */
 
 #ifndef CONFLUX_SCTP_PRIVATE_H
 #define CONFLUX_SCTP_PRIVATE_H
@@ -352,6 +352,51 @@ static inline uint32_t bit_next(const uint64_t *bits, uint32_t span, uint32_t ts
     return limit;
 }
 
+/* --- what was sent, by TSN -------------------------------------------------------------------------------------- */
+
+static inline struct sctp_sent *sent_at(const struct sctp *self, uint32_t tsn)
+{
+    return &self->sent[tsn & (self->sent_span - 1)];
+}
+
+static inline uint32_t sent_ring_used(const struct sctp *self) { return self->tsn_next - self->tsn_acked - 1; }
+
+static inline void list_append(struct sctp *self, struct sctp_list *list, uint32_t tsn)
+{
+    sent_at(self, tsn)->older = list->newest;
+    if (list->count++ == 0)
+        list->oldest = tsn;
+    else
+        sent_at(self, list->newest)->newer = tsn;
+    list->newest = tsn;
+}
+
+static inline void list_remove(struct sctp *self, struct sctp_list *list, uint32_t tsn)
+{
+    const struct sctp_sent *sent = sent_at(self, tsn);
+
+    if (tsn == list->oldest)
+        list->oldest = sent->newer;
+    else
+        sent_at(self, sent->older)->newer = sent->newer;
+    if (tsn == list->newest)
+        list->newest = sent->older;
+    else
+        sent_at(self, sent->newer)->older = sent->older;
+    list->count--;
+}
+
+static inline void set_abandoned(struct sctp *self, uint32_t tsn)
+{
+    bit_set(self->abandoned_bits, self->sent_span, tsn);
+    self->abandoned_count++;
+}
+
+static inline uint64_t rto_now(const struct sctp *self)
+{
+    return earlier(self->rto << self->rto_doublings, SCTP_RTO_MAX_NS);
+}
+
 /* --- sctp.c ----------------------------------------------------------------------------------------------------- */
 
 void sctp_end(struct sctp *self, enum sctp_end why); /* over; closed() is called when it is safe */
@@ -368,18 +413,26 @@ static inline bool sctp_carries(const struct sctp *self) /* data may come or go 
 
 bool sctp_send_start(struct sctp *self, uint64_t now); /* false: no memory */
 void sctp_send_drop(struct sctp *self); /* all that waits or flies */
-void sctp_receive_sack_untrusted(struct sctp *self, const uint8_t *chunk, size_t size, uint64_t now);
-void sctp_acknowledge(struct sctp *self, uint32_t tsn, uint64_t now); /* cumulatively, as SHUTDOWN does */
 size_t sctp_put_forward(struct sctp *self, uint8_t *at, size_t room, uint64_t now);
 size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t room, uint64_t now);
 bool sctp_data_wanted(const struct sctp *self); /* and the window has room */
 void sctp_pace_refresh(struct sctp *self);
-void sctp_rtt_sample(struct sctp *self, uint64_t rtt);
 void sctp_expire(struct sctp *self, uint64_t now);
+void sctp_abandon(struct sctp *self, struct sctp_outgoing *outgoing, uint64_t now);
+void sctp_forward_refresh(struct sctp *self, uint64_t now);
+void sctp_outgoing_recycle(struct sctp *self, struct sctp_outgoing *outgoing); /* no TSN and no queue holds it */
+struct sctp_stream_out *sctp_stream_out(struct sctp *self, uint16_t stream, bool make);
+
+/* --- sctp_loss.c ------------------------------------------------------------------------------------------------ */
+
+void sctp_loss_start(struct sctp *self);
+void sctp_receive_sack_untrusted(struct sctp *self, const uint8_t *chunk, size_t size, uint64_t now);
+void sctp_acknowledge(struct sctp *self, uint32_t tsn, uint64_t now); /* cumulatively, as SHUTDOWN does */
+void sctp_rtt_sample(struct sctp *self, uint64_t rtt);
+void sctp_timers_restart(struct sctp *self, uint64_t now); /* of what is in flight */
 void sctp_loss_timeout(struct sctp *self, uint64_t now);
 void sctp_probe_timeout(struct sctp *self, uint64_t now);
 void sctp_t3_timeout(struct sctp *self, uint64_t now);
-struct sctp_stream_out *sctp_stream_out(struct sctp *self, uint16_t stream, bool make);
 
 /* --- sctp_receive.c --------------------------------------------------------------------------------------------- */
 

@@ -17,7 +17,8 @@ WINDOW = 1 << 20
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = ("sctp.c", "sctp_send.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c", "rate.c", "crc32c.c")
+    parts = ("sctp.c", "sctp_send.c", "sctp_loss.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c")
+    sources = (*parts, "rate.c", "crc32c.c")
     return build(tmp_path_factory.mktemp("sctp"), "sctp_hostile.c", *sources, libraries=("-lcrypto",))
 
 

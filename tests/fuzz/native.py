@@ -47,7 +47,7 @@ def packets() -> list[bytes]:
 
 
 SCTP = (
-    *("sctp.c", "sctp_send.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c"),
+    *("sctp.c", "sctp_send.c", "sctp_loss.c", "sctp_receive.c", "sctp_reset.c", "sctp_mtu.c"),
     *("crc32c.c", "rate.c"),
 )
 
