@@ -1,13 +1,8 @@
-/* One link's datagrams: UDP in trains (UDP_SEGMENT, UDP_GRO), DTLS records, SCTP, and whose turn it is to send.  Decides
- * the order in which destinations and relayed routes use a link; knows no stream's key. */
+/* A link's life: it is added with its keys, its association's events go up or to the streams, tethers are mapped on its
+ * streams, it is closed and removed.  Decides how much a peer may have us hold; knows neither its socket
+ * (engine_datagrams.c) nor whose frame it carries next (engine_turns.c). */
 
-#define _GNU_SOURCE
-
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 
 #include <openssl/crypto.h>
 
@@ -18,23 +13,11 @@
 #include <malloc.h>
 #endif
 
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-
 enum {
     WINDOW_BYTES_MAX = 8 << 20, /* what a peer may have us hold: 32 ms at 2 Gbit/s, 1.3 s at 50 Mbit/s */
     WINDOW_BYTES_MIN = 128 << 10, /* however many links there are: 50 ms of 20 Mbit/s */
     WINDOWS_BYTES_MAX = 64 << 20, /* of all links together, but for those that get the least: a board has 512 MB */
     SEND_BYTES_MAX = 32 << 20, /* twice the largest window, for what waits for its repair */
-    QUANTUM_BYTES = 65536, /* of a turn: one frame of the largest size */
-    FRAME_COST_BYTES = 256, /* what a frame costs beside its bytes; as conflux/datapath/relay.py charges it */
-    DTLS_ALERT_BYTES = 2,
-    HANDSHAKE_COUNT_MAX = 32, /* twice what the handshake's library looks at; anybody can forge one in 13 bytes */
-    ADDRESS_BYTES = 28,
 };
 
 struct link *link_find(const struct engine *self, uint32_t id)
@@ -47,287 +30,9 @@ struct tether *link_tether(const struct link *self, uint64_t id)
     return map_find(&self->tethers, (struct map_key){0, id});
 }
 
-/* ── whose turn it is ── */
+/* ── the association's events ── */
 
-static void turns_append(struct turns *self, struct turn *turn)
-{
-    turn->next = NULL;
-    if (self->last != NULL)
-        self->last->next = turn;
-    else
-        self->first = turn;
-    self->last = turn;
-}
-
-static void turns_pop(struct turns *self)
-{
-    self->first = self->first->next;
-    if (self->first == NULL)
-        self->last = NULL;
-}
-
-static void turns_remove(struct turns *self, struct turn *turn)
-{
-    struct turn *before = NULL;
-
-    for (struct turn *at = self->first; at != NULL; before = at, at = at->next) {
-        if (at != turn)
-            continue;
-        if (before != NULL)
-            before->next = turn->next;
-        else
-            self->first = turn->next;
-        if (self->last == turn)
-            self->last = before;
-        return;
-    }
-}
-
-void link_wait(struct link *self, struct turn *turn)
-{
-    if (turn->waiting)
-        return;
-    turn->waiting = true;
-    turn->deficit = QUANTUM_BYTES;
-    turns_append(&self->quiet, turn);
-}
-
-void link_forget(struct link *self, struct turn *turn)
-{
-    if (!turn->waiting)
-        return;
-    turn->waiting = false;
-    turns_remove(&self->quiet, turn);
-    turns_remove(&self->waiting, turn);
-}
-
-/* Send the next frame passed on; bytes, or 0. */
-static size_t relay_send_frame(struct link *self)
-{
-    struct relay_frame frame;
-
-    if (!relay_next(self->engine->relay, self->id, &frame, self->engine->now))
-        return 0;
-    size_t bytes = frame.message->size;
-    struct tether *tether = link_tether(self, frame.hop->tether);
-    if (tether == NULL || !tether->mapped[frame.channel]) {
-        sctp_message_delete(frame.message);
-        drop(self->engine, DROP_NO_TETHER);
-        return bytes;
-    }
-    struct sctp_sending how = {
-        .stream = tether->streams[frame.channel],
-        .unordered = frame.unordered,
-        .ppid = PPID_BINARY,
-        .reliability = SCTP_LIFETIME_MS_MAX,
-        .reliability_value = tether->lifetime_ms,
-    };
-    if (!sctp_send(self->sctp, frame.message, &how, self->engine->now))
-        drop(self->engine, DROP_CARRIER_FULL);
-    return bytes;
-}
-
-/* Hand frames to the association until it has enough for now. */
-static void link_fill(struct link *self)
-{
-    struct sctp_state state = sctp_state(self->sctp);
-    size_t bundle_bytes_max = state.rate_bytes_s / 1000; /* one millisecond of the link's rate */
-
-    if (bundle_bytes_max < 2 * state.packet_bytes)
-        bundle_bytes_max = 2 * state.packet_bytes;
-    if (bundle_bytes_max > BUNDLE_BYTES_MAX)
-        bundle_bytes_max = BUNDLE_BYTES_MAX;
-    self->rtt_min = state.rtt_min_ns;
-    self->searching = state.searching;
-    if (relay_waits(self->engine->relay, self->id))
-        link_wait(self, &self->relay);
-    while ((self->quiet.first != NULL || self->waiting.first != NULL) && sctp_room(self->sctp, self->engine->now) > 0) {
-        struct turns *turns = self->quiet.first != NULL ? &self->quiet : &self->waiting;
-        struct turn *turn = turns->first;
-        size_t bytes = 0;
-        if (turn->deficit > 0)
-            bytes = turn->egress != NULL ? egress_send_frame(turn->egress, bundle_bytes_max) : relay_send_frame(self);
-        if (bytes > 0) {
-            turn->deficit -= (int64_t)bytes + FRAME_COST_BYTES;
-        } else if (turn->deficit <= 0) {
-            turn->deficit += QUANTUM_BYTES;
-            turns_pop(turns);
-            turns_append(&self->waiting, turn);
-        } else {
-            turns_pop(turns);
-            if (turns == &self->quiet)
-                turns_append(&self->waiting, turn); /* before it counts as quiet again, everybody else has a turn */
-            else
-                turn->waiting = false;
-        }
-    }
-}
-
-/* ── out ── */
-
-static void watch(struct link *self, bool out)
-{
-    struct epoll_event event = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.u64 = self->id};
-
-    if (self->watches_out != out && epoll_ctl(self->engine->epoll, EPOLL_CTL_MOD, self->fd, &event) == 0)
-        self->watches_out = out;
-}
-
-static ssize_t socket_send(struct link *self, const uint8_t *data, size_t size, size_t segment)
-{
-    struct iovec part = {(void *)data, size};
-    union {
-        char room[CMSG_SPACE(sizeof(uint16_t))];
-        struct cmsghdr align;
-    } control;
-    struct msghdr message = {
-        .msg_name = self->address_bytes > 0 ? self->address : NULL,
-        .msg_namelen = self->address_bytes,
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-    };
-
-    if (segment < size) {
-        memset(&control, 0, sizeof control);
-        message.msg_control = control.room;
-        message.msg_controllen = sizeof control.room;
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_UDP;
-        header->cmsg_type = UDP_SEGMENT;
-        header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-        memcpy(CMSG_DATA(header), &(uint16_t){(uint16_t)segment}, sizeof(uint16_t));
-    }
-    return sendmsg(self->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-/* Send one train; false: the socket is full, and what is left waits in self->out.  Whatever else goes wrong costs these
- * packets, which SCTP repairs or gives up. */
-static bool train_send(struct link *self, const uint8_t *data, size_t size, size_t segment)
-{
-    bool retried = false;
-
-    while (size > 0) {
-        size_t now = self->segments && size > segment ? size : size < segment ? size : segment;
-        if (socket_send(self, data, now, segment) >= 0) {
-            data += now;
-            size -= now;
-            continue;
-        }
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (self->out == NULL && (self->out = malloc(BATCH_BYTES)) == NULL) {
-                drop(self->engine, DROP_MEMORY);
-                return true;
-            }
-            memmove(self->out, data, size);
-            self->out_bytes = size;
-            self->out_segment = segment;
-            watch(self, true);
-            return false;
-        }
-        if (errno == EINTR)
-            continue;
-        if (self->segments && now > segment && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP)) {
-            self->segments = false; /* this interface cannot: one by one from now on */
-            continue;
-        }
-        if (!retried) { /* an ICMP error about an earlier datagram is told by failing this one */
-            retried = true;
-            link_error(self);
-            continue;
-        }
-        drop(self->engine, DROP_SOCKET_SEND);
-        data += now;
-        size -= now;
-        retried = false;
-    }
-    return true;
-}
-
-/* Seal what may go now into one train and send it.  0: nothing to send; -1: the socket is full; else the bytes. */
-static int64_t link_send_train(struct link *self)
-{
-    size_t offset = dtls_payload_offset(self->dtls), overhead = dtls_overhead(self->dtls);
-    size_t largest_record = SCTP_PACKET_BYTES_MAX + overhead;
-    uint8_t *batch = self->engine->batch;
-    size_t size = 0, segment = 0, count = 0;
-
-    while (count < BATCH_SEGMENT_COUNT_MAX && size + largest_record <= BATCH_BYTES_MAX) {
-        uint8_t *record = batch + size;
-        size_t packet = sctp_next_packet(self->sctp, record + offset, SCTP_PACKET_BYTES_MAX, self->engine->now);
-        if (packet == 0)
-            break;
-        size_t sealed = dtls_seal(self->dtls, DTLS_APPLICATION_DATA, record, packet);
-        if (sealed == 0) {
-            sctp_close(self->sctp, true, self->engine->now); /* 2**48 records, or libcrypto is broken */
-            break;
-        }
-        if (count > 0 && sealed > segment) { /* all of a train are equal but the last: this one begins another */
-            if (!train_send(self, batch, size, segment)) {
-                /* The full socket keeps what is before; this record joins it as a loss. */
-                drop(self->engine, DROP_SOCKET_SEND);
-                return -1;
-            }
-            memmove(batch, record, sealed);
-            size = count = 0;
-        }
-        if (count == 0)
-            segment = sealed;
-        size += sealed;
-        count++;
-        if (sealed < segment || !self->is_udp)
-            break;
-    }
-    if (size == 0)
-        return 0;
-    return train_send(self, batch, size, segment) ? (int64_t)size : -1;
-}
-
-static bool link_flush(struct link *self)
-{
-    if (self->out_bytes > 0) {
-        size_t size = self->out_bytes;
-        self->out_bytes = 0;
-        if (!train_send(self, self->out, size, self->out_segment))
-            return false;
-    }
-    watch(self, false);
-    return true;
-}
-
-bool link_pump(struct link *self)
-{
-    if (!link_flush(self))
-        return false;
-    for (int count = 0; count < PUMP_BATCH_COUNT_MAX; count++) {
-        if (!self->closed)
-            link_fill(self);
-        if (link_send_train(self) <= 0)
-            return false;
-    }
-    return true;
-}
-
-/* ── in ── */
-
-static void upcall_address(struct upcall *upcall, const struct msghdr *message)
-{
-    if (upcall != NULL && message->msg_name != NULL && message->msg_namelen <= ADDRESS_BYTES) {
-        memcpy(upcall->address, message->msg_name, message->msg_namelen);
-        upcall->address_bytes = message->msg_namelen;
-    }
-}
-
-static void link_upcall_datagram(struct link *self, const uint8_t *data, size_t size, const struct msghdr *message)
-{
-    struct upcall *upcall = up_of_link(self, UP_WIRE_DATAGRAM, size);
-
-    if (upcall == NULL)
-        return;
-    memcpy(upcall->data, data, size);
-    upcall_address(upcall, message);
-}
-
-static void link_end(struct link *self, const char *why)
+void link_end(struct link *self, const char *why)
 {
     if (self->closed)
         return;
@@ -339,145 +44,6 @@ static void link_end(struct link *self, const char *why)
         memcpy(upcall->data, why, size);
     }
 }
-
-/* The socket will carry nothing any more, and would be ready for ever. */
-static void link_lost(struct link *self)
-{
-    link_end(self, "socket");
-    epoll_ctl(self->engine->epoll, EPOLL_CTL_DEL, self->fd, NULL);
-}
-
-/* One datagram, opened in place. */
-static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t size, const struct msghdr *message)
-{
-    if (size == 0 || (data[0] > 3 && (data[0] < 20 || data[0] > 63))) { /* RFC 7983 */
-        drop(self->engine, DROP_NOT_DTLS_NOR_STUN);
-        return;
-    }
-    if (data[0] <= 3) {
-        link_upcall_datagram(self, data, size, message);
-        return;
-    }
-    while (size > 0 && !self->closed) {
-        struct dtls_record record;
-        enum dtls_fault fault = dtls_unseal_untrusted(self->dtls, data, size, &record);
-        switch (fault) {
-        case DTLS_OK:
-            if (record.type == DTLS_APPLICATION_DATA)
-                sctp_receive_untrusted(self->sctp, record.payload, record.payload_size, self->engine->now);
-            else if (record.type == DTLS_ALERT)
-                link_end(self, "alert"); /* close_notify, or a fatal one: after either there is nothing to say */
-            break;
-        case DTLS_OTHER_EPOCH: /* who has opened the association has our last flight and wants no other */
-            if (self->opened || self->handshake_count == HANDSHAKE_COUNT_MAX) {
-                drop(self->engine, DROP_DTLS_LATE);
-            } else {
-                self->handshake_count++;
-                link_upcall_datagram(self, data, record.record_size, message);
-            }
-            break;
-        case DTLS_REPLAY:
-            drop(self->engine, DROP_DTLS_REPLAY);
-            break;
-        case DTLS_AUTH:
-            drop(self->engine, DROP_DTLS_AUTH);
-            break;
-        default:
-            drop(self->engine, DROP_DTLS_MALFORMED);
-            return;
-        }
-        data += record.record_size;
-        size -= record.record_size;
-    }
-}
-
-static size_t segment_bytes(struct msghdr *message, size_t size)
-{
-    for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at != NULL; at = CMSG_NXTHDR(message, at)) {
-        int segment;
-        if (at->cmsg_level != SOL_UDP || at->cmsg_type != UDP_GRO || at->cmsg_len < CMSG_LEN(sizeof segment))
-            continue;
-        memcpy(&segment, CMSG_DATA(at), sizeof segment);
-        if (segment > 0)
-            return (size_t)segment;
-    }
-    return size > 0 ? size : 1;
-}
-
-void link_receive(struct link *self)
-{
-    struct mmsghdr messages[RECEIVE_COUNT];
-    struct iovec parts[RECEIVE_COUNT];
-    uint8_t addresses[RECEIVE_COUNT][ADDRESS_BYTES];
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } controls[RECEIVE_COUNT];
-
-    memset(messages, 0, sizeof messages);
-    for (size_t at = 0; at < RECEIVE_COUNT; at++) {
-        parts[at] = (struct iovec){self->engine->receive_room + at * RECEIVE_BYTES, RECEIVE_BYTES};
-        messages[at].msg_hdr = (struct msghdr){
-            .msg_name = self->is_udp ? addresses[at] : NULL,
-            .msg_namelen = self->is_udp ? ADDRESS_BYTES : 0,
-            .msg_iov = &parts[at],
-            .msg_iovlen = 1,
-            .msg_control = controls[at].room,
-            .msg_controllen = sizeof controls[at].room,
-        };
-    }
-    int count = recvmmsg(self->fd, messages, RECEIVE_COUNT, MSG_DONTWAIT, NULL);
-    if (count < 0) {
-        if (errno == EAGAIN || errno == EINTR)
-            return;
-        drop(self->engine, DROP_SOCKET_RECEIVE);
-        link_error(self);
-        return;
-    }
-    for (int at = 0; at < count; at++) {
-        uint8_t *data = parts[at].iov_base;
-        size_t size = messages[at].msg_len, segment = segment_bytes(&messages[at].msg_hdr, size);
-        if (!self->is_udp && size == 0) { /* the other end of the pair was closed */
-            link_lost(self);
-            return;
-        }
-        do {
-            size_t now = segment < size ? segment : size;
-            datagram_receive_untrusted(self, data, now, &messages[at].msg_hdr);
-            data += now;
-            size -= now;
-        } while (size > 0);
-    }
-    if (!self->closed)
-        sctp_receive_done(self->sctp, self->engine->now);
-}
-
-void link_hangup(struct link *self)
-{
-    if (self->is_udp) /* of a socket pair's end the last datagrams are read first */
-        link_lost(self);
-}
-
-/* Read what the kernel says about datagrams it could not deliver, or the socket stays ready for ever. */
-void link_error(struct link *self)
-{
-    uint8_t address[ADDRESS_BYTES], data[64];
-
-    if (!self->is_udp)
-        return;
-    for (int count = 0; count < 16; count++) {
-        struct iovec part = {data, sizeof data};
-        struct msghdr message = {.msg_name = address, .msg_namelen = sizeof address, .msg_iov = &part, .msg_iovlen = 1};
-        if (recvmsg(self->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            break;
-        upcall_address(up_of_link(self, UP_WIRE_ERROR, 0), &message);
-    }
-    int error;
-    socklen_t size = sizeof error;
-    getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &size); /* reading it clears it */
-}
-
-/* ── the association's events ── */
 
 static void on_opened(void *context)
 {
@@ -541,14 +107,6 @@ void link_handle_timeout(struct link *self) { sctp_handle_timeout(self->sctp, se
 
 /* ── tables ── */
 
-static bool is_udp(int fd)
-{
-    int domain = 0;
-    socklen_t size = sizeof domain;
-
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
-}
-
 /* A quarter of what is left of all windows: one link has all it can use, the hundredth still has some. */
 static uint32_t window_grant(const struct engine *self)
 {
@@ -569,8 +127,6 @@ static struct link *link_new(struct engine *self, const struct engine_link_confi
     link->engine = self;
     link->id = config->link;
     link->fd = config->fd;
-    link->is_udp = is_udp(config->fd);
-    link->segments = link->is_udp;
     link->window_bytes = window_grant(self);
     self->window_bytes += link->window_bytes;
     memcpy(link->address, config->address, sizeof link->address);
@@ -637,11 +193,7 @@ const char *engine_add_link(struct engine *self, const struct engine_link_config
     } else if ((link = link_new(self, config)) == NULL) {
         problem = "keys that fit no cipher, or no memory";
     } else {
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = link->id};
-        if (link->is_udp)
-            setsockopt(link->fd, SOL_UDP, UDP_GRO, &(int){1}, sizeof(int));
-        if (!map_set(&self->links_by_id, (struct map_key){0, link->id}, link) ||
-            epoll_ctl(self->epoll, EPOLL_CTL_ADD, link->fd, &event) < 0) {
+        if (!map_set(&self->links_by_id, (struct map_key){0, link->id}, link) || !link_take_socket(link)) {
             map_remove(&self->links_by_id, (struct map_key){0, link->id});
             link_delete(link);
             problem = "the socket cannot be watched";
@@ -662,13 +214,7 @@ void engine_close_link(struct engine *self, uint32_t id)
     struct link *link = link_find(self, id);
     if (link != NULL && !link->closed) {
         sctp_close(link->sctp, true, self->now);
-        if (link_flush(link))
-            link_send_train(link);
-        uint8_t record[DTLS_OVERHEAD_BYTES_MAX + DTLS_ALERT_BYTES];
-        memcpy(record + dtls_payload_offset(link->dtls), (uint8_t[]){1, 0}, DTLS_ALERT_BYTES); /* warning, close_notify */
-        size_t size = dtls_seal(link->dtls, DTLS_ALERT, record, DTLS_ALERT_BYTES);
-        if (size > 0 && link->out_bytes == 0)
-            train_send(link, record, size, size);
+        link_send_goodbye(link);
         link_end(link, "asked");
     }
     engine_unlock_and_wake(self);
@@ -679,9 +225,7 @@ void engine_remove_link(struct engine *self, uint32_t id)
     engine_lock(self);
     struct link *link = map_remove(&self->links_by_id, (struct map_key){0, id});
     if (link != NULL) {
-        epoll_ctl(self->epoll, EPOLL_CTL_DEL, link->fd, NULL);
-        if (link->is_udp)
-            setsockopt(link->fd, SOL_UDP, UDP_GRO, &(int){0}, sizeof(int));
+        link_leave_socket(link);
         for (size_t at = 1; at < self->egresses.room; at++) {
             struct egress *egress = self->egresses.items[at];
             if (egress != NULL && egress->link == link)

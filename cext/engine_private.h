@@ -200,9 +200,11 @@ static inline struct map_key label_key(uint32_t link, uint32_t label)
 
 static inline void drop(struct engine *self, enum engine_drop why) { self->drops[why]++; }
 
-/* engine.c */
-uint64_t engine_clock(void);
+/* engine_tables.c */
 void *table_find(const struct table *self, uint32_t handle);
+
+/* engine_thread.c */
+uint64_t engine_clock(void);
 /* Queue an upcall; untrusted: a peer can cause it, and too many are dropped.  The caller fills what is left 0. */
 struct upcall *up(struct engine *self, enum upcall_kind kind, size_t size, bool untrusted);
 /* The same for what came over a link, whoever sent it; a flood over one link keeps out nobody else's. */
@@ -229,15 +231,24 @@ void tun_write(struct engine *self, const struct offload *offload, const uint8_t
 /* engine_link.c */
 struct link *link_find(const struct engine *self, uint32_t id);
 struct tether *link_tether(const struct link *self, uint64_t id);
-void link_wait(struct link *self, struct turn *turn); /* the turn has something to send over the link */
-void link_forget(struct link *self, struct turn *turn);
-void link_receive(struct link *self);
-void link_error(struct link *self);
-void link_hangup(struct link *self); /* the socket was shut down */
-bool link_pump(struct link *self); /* true: it stopped with more to do */
+void link_end(struct link *self, const char *why); /* say, once, that the association is over */
 uint64_t link_next_timeout(const struct link *self);
 void link_handle_timeout(struct link *self);
 void link_add_drops(const struct link *self, uint64_t drops[DROP_COUNT]); /* those its association counted */
 void link_delete(struct link *self);
+
+/* engine_datagrams.c */
+bool link_take_socket(struct link *self); /* false: it cannot be watched */
+void link_leave_socket(struct link *self);
+void link_receive(struct link *self);
+void link_error(struct link *self);
+void link_hangup(struct link *self); /* the socket was shut down */
+bool link_pump(struct link *self); /* true: it stopped with more to do */
+void link_send_goodbye(struct link *self); /* what may still go, then close_notify, as far as the socket takes them */
+
+/* engine_turns.c */
+void link_wait(struct link *self, struct turn *turn); /* the turn has something to send over the link */
+void link_forget(struct link *self, struct turn *turn);
+void link_fill(struct link *self); /* hand frames to the association until it has enough for now */
 
 #endif

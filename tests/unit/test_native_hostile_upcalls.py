@@ -13,7 +13,7 @@ from conflux.datapath.config import DatapathConfig
 from conflux.ids import LinkId
 
 COUNT_MAX = 50
-HANDSHAKE_COUNT_MAX = 32  # cext/engine_link.c
+HANDSHAKE_COUNT_MAX = 32  # cext/engine_datagrams.c
 
 
 def handshake(sequence: int) -> bytes:
