@@ -11,7 +11,7 @@ silence went or came.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
@@ -21,14 +21,12 @@ from conflux.anchor.frame import OFFLOAD, OFFLOAD_HEADER_BYTES, REPORT
 from conflux.carrier.wire import WireUpcall
 from conflux.datapath import _engine
 from conflux.datapath.config import DatapathConfig
-from conflux.datapath.interface import Entry, EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.interface import Entry, EpochKey, Hop, OutFrame
 from conflux.datapath.native_receiver import NativeReceiver
 from conflux.datapath.native_sender import NativeSender
 from conflux.datapath.native_wire import NativeWire, wire_upcall
-from conflux.datapath.outlets import Outlets
 from conflux.datapath.packet import parse
-from conflux.datapath.pending import Pending
-from conflux.datapath.timers import Timers
+from conflux.datapath.tables import Label, StreamTables
 from conflux.echo import Echo
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId, format_node_id
@@ -48,8 +46,8 @@ class _Egress:
         self.sender: NativeSender | None = None
 
 
-class NativeDatapath:
-    """See interface.Tables, which says what every method promises.  wire: what it is to a carrier.
+class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
+    """See interface.Tables, which says what every method promises, and tables.py.  wire: what it is to a carrier.
 
     tun: descriptor of a device opened with offload headers, or -1.  segments_udp: it takes UDP super-packets.
     device_lost: called once, when the device was taken away.
@@ -66,33 +64,15 @@ class NativeDatapath:
         segments_udp: bool = False,
         device_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        self._config = config or DatapathConfig()
+        super().__init__(config, own=set(), deliver=self._no_delivery)
         self._engine = _engine.Engine(tun, segments_udp, self._config)
         self.wire = NativeWire(self._engine)
-        self._timers = Timers()
-        self._drops: Counter[str] = Counter()
         self._device_lost = device_lost
         self._wire_upcall: Callable[[WireUpcall], None] = lambda upcall: None
         self._echo: Echo | None = None
         self._egresses: dict[NodeId, _Egress] = {}
-        self._senders: dict[StreamId, NativeSender] = {}
         self._senders_by_handle: dict[int, NativeSender] = {}
-        self._receivers: dict[StreamId, NativeReceiver] = {}
         self._receivers_by_handle: dict[int, NativeReceiver] = {}
-        self._feedback_labels: dict[tuple[int, int], NativeSender] = {}
-        self._feedback_ready: dict[StreamId, None] = {}  # an ordered set
-        self._upcalls: deque[Upcall] = deque()
-        self._outlets = Outlets(
-            config=self._config,
-            timers=self._timers,
-            own=set(),
-            drop=self._drop,
-            deliver=self._no_delivery,
-            upcall=self._upcalls.append,
-            upcall_untrusted=self._upcall_untrusted,
-            feedback_ready=self._mark_feedback,
-        )
-        self._pending = Pending(self._outlets)
         self._stopped = False
         self._counts = (0, 0)
 
@@ -124,9 +104,6 @@ class NativeDatapath:
         for queued_at, _, (_, packet) in self._pending.take(address.packed for address in addresses):
             self._engine.packet(packet, queued_at)
 
-    def refuse(self, address: IPAddress, reason: str) -> None:
-        self._pending.refuse(address.packed, reason)
-
     def remove_egress(self, destination: NodeId, reason: str) -> None:
         egress = self._egresses.pop(destination, None)
         if egress is None:
@@ -138,26 +115,18 @@ class NativeDatapath:
 
     # ── tables: sender ──
 
-    def add_sender(
+    def _make_sender(
         self,
         destination: NodeId,
         stream: StreamId,
         data: EpochKey,
         feedback: EpochKey,
-        *,
-        offload_kinds: tuple[int, ...] = (),
+        offload_kinds: tuple[int, ...],
         now: float,
-    ) -> None:
-        egress = self._egresses.get(destination)
-        if egress is None:
-            raise LocalProtocolError("a sender for a destination without egress")
-        if stream in self._senders:
-            raise LocalProtocolError("the stream has a sender")
-        if egress.sender is not None:
-            egress.sender.detach()
+    ) -> NativeSender:
         sender = NativeSender(
             self._engine,
-            egress.handle,
+            self._egresses[destination].handle,
             destination,
             stream,
             data,
@@ -166,68 +135,34 @@ class NativeDatapath:
             offloads=OFFLOAD in offload_kinds,
             now=now,
         )
-        egress.sender = self._senders[stream] = self._senders_by_handle[sender.handle] = sender
+        self._senders_by_handle[sender.handle] = sender
+        return sender
 
-    def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
-        self._sender(stream).rekey(data, feedback, now)
-
-    def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
-        sender = self._sender(stream)
+    def _empties(self, sender: NativeSender) -> bool:
         egress = self._egresses.get(sender.destination)
-        if egress is None or egress.sender is not sender:  # replaced, or its egress is gone
-            if hop is not None:
-                raise LocalProtocolError("a route for a stream that has nothing to send")
-            return
-        if hop is not None:
-            label = (hop.link, hop.label_in)
-            taken = self._feedback_labels.get(label, sender) is not sender
-            if taken or self._engine.relay_holds(hop.link, hop.label_in, True):
-                raise LocalProtocolError("the feedback label is taken")
-            self._feedback_labels[label] = sender
-            sender.labels.add(label)
-        sender.set_route(hop)
+        return egress is not None and egress.sender is sender
 
-    def remove_feedback_label(self, link: LinkId, label: int) -> None:
-        sender = self._feedback_labels.pop((link, label), None)
-        if sender is not None:
-            sender.labels.discard((link, label))
-
-    def last_frame(self, stream: StreamId) -> bytes:
-        return self._sender(stream).last_frame()
-
-    def remove_sender(self, stream: StreamId) -> None:
-        sender = self._senders.pop(stream, None)
-        if sender is None:
-            return
+    def _erase_sender(self, sender: NativeSender) -> None:
         del self._senders_by_handle[sender.handle]
-        for label in sender.labels:
-            del self._feedback_labels[label]
-        egress = self._egresses.get(sender.destination)
-        if egress is not None and egress.sender is sender:
-            egress.sender = None
+        if self._empties(sender):
+            self._egresses[sender.destination].sender = None
         sender.erase()
 
-    def _sender(self, stream: StreamId) -> NativeSender:
-        sender = self._senders.get(stream)
-        if sender is None:
-            raise LocalProtocolError("no such sender")
-        return sender
+    def _queue_sender_entry(self, sender: NativeSender, kind: int, body: bytes) -> None:
+        sender.queue_entry(kind, body)
 
     # ── tables: receiver ──
 
-    def add_receiver(
+    def _make_receiver(
         self,
         stream: StreamId,
         source: NodeId,
         inner_sources: tuple[IPv4Network | IPv6Network, ...],
         data: EpochKey,
         feedback: EpochKey,
-        *,
-        offload_kinds: tuple[int, ...] = (),
+        offload_kinds: tuple[int, ...],
         now: float,
-    ) -> None:
-        if stream in self._receivers:
-            raise LocalProtocolError("the stream has a receiver")
+    ) -> NativeReceiver:
         receiver = NativeReceiver(
             self._engine,
             stream,
@@ -239,66 +174,31 @@ class NativeDatapath:
             offloads=OFFLOAD in offload_kinds,
             now=now,
         )
-        self._receivers[stream] = self._receivers_by_handle[receiver.handle] = receiver
+        self._receivers_by_handle[receiver.handle] = receiver
+        return receiver
 
-    def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
-        self._receiver(stream).rekey(data, feedback)
-
-    def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
-        receiver = self._receiver(stream)
-        if self._engine.relay_holds(hop.link, hop.label_in, False) or not self._engine.add_label(
-            receiver.handle, hop.link, hop.label_in
-        ):
-            raise LocalProtocolError("the label is taken")
-        receiver.add_route(hop)
+    def _take_label(self, receiver: NativeReceiver, hop: Hop) -> bool:
+        return self._engine.add_label(receiver.handle, hop.link, hop.label_in)
 
     def remove_receiver_route(self, link: LinkId, label: int) -> None:
         self._engine.remove_label(link, label)
         for receiver in self._receivers.values():
             receiver.remove_route(link, label)
 
-    def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
-        return self._receiver(stream).seal_confirmation(body)
-
-    def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
-        sender = self._senders.get(stream)
-        if sender is None:
-            raise RemoteProtocolError("unknown-stream")
-        return sender.unseal_confirmation_untrusted(frame)
-
-    def verify_last(self, stream: StreamId, frame: bytes) -> bool:
-        receiver = self._receivers.get(stream)
-        return receiver is not None and receiver.verify_last_untrusted(frame)
-
-    def remove_receiver(self, stream: StreamId) -> None:
-        receiver = self._receivers.pop(stream, None)
-        if receiver is None:
-            return
+    def _give_labels_back(self, receiver: NativeReceiver) -> None:
         del self._receivers_by_handle[receiver.handle]
         for link, label in receiver.routes:
             self._engine.remove_label(link, label)
-        self._feedback_ready.pop(stream, None)
-        receiver.erase()
 
-    def _receiver(self, stream: StreamId) -> NativeReceiver:
-        receiver = self._receivers.get(stream)
-        if receiver is None:
-            raise LocalProtocolError("no such receiver")
-        return receiver
-
-    def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
-        sender = self._senders.get(stream)
-        if sender is None:
-            self._receiver(stream).queue_entry(kind, body)
-        else:
-            sender.queue_entry(kind, body)
+    def _receives(self, label: Label) -> bool:
+        return self._engine.holds_label(*label)
 
     # ── tables: relay ──
 
-    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
-        held = self._engine.holds_label(before.link, before.label_in)
-        if held or (ahead.link, ahead.label_in) in self._feedback_labels:
-            raise LocalProtocolError("the label is taken")
+    def _relays_under(self, label: Label, *, feedback: bool) -> bool:
+        return self._engine.relay_holds(*label, feedback)
+
+    def _make_relay(self, before: Hop, ahead: Hop, now: float) -> None:
         self._engine.add_relay(before, ahead)
 
     def remove_relay(self, link: LinkId, label_in: int) -> None:
@@ -322,12 +222,8 @@ class NativeDatapath:
 
     def drain(self, wanted: tuple[NodeId, ...], *, now: float) -> None:
         """Send the feedback that is due; all else the engine sends by itself."""
-        while self._feedback_ready:
-            stream = next(iter(self._feedback_ready))
-            del self._feedback_ready[stream]
-            frame = self._receivers[stream].feedback(now)
-            if frame is not None:
-                self._send(frame)
+        while (frame := self._next_feedback(now)) is not None:
+            self._send(frame)
 
     def _send(self, frame: OutFrame) -> None:
         hop = Hop(frame.link, frame.tether, frame.channel + 1, label_out=0, label_in=0)
@@ -391,27 +287,6 @@ class NativeDatapath:
             self._engine.packet(data, came_at)  # its egress was made while it was on its way up
         else:
             self._pending.push(destination, (OFFLOAD, data), flow, came_at)
-
-    def next_upcall(self) -> Upcall | None:
-        return self._upcalls.popleft() if self._upcalls else None
-
-    def next_timeout(self) -> float | None:
-        return self._timers.next_timeout()
-
-    def handle_timeout(self, *, now: float) -> None:
-        self._timers.fire(now)
-
-    def _drop(self, reason: str) -> None:
-        self._drops[reason] += 1
-
-    def _upcall_untrusted(self, upcall: Upcall) -> None:
-        if len(self._upcalls) >= self._config.upcall_count_max:
-            self._drop("upcall-full")
-        else:
-            self._upcalls.append(upcall)
-
-    def _mark_feedback(self, stream: StreamId) -> None:
-        self._feedback_ready[stream] = None
 
     @staticmethod
     def _no_delivery(packet: bytes) -> None:

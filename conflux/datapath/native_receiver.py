@@ -38,7 +38,6 @@ class NativeReceiver(Receiving[ReceivingEpoch]):
         super().__init__(stream, source, ReceivingEpoch(feedback), outlets, now)
 
     def rekey(self, data: EpochKey, feedback: EpochKey) -> None:
-        """Accept the next epoch too."""
         self._engine.rekey_receiver(self.handle, data)
         self._expect_epoch(ReceivingEpoch(feedback))
 
@@ -47,7 +46,6 @@ class NativeReceiver(Receiving[ReceivingEpoch]):
         self._engine.remove_receiver(self.handle)
 
     def verify_last_untrusted(self, frame: bytes) -> bool:
-        """Say whether frame holds one END entry, verified for the first time."""
         return self._engine.verify_last(self.handle, frame)
 
     def came(self, now: float) -> None:

@@ -41,7 +41,6 @@ class NativeSender(Sending[SendingEpoch]):
         super().__init__(stream, SendingEpoch(feedback), outlets, now)
 
     def rekey(self, data: EpochKey, feedback: EpochKey, now: float) -> None:
-        """Start the next epoch."""
         self._engine.rekey_sender(self.handle, data)
         self._turn_epoch(SendingEpoch(feedback), now)
 
@@ -65,7 +64,6 @@ class NativeSender(Sending[SendingEpoch]):
             self._sent(now)
 
     def last_frame(self) -> bytes:
-        """Seal the END entry under label 0."""
         return self._engine.seal_last(self.handle)
 
     def queue_entry(self, kind: int, body: bytes) -> None:

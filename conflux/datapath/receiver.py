@@ -56,7 +56,6 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
         super().__init__(stream, source, ReceiverEpoch(data, feedback), outlets, now)
 
     def rekey(self, data: EpochKey, feedback: EpochKey) -> None:
-        """Accept the next epoch too."""
         self._expect_epoch(ReceiverEpoch(data, feedback))
 
     # ── in ──
@@ -96,7 +95,6 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
                 self._drop("misplaced-entry")
 
     def verify_last_untrusted(self, frame: bytes) -> bool:
-        """Say whether frame holds one END entry, verified for the first time."""
         try:
             entries = self._unseal_untrusted(frame, peek(frame), self._seen_at)  # the end is no sign of life
         except RemoteProtocolError as error:

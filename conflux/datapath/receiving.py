@@ -110,6 +110,14 @@ class Receiving(ABC, Generic[Epoch]):
     # ── what the subclass knows ──
 
     @abstractmethod
+    def rekey(self, data: EpochKey, feedback: EpochKey) -> None:
+        """Accept the next epoch too."""
+
+    @abstractmethod
+    def verify_last_untrusted(self, frame: bytes) -> bool:
+        """Say whether frame holds one END entry, verified for the first time."""
+
+    @abstractmethod
     def _active_at(self) -> float:
         """When the newest frame came, or the stream began."""
 

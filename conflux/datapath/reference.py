@@ -19,7 +19,7 @@ Every drop has a reason, counted:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
@@ -27,55 +27,35 @@ from conflux.anchor.codec import peek
 from conflux.anchor.frame import BUNDLE_BYTES_MAX, ENTRY_HEADER_BYTES, FEEDBACK, PACKET
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.egress import Egress
-from conflux.datapath.interface import EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.interface import EpochKey, Hop, OutFrame
 from conflux.datapath.networks import Networks
-from conflux.datapath.outlets import Outlets
 from conflux.datapath.packet import parse
-from conflux.datapath.pending import Pending
 from conflux.datapath.receiver import StreamReceiver
 from conflux.datapath.relay import RelayTable
 from conflux.datapath.sender import StreamSender
-from conflux.datapath.timers import Timers
-from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.datapath.tables import Label, StreamTables
+from conflux.errors import RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
 
 PACKET_BYTES_MAX = BUNDLE_BYTES_MAX - ENTRY_HEADER_BYTES  # what one frame can carry
 
 
-class ReferenceDatapath:
-    """See interface.Datapath, which says what every method promises."""
+class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
+    """See interface.Datapath, which says what every method promises, and tables.py."""
 
     name = "reference"
     offload_kinds: tuple[int, ...] = ()
 
     def __init__(self, config: DatapathConfig | None = None) -> None:
-        self._config = config or DatapathConfig()
-        self._timers = Timers()
-        self._drops: Counter[str] = Counter()
         self._own: set[bytes] = set()
+        super().__init__(config, own=self._own, deliver=self._deliver)
         self._realm = Networks(())
         self._egresses: dict[NodeId, Egress] = {}
         self._by_address: dict[bytes, Egress] = {}
         self._ready: dict[NodeId, Egress] = {}  # those with something to send, the longest unserved first
-        self._senders: dict[StreamId, StreamSender] = {}
-        self._receivers: dict[StreamId, StreamReceiver] = {}
-        self._feedback_labels: dict[tuple[int, int], StreamSender] = {}
-        self._labels: dict[tuple[int, int], tuple[StreamReceiver, Hop]] = {}
-        self._feedback_ready: dict[StreamId, None] = {}  # an ordered set
+        self._labels: dict[Label, tuple[StreamReceiver, Hop]] = {}
         self._deliveries: deque[bytes] = deque()
         self._delivery_bytes = 0
-        self._upcalls: deque[Upcall] = deque()
-        self._outlets = Outlets(
-            config=self._config,
-            timers=self._timers,
-            own=self._own,
-            drop=self._drop,
-            deliver=self._deliver,
-            upcall=self._upcalls.append,
-            upcall_untrusted=self._upcall_untrusted,
-            feedback_ready=self._mark_feedback,
-        )
-        self._pending = Pending(self._outlets)
         self._relays = RelayTable(self._config, self._drop)
 
     # ── tables: egress ──
@@ -97,9 +77,6 @@ class ReferenceDatapath:
             egress.push(entry, flow, queued_at)
         egress.active_at = now
         self._update(egress, now)
-
-    def refuse(self, address: IPAddress, reason: str) -> None:
-        self._pending.refuse(address.packed, reason)
 
     def remove_egress(self, destination: NodeId, reason: str) -> None:
         egress = self._egresses.pop(destination, None)
@@ -127,146 +104,74 @@ class ReferenceDatapath:
 
     # ── tables: sender ──
 
-    def add_sender(
+    def _make_sender(
         self,
         destination: NodeId,
         stream: StreamId,
         data: EpochKey,
         feedback: EpochKey,
-        *,
-        offload_kinds: tuple[int, ...] = (),
+        offload_kinds: tuple[int, ...],
         now: float,
-    ) -> None:
-        egress = self._egresses.get(destination)
-        if egress is None:
-            raise LocalProtocolError("a sender for a destination without egress")
-        if stream in self._senders:
-            raise LocalProtocolError("the stream has a sender")
-        if egress.sender is not None:
-            egress.sender.detach()
-        egress.sender = self._senders[stream] = StreamSender(stream, egress, data, feedback, self._outlets, now)
-        self._update(egress, now)
+    ) -> StreamSender:
+        return StreamSender(stream, self._egresses[destination], data, feedback, self._outlets, now)
 
-    def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
-        self._sender(stream).rekey(data, feedback, now)
+    def _empties(self, sender: StreamSender) -> bool:
+        return sender.egress.sender is sender
 
-    def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
-        sender = self._sender(stream)
-        if sender.egress.sender is not sender:  # replaced, or its egress is gone
-            if hop is not None:
-                raise LocalProtocolError("a route for a stream that has nothing to send")
-            return
-        if hop is not None:
-            label = (hop.link, hop.label_in)
-            if self._relays.holds(label, feedback=True) or self._feedback_labels.get(label, sender) is not sender:
-                raise LocalProtocolError("the feedback label is taken")
-            self._feedback_labels[label] = sender
-            sender.labels.add(label)
-        sender.set_route(hop)
+    def _rerouted(self, sender: StreamSender, now: float) -> None:
         self._update(sender.egress, now)
 
-    def remove_feedback_label(self, link: LinkId, label: int) -> None:
-        sender = self._feedback_labels.pop((link, label), None)
-        if sender is not None:
-            sender.labels.discard((link, label))
-
-    def last_frame(self, stream: StreamId) -> bytes:
-        return self._sender(stream).last_frame()
-
-    def remove_sender(self, stream: StreamId) -> None:
-        sender = self._senders.pop(stream, None)
-        if sender is None:
-            return
-        for label in sender.labels:
-            del self._feedback_labels[label]
+    def _erase_sender(self, sender: StreamSender) -> None:
         sender.erase()
-        if sender.egress.sender is sender:
+        if self._empties(sender):
             sender.egress.sender = None
             sender.egress.hold()
             self._ready.pop(sender.egress.destination, None)
 
-    def _sender(self, stream: StreamId) -> StreamSender:
-        sender = self._senders.get(stream)
-        if sender is None:
-            raise LocalProtocolError("no such sender")
-        return sender
+    def _queue_sender_entry(self, sender: StreamSender, kind: int, body: bytes) -> None:
+        sender.entries.push(kind, body)
+        if sender.hop is not None:
+            self._ready.setdefault(sender.egress.destination, sender.egress)
 
     # ── tables: receiver ──
 
-    def add_receiver(
+    def _make_receiver(
         self,
         stream: StreamId,
         source: NodeId,
         inner_sources: tuple[IPv4Network | IPv6Network, ...],
         data: EpochKey,
         feedback: EpochKey,
-        *,
-        offload_kinds: tuple[int, ...] = (),
+        offload_kinds: tuple[int, ...],
         now: float,
-    ) -> None:
-        if stream in self._receivers:
-            raise LocalProtocolError("the stream has a receiver")
-        receiver = StreamReceiver(stream, source, inner_sources, data, feedback, self._outlets, now)
-        self._receivers[stream] = receiver
+    ) -> StreamReceiver:
+        return StreamReceiver(stream, source, inner_sources, data, feedback, self._outlets, now)
 
-    def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
-        self._receiver(stream).rekey(data, feedback)
-
-    def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
-        receiver = self._receiver(stream)
+    def _take_label(self, receiver: StreamReceiver, hop: Hop) -> bool:
         label = (hop.link, hop.label_in)
-        if self._relays.holds(label, feedback=False) or self._labels.get(label, (receiver, hop))[0] is not receiver:
-            raise LocalProtocolError("the label is taken")
+        if self._labels.get(label, (receiver, hop))[0] is not receiver:
+            return False
         self._labels[label] = (receiver, hop)
-        receiver.add_route(hop)
+        return True
 
     def remove_receiver_route(self, link: LinkId, label: int) -> None:
         found = self._labels.pop((link, label), None)
         if found is not None:
             found[0].remove_route(link, label)
 
-    def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
-        return self._receiver(stream).seal_confirmation(body)
-
-    def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
-        sender = self._senders.get(stream)
-        if sender is None:
-            raise RemoteProtocolError("unknown-stream")
-        return sender.unseal_confirmation_untrusted(frame)
-
-    def verify_last(self, stream: StreamId, frame: bytes) -> bool:
-        receiver = self._receivers.get(stream)
-        return receiver is not None and receiver.verify_last_untrusted(frame)
-
-    def remove_receiver(self, stream: StreamId) -> None:
-        receiver = self._receivers.pop(stream, None)
-        if receiver is None:
-            return
+    def _give_labels_back(self, receiver: StreamReceiver) -> None:
         for label in receiver.routes:
             del self._labels[label]
-        self._feedback_ready.pop(stream, None)
-        receiver.erase()
 
-    def _receiver(self, stream: StreamId) -> StreamReceiver:
-        receiver = self._receivers.get(stream)
-        if receiver is None:
-            raise LocalProtocolError("no such receiver")
-        return receiver
-
-    def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
-        sender = self._senders.get(stream)
-        if sender is None:
-            self._receiver(stream).queue_entry(kind, body)
-            return
-        sender.entries.push(kind, body)
-        if sender.hop is not None:
-            self._ready.setdefault(sender.egress.destination, sender.egress)
+    def _receives(self, label: Label) -> bool:
+        return label in self._labels
 
     # ── tables: relay ──
 
-    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
-        if (before.link, before.label_in) in self._labels or (ahead.link, ahead.label_in) in self._feedback_labels:
-            raise LocalProtocolError("the label is taken")
+    def _relays_under(self, label: Label, *, feedback: bool) -> bool:
+        return self._relays.holds(label, feedback=feedback)
+
+    def _make_relay(self, before: Hop, ahead: Hop, now: float) -> None:
         self._relays.add(before, ahead, now)
 
     def remove_relay(self, link: LinkId, label_in: int) -> None:
@@ -333,13 +238,7 @@ class ReferenceDatapath:
         return frame
 
     def next_feedback(self, *, now: float) -> OutFrame | None:
-        while self._feedback_ready:
-            stream = next(iter(self._feedback_ready))
-            del self._feedback_ready[stream]
-            frame = self._receivers[stream].feedback(now)
-            if frame is not None:
-                return frame
-        return None
+        return self._next_feedback(now)
 
     def relayable(self) -> tuple[LinkId, ...]:
         return self._relays.ready()
@@ -357,17 +256,6 @@ class ReferenceDatapath:
     def collect(self, *, now: float) -> None:
         """There is no such thread."""
 
-    def next_upcall(self) -> Upcall | None:
-        return self._upcalls.popleft() if self._upcalls else None
-
-    # ── time ──
-
-    def next_timeout(self) -> float | None:
-        return self._timers.next_timeout()
-
-    def handle_timeout(self, *, now: float) -> None:
-        self._timers.fire(now)
-
     # ── what came of it ──
 
     def drop_counts(self) -> Mapping[str, int]:
@@ -384,21 +272,9 @@ class ReferenceDatapath:
             "drops": dict(self._drops),
         }
 
-    def _drop(self, reason: str) -> None:
-        self._drops[reason] += 1
-
     def _deliver(self, packet: bytes) -> None:
         if self._delivery_bytes + len(packet) > self._config.delivery_bytes_max:
             self._drop("delivery-full")
             return
         self._deliveries.append(packet)
         self._delivery_bytes += len(packet)
-
-    def _upcall_untrusted(self, upcall: Upcall) -> None:
-        if len(self._upcalls) >= self._config.upcall_count_max:
-            self._drop("upcall-full")
-        else:
-            self._upcalls.append(upcall)
-
-    def _mark_feedback(self, stream: StreamId) -> None:
-        self._feedback_ready[stream] = None

@@ -49,7 +49,6 @@ class StreamSender(Sending[SenderEpoch]):
         super().__init__(stream, SenderEpoch(data, feedback), outlets, now)
 
     def rekey(self, data: EpochKey, feedback: EpochKey, now: float) -> None:
-        """Start the next epoch."""
         self._turn_epoch(SenderEpoch(data, feedback), now)
 
     # ── out ──
@@ -82,7 +81,6 @@ class StreamSender(Sending[SenderEpoch]):
         return OutFrame(hop.link, hop.tether, bucket % hop.channel_count, frame)
 
     def last_frame(self) -> bytes:
-        """Seal the END entry under label 0."""
         frame = self._epoch.data.seal(0, 0, [(f.END, b"")])
         self._epoch.sent.sent(nan)
         return frame

@@ -98,6 +98,14 @@ class Sending(ABC, Generic[Epoch]):
     # ── what the subclass knows ──
 
     @abstractmethod
+    def rekey(self, data: EpochKey, feedback: EpochKey, now: float) -> None:
+        """Start the next epoch."""
+
+    @abstractmethod
+    def last_frame(self) -> bytes:
+        """Seal the END entry under label 0."""
+
+    @abstractmethod
     def _active_at(self) -> float:
         """When a packet for the destination was last queued or sent."""
 

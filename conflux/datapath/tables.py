@@ -1,0 +1,293 @@
+"""What the tables of every datapath do, whoever moves the frames: each rule about streams and labels stands here, once.
+
+A subclass moves frames itself (reference.py) or has the engine move them (native.py).  It keeps the queues of the
+destinations, the labels of receivers and the relays, and says which labels those hold.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Generic, Protocol, TypeVar
+
+from conflux.datapath.config import DatapathConfig
+from conflux.datapath.interface import EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.outlets import Outlets
+from conflux.datapath.pending import Pending
+from conflux.datapath.receiving import Receiving
+from conflux.datapath.sending import Sending
+from conflux.datapath.timers import Timers
+from conflux.errors import LocalProtocolError, RemoteProtocolError
+from conflux.ids import IPAddress, LinkId, NodeId, StreamId
+
+Label = tuple[int, int]  # of ours: the link it counts on, and the label
+
+S = TypeVar("S", bound=Sending[Any])
+R = TypeVar("R", bound=Receiving[Any])
+Emptying = TypeVar("Emptying")
+
+
+class Emptied(Protocol[Emptying]):
+    """What every datapath knows of a destination's queue: the sender that empties it."""
+
+    sender: Emptying | None
+
+
+class StreamTables(ABC, Generic[S, R]):
+    """See interface.Tables, which says what every method promises."""
+
+    _egresses: Mapping[NodeId, Emptied[S]]  # the subclass's own
+
+    def __init__(self, config: DatapathConfig | None, own: set[bytes], deliver: Callable[[bytes], None]) -> None:
+        self._config = config or DatapathConfig()
+        self._timers = Timers()
+        self._drops: Counter[str] = Counter()
+        self._senders: dict[StreamId, S] = {}
+        self._receivers: dict[StreamId, R] = {}
+        self._feedback_labels: dict[Label, S] = {}
+        self._feedback_ready: dict[StreamId, None] = {}  # an ordered set
+        self._upcalls: deque[Upcall] = deque()
+        self._outlets = Outlets(
+            config=self._config,
+            timers=self._timers,
+            own=own,
+            drop=self._drop,
+            deliver=deliver,
+            upcall=self._upcalls.append,
+            upcall_untrusted=self._upcall_untrusted,
+            feedback_ready=self._mark_feedback,
+        )
+        self._pending = Pending(self._outlets)
+
+    # ── what the subclass knows ──
+
+    @abstractmethod
+    def _make_sender(
+        self,
+        destination: NodeId,
+        stream: StreamId,
+        data: EpochKey,
+        feedback: EpochKey,
+        offload_kinds: tuple[int, ...],
+        now: float,
+    ) -> S:
+        """Return the sender of a destination that has an egress."""
+
+    @abstractmethod
+    def _empties(self, sender: S) -> bool:
+        """Say whether it empties its destination's queue: it was not replaced, and the egress is still there."""
+
+    def _rerouted(self, sender: S, now: float) -> None:
+        """Take note that it came, or that its route changed."""
+
+    @abstractmethod
+    def _erase_sender(self, sender: S) -> None:
+        """Erase its keys, and let its destination's queue hold."""
+
+    @abstractmethod
+    def _queue_sender_entry(self, sender: S, kind: int, body: bytes) -> None:
+        """Send an entry in its next frame."""
+
+    @abstractmethod
+    def _make_receiver(
+        self,
+        stream: StreamId,
+        source: NodeId,
+        inner_sources: tuple[IPv4Network | IPv6Network, ...],
+        data: EpochKey,
+        feedback: EpochKey,
+        offload_kinds: tuple[int, ...],
+        now: float,
+    ) -> R:
+        """Return a receiver that has no label yet."""
+
+    @abstractmethod
+    def _take_label(self, receiver: R, hop: Hop) -> bool:
+        """Have its frames accepted under hop.label_in; False: another receiver's are."""
+
+    @abstractmethod
+    def _give_labels_back(self, receiver: R) -> None:
+        """Accept frames under none of its labels any more."""
+
+    @abstractmethod
+    def _receives(self, label: Label) -> bool:
+        """Say whether a receiver's frames are accepted under a label."""
+
+    @abstractmethod
+    def _relays_under(self, label: Label, *, feedback: bool) -> bool:
+        """Say whether data, or feedback, is passed on under a label."""
+
+    @abstractmethod
+    def _make_relay(self, before: Hop, ahead: Hop, now: float) -> None:
+        """Pass frames on.  Raises LocalProtocolError if it cannot, or if a relay has one of the labels."""
+
+    # ── tables: egress ──
+
+    def refuse(self, address: IPAddress, reason: str) -> None:
+        self._pending.refuse(address.packed, reason)
+
+    # ── tables: sender ──
+
+    def add_sender(
+        self,
+        destination: NodeId,
+        stream: StreamId,
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
+    ) -> None:
+        egress = self._egresses.get(destination)
+        if egress is None:
+            raise LocalProtocolError("a sender for a destination without egress")
+        if stream in self._senders:
+            raise LocalProtocolError("the stream has a sender")
+        if egress.sender is not None:
+            egress.sender.detach()
+        sender = self._make_sender(destination, stream, data, feedback, offload_kinds, now)
+        egress.sender = self._senders[stream] = sender
+        self._rerouted(sender, now)
+
+    def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._sender(stream).rekey(data, feedback, now)
+
+    def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
+        sender = self._sender(stream)
+        if not self._empties(sender):
+            if hop is not None:
+                raise LocalProtocolError("a route for a stream that has nothing to send")
+            return
+        if hop is not None:
+            label = (hop.link, hop.label_in)
+            if self._feedback_labels.get(label, sender) is not sender or self._relays_under(label, feedback=True):
+                raise LocalProtocolError("the feedback label is taken")
+            self._feedback_labels[label] = sender
+            sender.labels.add(label)
+        sender.set_route(hop)
+        self._rerouted(sender, now)
+
+    def remove_feedback_label(self, link: LinkId, label: int) -> None:
+        sender = self._feedback_labels.pop((link, label), None)
+        if sender is not None:
+            sender.labels.discard((link, label))
+
+    def last_frame(self, stream: StreamId) -> bytes:
+        return self._sender(stream).last_frame()
+
+    def remove_sender(self, stream: StreamId) -> None:
+        sender = self._senders.pop(stream, None)
+        if sender is None:
+            return
+        for label in sender.labels:
+            del self._feedback_labels[label]
+        self._erase_sender(sender)
+
+    def _sender(self, stream: StreamId) -> S:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise LocalProtocolError("no such sender")
+        return sender
+
+    # ── tables: receiver ──
+
+    def add_receiver(
+        self,
+        stream: StreamId,
+        source: NodeId,
+        inner_sources: tuple[IPv4Network | IPv6Network, ...],
+        data: EpochKey,
+        feedback: EpochKey,
+        *,
+        offload_kinds: tuple[int, ...] = (),
+        now: float,
+    ) -> None:
+        if stream in self._receivers:
+            raise LocalProtocolError("the stream has a receiver")
+        receiver = self._make_receiver(stream, source, inner_sources, data, feedback, offload_kinds, now)
+        self._receivers[stream] = receiver
+
+    def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        self._receiver(stream).rekey(data, feedback)
+
+    def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
+        receiver = self._receiver(stream)
+        if self._relays_under((hop.link, hop.label_in), feedback=False) or not self._take_label(receiver, hop):
+            raise LocalProtocolError("the label is taken")
+        receiver.add_route(hop)
+
+    def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
+        return self._receiver(stream).seal_confirmation(body)
+
+    def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
+        sender = self._senders.get(stream)
+        if sender is None:
+            raise RemoteProtocolError("unknown-stream")
+        return sender.unseal_confirmation_untrusted(frame)
+
+    def verify_last(self, stream: StreamId, frame: bytes) -> bool:
+        receiver = self._receivers.get(stream)
+        return receiver is not None and receiver.verify_last_untrusted(frame)
+
+    def remove_receiver(self, stream: StreamId) -> None:
+        receiver = self._receivers.pop(stream, None)
+        if receiver is None:
+            return
+        self._give_labels_back(receiver)
+        self._feedback_ready.pop(stream, None)
+        receiver.erase()
+
+    def _receiver(self, stream: StreamId) -> R:
+        receiver = self._receivers.get(stream)
+        if receiver is None:
+            raise LocalProtocolError("no such receiver")
+        return receiver
+
+    def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
+        sender = self._senders.get(stream)
+        if sender is None:
+            self._receiver(stream).queue_entry(kind, body)
+        else:
+            self._queue_sender_entry(sender, kind, body)
+
+    # ── tables: relay ──
+
+    def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
+        if self._receives((before.link, before.label_in)) or (ahead.link, ahead.label_in) in self._feedback_labels:
+            raise LocalProtocolError("the label is taken")
+        self._make_relay(before, ahead, now)
+
+    # ── feedback, upcalls, time ──
+
+    def _next_feedback(self, now: float) -> OutFrame | None:
+        """Return one feedback frame that is due, or None."""
+        while self._feedback_ready:
+            stream = next(iter(self._feedback_ready))
+            del self._feedback_ready[stream]
+            frame = self._receivers[stream].feedback(now)
+            if frame is not None:
+                return frame
+        return None
+
+    def next_upcall(self) -> Upcall | None:
+        return self._upcalls.popleft() if self._upcalls else None
+
+    def next_timeout(self) -> float | None:
+        return self._timers.next_timeout()
+
+    def handle_timeout(self, *, now: float) -> None:
+        self._timers.fire(now)
+
+    def _drop(self, reason: str) -> None:
+        self._drops[reason] += 1
+
+    def _upcall_untrusted(self, upcall: Upcall) -> None:
+        if len(self._upcalls) >= self._config.upcall_count_max:
+            self._drop("upcall-full")
+        else:
+            self._upcalls.append(upcall)
+
+    def _mark_feedback(self, stream: StreamId) -> None:
+        self._feedback_ready[stream] = None
