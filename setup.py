@@ -59,7 +59,7 @@ setup(
                 "cext/relay.c",
                 *sorted(glob("cext/sctp*.c")),
             ],
-            depends=glob("cext/*.h"),
+            depends=[*glob("cext/*.h"), "cext/engine_h.pxd", "cext/engine_values.pxi"],
             include_dirs=["cext"],
             libraries=["crypto"],
             extra_compile_args=compile_args,

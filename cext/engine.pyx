@@ -13,6 +13,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from engine_h cimport *
+
 import os
 import socket
 
@@ -21,149 +23,6 @@ from conflux.errors import LocalProtocolError
 
 cdef extern from "openssl/crypto.h" nogil:
     void OPENSSL_cleanse(void *at, size_t size)
-
-cdef extern from "engine.h" nogil:
-    enum:
-        ENGINE_CHANNEL_COUNT_MAX
-        DROP_COUNT
-        UP_PACKET
-        UP_ECHO
-        UP_DEVICE_LOST
-        UP_SENT
-        UP_ARRIVED
-        UP_ENTRY
-        UP_FEEDBACK
-        UP_WIRE_OPENED
-        UP_WIRE_CLOSED
-        UP_WIRE_MESSAGE
-        UP_WIRE_RESET
-        UP_WIRE_DATAGRAM
-        UP_WIRE_ERROR
-    struct relay_limits:
-        size_t route_bytes_max, link_bytes_max, bytes_max, mark_bytes
-        uint64_t age_max, bytes_per_s
-    struct relay_hop:
-        uint32_t link
-        uint64_t tether
-        uint32_t channel_count, label_out, label_in
-    struct relay_status:
-        relay_hop before, ahead
-        uint64_t frames_ahead, bytes_ahead, frames_back, bytes_back
-    struct dtls_keys:
-        int cipher
-        uint8_t key_out[32]
-        uint8_t key_in[32]
-        uint8_t iv_out[12]
-        uint8_t iv_in[12]
-        uint64_t sequence_out
-    struct sctp_state:
-        bint open
-        uint32_t packet_bytes
-        uint64_t unsent_bytes, inflight_bytes, held_bytes, rtt_ns, rtt_min_ns, rate_bytes_s, window_bytes
-        uint64_t peer_window_bytes
-    struct sctp_counts:
-        uint64_t packets_sent, packets_received, bytes_sent, bytes_received
-        uint64_t messages_sent, messages_received, messages_abandoned
-        uint64_t chunks_retransmitted, chunks_lost, probes_tail, timeouts
-        uint64_t dropped_malformed, dropped_tag, dropped_checksum, dropped_window, dropped_duplicate, dropped_other
-    struct engine_config:
-        int tun
-        bint segments_udp
-        size_t queue_bytes_max, queue_packets_max
-        uint64_t hold_age_max
-        size_t upcall_count_max
-        relay_limits relay
-        uint8_t seed[8]
-    struct upcall:
-        upcall *next
-        int kind
-        uint32_t link, handle, a, b
-        uint8_t address[28]
-        uint32_t address_bytes, size
-        uint8_t data[1]
-    struct engine_network:
-        uint8_t address[16]
-        uint8_t mask[16]
-        uint8_t address_bytes
-    struct engine_egress:
-        uint64_t bytes, packets, marked, active_at
-    struct engine_key:
-        uint8_t epoch
-        int aead
-        uint8_t key[32]
-        uint8_t nonce_prefix[4]
-    struct engine_sender:
-        uint8_t epoch
-        uint64_t counter, route_first, bytes_sealed, frames, packets, bytes, silent_since, used_at
-    struct engine_receiver:
-        uint8_t epoch
-        uint64_t next, received, marked, bytes, highest_at, frames, packets, active_at
-        uint32_t link, label
-    struct engine_link_config:
-        uint32_t link
-        int fd
-        uint8_t address[28]
-        uint32_t address_bytes
-        const dtls_keys *keys
-        uint16_t port_local, port_remote
-        uint32_t datagram_bytes_max
-        uint8_t entropy[48]
-    struct engine_link:
-        sctp_state state
-        sctp_counts counts
-        uint32_t window_bytes_held_max
-    struct engine_counts:
-        uint64_t tun_read, tun_written, wakeups
-    struct engine:
-        pass
-
-    const char *engine_drop_name(int why)
-    engine *engine_new(const engine_config *config)
-    void engine_delete(engine *self)
-    int engine_upcall_fd(const engine *self)
-    upcall *engine_take_upcalls(engine *self)
-    bint engine_configure(engine *self, const engine_network *own, size_t own_count, const engine_network *realm, size_t realm_count)
-    void engine_tap(engine *self, bint on)
-    uint32_t engine_add_egress(engine *self)
-    bint engine_set_addresses(engine *self, uint32_t egress, const engine_network *addresses, size_t count)
-    void engine_remove_egress(engine *self, uint32_t egress)
-    void engine_packet(engine *self, const uint8_t *data, size_t size, uint64_t queued_at)
-    bint c_egress "engine_egress"(engine *self, uint32_t egress, engine_egress *out)
-    uint32_t engine_add_sender(engine *self, uint32_t egress, const engine_key *key, bint offloads)
-    bint engine_rekey_sender(engine *self, uint32_t sender, const engine_key *key)
-    bint engine_set_route(engine *self, uint32_t sender, const relay_hop *hop)
-    void engine_detach_sender(engine *self, uint32_t sender)
-    void engine_remove_sender(engine *self, uint32_t sender)
-    bint engine_queue_entry(engine *self, uint32_t sender, uint8_t kind, const uint8_t *body, size_t size)
-    size_t engine_seal_last(engine *self, uint32_t sender, uint8_t *room)
-    bint c_sender "engine_sender"(engine *self, uint32_t sender, engine_sender *out)
-    uint64_t engine_sender_reported(engine *self, uint32_t sender, uint64_t counter, uint64_t now, uint64_t *unreported)
-    void engine_notify_sent(engine *self, uint32_t sender)
-    uint32_t engine_add_receiver(engine *self, const engine_network *sources, size_t count, const engine_key *key, bint offloads)
-    bint engine_rekey_receiver(engine *self, uint32_t receiver, const engine_key *key)
-    void engine_forget_epoch(engine *self, uint32_t receiver)
-    bint engine_add_label(engine *self, uint32_t receiver, uint32_t link, uint32_t label)
-    void engine_remove_label(engine *self, uint32_t link, uint32_t label)
-    bint engine_holds_label(engine *self, uint32_t link, uint32_t label)
-    bint engine_verify_last(engine *self, uint32_t receiver, const uint8_t *frame, size_t size)
-    void engine_remove_receiver(engine *self, uint32_t receiver)
-    bint c_receiver "engine_receiver"(engine *self, uint32_t receiver, bint notify, engine_receiver *out)
-    const char *engine_add_relay(engine *self, const relay_hop *before, const relay_hop *ahead)
-    void engine_remove_relay(engine *self, uint32_t link, uint32_t label_in)
-    bint engine_relay_holds(engine *self, uint32_t link, uint32_t label, bint feedback)
-    bint engine_relay(engine *self, size_t index, relay_status *out)
-    const char *engine_add_link(engine *self, const engine_link_config *config)
-    void engine_close_link(engine *self, uint32_t link)
-    void engine_remove_link(engine *self, uint32_t link)
-    bint engine_send(engine *self, uint32_t link, uint16_t stream, uint32_t ppid, const uint8_t *data, size_t size)
-    bint engine_send_frame(engine *self, const relay_hop *hop, unsigned channel, const uint8_t *frame, size_t size)
-    bint engine_reset_streams(engine *self, uint32_t link, const uint16_t *streams, size_t count)
-    bint engine_map(engine *self, uint32_t link, uint16_t stream, uint64_t tether, unsigned index, uint32_t lifetime_ms)
-    void engine_unmap(engine *self, uint32_t link, uint64_t tether)
-    bint c_link "engine_link"(engine *self, uint32_t link, engine_link *out)
-    void engine_drops(engine *self, uint64_t *out)
-    engine_counts c_counts "engine_counts"(engine *self)
-
 
 # Python's names of the upcalls, for who takes them.
 PACKET = UP_PACKET
@@ -181,96 +40,9 @@ WIRE_DATAGRAM = UP_WIRE_DATAGRAM
 WIRE_ERROR = UP_WIRE_ERROR
 CHANNEL_COUNT_MAX = ENGINE_CHANNEL_COUNT_MAX
 
-cdef enum:
-    NETWORK_COUNT_MAX = 64
+include "engine_values.pxi"
 
-
-cdef uint64_t nanoseconds(double seconds):
-    return <uint64_t>(seconds * 1e9)
-
-
-cdef double seconds(uint64_t nanoseconds):
-    return <double>nanoseconds / 1e9
-
-
-cdef int read_networks(object networks, engine_network *out) except -1:
-    """Read (packed address, packed mask) pairs; return how many."""
-    cdef int count = 0
-    cdef bytes address, mask
-    for address, mask in networks:
-        if count == NETWORK_COUNT_MAX:
-            raise LocalProtocolError("too many networks")
-        if len(address) not in (4, 16) or len(mask) != len(address):
-            raise LocalProtocolError("an address has 4 or 16 bytes")
-        memset(&out[count], 0, sizeof(engine_network))
-        memcpy(out[count].address, <const uint8_t *>address, len(address))
-        memcpy(out[count].mask, <const uint8_t *>mask, len(mask))
-        out[count].address_bytes = <uint8_t>len(address)
-        count += 1
-    return count
-
-
-cdef int read_key(object key, engine_key *out) except -1:
-    """Read an interface.EpochKey."""
-    cdef bytes secret = key.key, prefix = key.nonce_prefix
-    if len(secret) != 32 or len(prefix) != 4:
-        raise LocalProtocolError("a key has 32 bytes, a nonce prefix 4")
-    out.epoch = key.epoch
-    out.aead = key.aead
-    memcpy(out.key, <const uint8_t *>secret, 32)
-    memcpy(out.nonce_prefix, <const uint8_t *>prefix, 4)
-    return 0
-
-
-cdef relay_hop read_hop(object hop) except *:
-    """Read an interface.Hop."""
-    cdef relay_hop out
-    out.link = hop.link
-    out.tether = int.from_bytes(hop.tether, "big")
-    out.channel_count = hop.channel_count
-    out.label_out = hop.label_out
-    out.label_in = hop.label_in
-    return out
-
-
-cdef object read_address(const uint8_t *data, uint32_t size):
-    """Return (host, port) of a struct sockaddr, or None."""
-    cdef uint16_t family = 0
-    if size < 2:
-        return None
-    memcpy(&family, data, 2)
-    cdef int port = data[2] << 8 | data[3]
-    if family == socket.AF_INET and size >= 8:
-        return socket.inet_ntop(socket.AF_INET, data[4:8]), port
-    if family == socket.AF_INET6 and size >= 24:
-        return socket.inet_ntop(socket.AF_INET6, data[8:24]), port
-    return None
-
-
-cdef uint32_t write_address(object address, uint8_t *out) except *:
-    """Write (host, port[, flow, scope]) as a struct sockaddr; return its size, 0 for None."""
-    cdef uint16_t family
-    cdef bytes packed
-    cdef uint32_t scope
-    if address is None:
-        return 0
-    host, port = address[0], address[1]
-    memset(out, 0, 28)
-    out[2], out[3] = port >> 8 & 255, port & 255
-    if ":" in host:
-        host, _, zone = host.partition("%")
-        family = socket.AF_INET6
-        packed = socket.inet_pton(socket.AF_INET6, host)
-        memcpy(out + 8, <const uint8_t *>packed, 16)
-        scope = address[3] if len(address) > 3 else (socket.if_nametoindex(zone) if zone else 0)
-        memcpy(out + 24, &scope, 4)
-        memcpy(out, &family, 2)
-        return 28
-    family = socket.AF_INET
-    packed = socket.inet_pton(socket.AF_INET, host)
-    memcpy(out + 4, <const uint8_t *>packed, 4)
-    memcpy(out, &family, 2)
-    return 16
+ctypedef c_bool (*rekeying)(engine *self, uint32_t handle, const engine_key *key) noexcept nogil
 
 
 @cython.final
@@ -316,6 +88,18 @@ cdef class Engine:
         if self.self_ == NULL:
             raise LocalProtocolError("the engine is closed")
         return self.self_
+
+    cdef int rekey(self, rekeying rekey, uint32_t handle, object key, str unknown) except -1:
+        cdef engine *self_ = self.live()
+        cdef engine_key key_
+        cdef bint done
+        read_key(key, &key_)
+        with nogil:
+            done = rekey(self_, handle, &key_)
+        OPENSSL_cleanse(&key_, sizeof(key_))
+        if not done:
+            raise LocalProtocolError(unknown)
+        return 0
 
     @property
     def fd(self):
@@ -434,15 +218,7 @@ cdef class Engine:
 
     def rekey_sender(self, uint32_t sender, key):
         """Start the next epoch."""
-        cdef engine *self_ = self.live()
-        cdef engine_key key_
-        cdef bint done
-        read_key(key, &key_)
-        with nogil:
-            done = engine_rekey_sender(self_, sender, &key_)
-        OPENSSL_cleanse(&key_, sizeof(key_))
-        if not done:
-            raise LocalProtocolError("no such sender")
+        self.rekey(engine_rekey_sender, sender, key, "no such sender")
 
     def set_route(self, uint32_t sender, hop):
         """Send over hop from the next frame on; None: hold the packets back."""
@@ -542,15 +318,7 @@ cdef class Engine:
 
     def rekey_receiver(self, uint32_t receiver, key):
         """Accept the next epoch too."""
-        cdef engine *self_ = self.live()
-        cdef engine_key key_
-        cdef bint done
-        read_key(key, &key_)
-        with nogil:
-            done = engine_rekey_receiver(self_, receiver, &key_)
-        OPENSSL_cleanse(&key_, sizeof(key_))
-        if not done:
-            raise LocalProtocolError("no such receiver")
+        self.rekey(engine_rekey_receiver, receiver, key, "no such receiver")
 
     def forget_epoch(self, uint32_t receiver):
         """Accept the epoch before the present no more."""
@@ -668,10 +436,9 @@ cdef class Engine:
         cdef engine *self_ = self.live()
         cdef engine_link_config config
         cdef dtls_keys keys_
-        cdef bytes part, entropy = os.urandom(48)
+        cdef bytes entropy = os.urandom(48)
         cdef const char *problem
         memset(&config, 0, sizeof(config))
-        memset(&keys_, 0, sizeof(keys_))
         config.link = link
         config.fd = fd
         config.address_bytes = write_address(address, config.address)
@@ -679,18 +446,7 @@ cdef class Engine:
         config.port_remote = port_remote
         config.datagram_bytes_max = datagram_bytes_max
         memcpy(config.entropy, <const uint8_t *>entropy, 48)
-        if max(len(keys.key_out), len(keys.key_in)) > 32 or max(len(keys.iv_out), len(keys.iv_in)) > 12:
-            raise LocalProtocolError("keys that fit no cipher")
-        keys_.cipher = keys.cipher
-        keys_.sequence_out = keys.sequence_out
-        part = keys.key_out
-        memcpy(keys_.key_out, <const uint8_t *>part, len(part))
-        part = keys.key_in
-        memcpy(keys_.key_in, <const uint8_t *>part, len(part))
-        part = keys.iv_out
-        memcpy(keys_.iv_out, <const uint8_t *>part, len(part))
-        part = keys.iv_in
-        memcpy(keys_.iv_in, <const uint8_t *>part, len(part))
+        read_dtls_keys(keys, &keys_)
         config.keys = &keys_
         with nogil:
             problem = engine_add_link(self_, &config)
