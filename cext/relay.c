@@ -475,18 +475,6 @@ bool relay_waits(const struct relay *self, uint32_t link)
     return out != NULL && out->cost > 0;
 }
 
-size_t relay_next_bytes(struct relay *self, uint32_t link, uint64_t now)
-{
-    struct link *out = map_find(&self->links, link_key(link));
-
-    if (out == NULL || out->cost == 0)
-        return 0;
-    const struct way *way = settle(self, out, now);
-    if (way == NULL)
-        unlist_all(out);
-    return way == NULL ? 0 : way->oldest->message->size;
-}
-
 bool relay_next(struct relay *self, uint32_t link, struct relay_frame *out_frame, uint64_t now)
 {
     struct link *out = map_find(&self->links, link_key(link));

@@ -55,8 +55,6 @@ bool relay_receive_untrusted(struct relay *self, uint32_t link, uint32_t label, 
 bool relay_waits(const struct relay *self, uint32_t link); /* frames wait for this link */
 /* The next frame for a link; false: none, also when all that waited had waited too long. */
 bool relay_next(struct relay *self, uint32_t link, struct relay_frame *out, uint64_t now);
-/* Whether there is a frame to take, and its size; what is too old is dropped first.  0: none. */
-size_t relay_next_bytes(struct relay *self, uint32_t link, uint64_t now);
 
 /* One route's counters; index runs from 0 until false. */
 struct relay_status {

@@ -94,22 +94,13 @@ static void receive(struct relay *relay)
     printf("%d", taken);
 }
 
-/* link, now, whether to look first */
 static void next(struct relay *relay)
 {
     uint32_t link = (uint32_t)number();
-    uint64_t now = number();
-    bool look = number() != 0;
-    size_t bytes = look ? relay_next_bytes(relay, link, now) : 0;
     struct relay_frame frame;
 
-    if (!relay_next(relay, link, &frame, now)) {
-        if (bytes != 0)
-            abort();
+    if (!relay_next(relay, link, &frame, number()))
         return;
-    }
-    if (look && bytes != frame.message->size)
-        abort();
     printf("%" PRIu32 " %" PRIu64 " %u %d ", frame.hop->link, frame.hop->tether, frame.channel, frame.unordered);
     print_hex(frame.message->data, frame.message->size);
     sctp_message_delete(frame.message);
@@ -165,11 +156,6 @@ int main(void)
         case 'n':
             next(relay);
             break;
-        case 'b': {
-            uint32_t link = (uint32_t)number();
-            printf("%zu", relay_next_bytes(relay, link, number()));
-            break;
-        }
         case 'w':
             printf("%d", relay_waits(relay, (uint32_t)number()));
             break;
