@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from conflux.ids import IPAddress, NodeId, StreamId
 from conflux.realm.card import Card
@@ -13,6 +14,14 @@ RETRY_S_MIN = 0.5  # after the first failure; doubles
 RETRY_S_MAX = 30.0
 PAUSE_S_MIN = 1.0  # of a destination that was given up; doubles
 PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
+
+
+class Tell(Protocol):
+    """How the node is told what a person may want to see."""
+
+    def __call__(
+        self, kind: str, card: Card | None, text: str = "", took_s: float | None = None, name: str = ""
+    ) -> None: ...
 
 
 @dataclass(slots=True)

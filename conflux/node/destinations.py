@@ -3,43 +3,34 @@
 A destination has its own queue in the datapath and its own state here; nothing is shared, so one that is dead or slow
 holds up no other.  Decides for the sending side; what arrives from others is the node's.
 
-A stream is tried over several paths at once: the first route confirmed carries it, a better one takes over, and the one
-before stays until what is under way on it has arrived.  The stream does not notice.
+A stream is tried over several paths at once (racing.py): the first route confirmed carries it, a better one takes over,
+and the one before stays until what is under way on it has arrived.  The stream does not notice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from conflux.control.plane import ControlPlane
 from conflux.control.question import Who
 from conflux.datapath.interface import Feedback, Hop, Tables
-from conflux.errors import RemoteProtocolError, UserError
+from conflux.errors import UserError
 from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
 from conflux.link.links import Links
-from conflux.node.destination import Destination, Pauses, Try, retry_delay_s
-from conflux.node.relaying import may_relay
+from conflux.node.destination import Destination, Pauses, Tell, Try, retry_delay_s
+from conflux.node.racing import Races, path_names, path_words
 from conflux.realm.card import Card
 from conflux.route import machine as route
 from conflux.route.onion import HopKey
 from conflux.search.interface import Measured, Path, Search
 from conflux.stream import machine as stream
 
-TRY_COUNT_MAX = 3  # paths tried at once for one destination
 RETIRE_S = 1.0  # a route that was left takes what is under way on it; then it is torn down
 REFRESH_S = route.LIFETIME_S * 0.8  # then a new route over the same path replaces the one that would expire
 RENEW_S_MIN = 10.0  # between streams opened for their vantage alone, or a relay that says "stale-key" costs us many
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
-
-
-class Tell(Protocol):
-    """How the node is told what a person may want to see."""
-
-    def __call__(
-        self, kind: str, card: Card | None, text: str = "", took_s: float | None = None, name: str = ""
-    ) -> None: ...
 
 
 class Destinations:
@@ -69,6 +60,15 @@ class Destinations:
         self._by_stream: dict[StreamId, Destination] = {}
         self._asked: dict[IPAddress, float] = {}  # since when an address waits for its owner's card
         self._pauses = Pauses()
+        self._races = Races(
+            datapath=datapath,
+            plane=plane,
+            routes=routes,
+            links=links,
+            search=search,
+            tell=tell,
+            all_failed=self._fail,
+        )
 
     def nodes(self) -> tuple[NodeId, ...]:
         """Return who has a queue here now."""
@@ -124,7 +124,7 @@ class Destinations:
         if waiting:
             self._wake(card, now)
         for destination in self._through(card.node_id):
-            self._advance(destination, now)
+            self._races.advance(destination, now)
 
     def who_failed(self, query: Who, now: float) -> None:
         """Nobody owns it: what waited for an address is dropped, and paths through the node are not to be had."""
@@ -136,7 +136,7 @@ class Destinations:
             for destination in self._through(query.node):
                 for attempt in list(destination.tries):
                     if attempt.route is None and query.node in attempt.path.relays:
-                        self._drop_try(destination, attempt, "unknown-relay", now)
+                        self._races.drop(destination, attempt, "unknown-relay", now)
 
     def channel_up(self, node: NodeId, now: float) -> None:
         """The node can be spoken to again: whoever waits for it need not."""
@@ -185,11 +185,11 @@ class Destinations:
         guesses = [attempt for attempt in destination.tries if attempt.path not in candidates]
         for attempt in guesses:
             destination.tries.remove(attempt)  # its dial may serve the next one
-        self._advance(destination, now)
+        self._races.advance(destination, now)
         if destination.active is None and (guesses or destination.race_at is None):
-            self._race(destination, now)
+            self._races.try_next(destination, now)
         for attempt in guesses:
-            self._release_unused(destination, attempt.path.first, now)
+            self._races.release_unused(destination, attempt.path.first, now)
 
     def sender_failed(self, event: stream.SenderFailed, now: float) -> None:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""
@@ -229,16 +229,16 @@ class Destinations:
         if active is None or attempt.wanted or destination.suspect:
             self._switch(destination, attempt, event.hop, now)
         elif attempt.cold:  # its links are open now: once more, for the time it takes
-            self._close_route(attempt)
+            self._races.close_route(attempt)
             attempt.cold = False
-            self._advance(destination, now)
+            self._races.advance(destination, now)
         elif self._search.prefers(attempt.path, took_s, active.path):
             self._switch(destination, attempt, event.hop, now)
         else:
             destination.beaten.add(attempt.path)
             destination.tries.remove(attempt)
-            self._close_route(attempt)
-            self._release_unused(destination, attempt.path.first, now)
+            self._races.close_route(attempt)
+            self._races.release_unused(destination, attempt.path.first, now)
 
     def route_failed(self, event: route.RouteFailed, now: float) -> None:
         """A route that was asked for is not to be had."""
@@ -263,7 +263,7 @@ class Destinations:
             self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
         if active is not None and attempt.path == active.path:
             self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
-        self._drop_try(destination, attempt, event.reason, now)
+        self._races.drop(destination, attempt, event.reason, now)
 
     def _renew_vantage(self, destination: Destination, attempt: Try, now: float) -> bool:
         """A relay that the destination named has another key now: have it named anew; False if that was just done.
@@ -274,7 +274,7 @@ class Destinations:
             if attempt.path != destination.active.path or destination.suspect:
                 return False
             destination.tries.remove(attempt)  # to replace the route before it expires; until then it carries
-            self._tell("failed", destination.card, f"{self._words(attempt.path)}: stale-key")
+            self._tell("failed", destination.card, f"{path_words(attempt.path, self._plane)}: stale-key")
             destination.refresh_at = float("inf")
             return True
         if now < destination.renewed_at + RENEW_S_MIN:
@@ -296,7 +296,7 @@ class Destinations:
             self._lose_active(destination, now)
         elif (attempt := destination.of_route(event.route)) in destination.retiring:
             destination.retiring.remove(attempt)
-            self._release_unused(destination, attempt.path.first, now)
+            self._races.release_unused(destination, attempt.path.first, now)
 
     # ── what the links report ──
 
@@ -306,7 +306,7 @@ class Destinations:
             for attempt in destination.tries:
                 if attempt.path.first == peer:
                     attempt.dialing = False
-            self._advance(destination, now)
+            self._races.advance(destination, now)
 
     def dial_failed(self, peer: NodeId, reason: str, now: float) -> None:
         """A dial came to nothing: paths that begin with it are not to be had now."""
@@ -314,7 +314,7 @@ class Destinations:
             return
         for destination in list(self._destinations.values()):
             for attempt in [entry for entry in destination.tries if entry.path.first == peer and entry.route is None]:
-                self._drop_try(destination, attempt, f"dial: {reason}", now)
+                self._races.drop(destination, attempt, f"dial: {reason}", now)
 
     # ── time, commands, status ──
 
@@ -330,14 +330,14 @@ class Destinations:
             if destination.retry_at is not None and destination.retry_at <= now:
                 self._start(destination, now)
             if destination.race_at is not None and destination.race_at <= now:
-                self._race(destination, now)
+                self._races.try_next(destination, now)
             for attempt in [entry for entry in destination.retiring if entry.until <= now]:
                 destination.retiring.remove(attempt)
-                self._close_route(attempt)
-                self._release_unused(destination, attempt.path.first, now)
+                self._races.close_route(attempt)
+                self._races.release_unused(destination, attempt.path.first, now)
             if destination.refresh_at <= now and destination.active is not None:
                 destination.refresh_at = now + route.RELAYED_TIMEOUT_S
-                self._begin(destination, destination.active.path, now, wanted=True)
+                self._races.try_path(destination, destination.active.path, now, wanted=True)
 
     def _deadlines(self) -> Iterator[tuple[float, Destination]]:
         for destination in self._destinations.values():
@@ -369,7 +369,7 @@ class Destinations:
             if not others:
                 raise UserError("no other path is known")
             path = others[0]
-        self._begin(destination, path, now, wanted=True)
+        self._races.try_path(destination, path, now, wanted=True)
         return path
 
     def close_all(self, now: float) -> None:
@@ -386,7 +386,7 @@ class Destinations:
                 "addresses": [str(address) for address in destination.card.addresses],
                 "state": destination.state,
                 "stream": None if destination.stream is None else destination.stream.hex(),
-                "path": None if destination.active is None else self._names(destination.active.path),
+                "path": None if destination.active is None else path_names(destination.active.path, self._plane),
                 "failures": destination.failure_count,
                 "paths": self._search.explain(destination.node, now=now),
             }
@@ -415,73 +415,7 @@ class Destinations:
             destination.stream = self._streams.open(destination.card, now=now)
             destination.stream_agreed = False
             self._by_stream[destination.stream] = destination
-        self._race(destination, now)
-
-    def _race(self, destination: Destination, now: float) -> None:
-        """Try the next candidate beside those that are being tried."""
-        destination.race_at = None
-        taken = destination.beaten | {attempt.path for attempt in destination.routed}
-        fresh = [path for path in self._search.paths(destination.node, now=now) if path not in taken]
-        if not fresh or len(destination.tries) >= TRY_COUNT_MAX:
-            if destination.active is None and not destination.tries and destination.stream_agreed:
-                self._fail(destination, "no path", now)
-            return
-        destination.race_at = now + self._search.patience_s(fresh[0])
-        self._begin(destination, fresh[0], now, wanted=False)
-
-    def _begin(self, destination: Destination, path: Path, now: float, *, wanted: bool) -> None:
-        for attempt in destination.tries:
-            if attempt.path == path:
-                attempt.wanted = attempt.wanted or wanted
-                return
-        cold = bool(path.relays) and not any(attempt.path == path for attempt in destination.routed)
-        destination.tries.append(Try(path, wanted, cold))
-        self._advance(destination, now)
-
-    def _advance(self, destination: Destination, now: float) -> None:
-        """Every try takes its next step: a link to its first hop, the cards of its hops, the route."""
-        for attempt in list(destination.tries):
-            if attempt.route is not None or attempt not in destination.tries:
-                continue
-            link = self._links.link(attempt.path.first)
-            if link is None:
-                self._dial(destination, attempt, now)
-            elif destination.stream_agreed and destination.stream is not None:
-                self._links.acquire(attempt.path.first, _user(destination, attempt.path), now=now)
-                hops = self._hop_keys(destination, attempt, now)
-                if hops is not None:
-                    try:
-                        attempt.route = self._routes.build(destination.stream, hops, link, now=now)
-                        attempt.began_at = now
-                    except RemoteProtocolError as error:  # a card whose key is no key
-                        self._drop_try(destination, attempt, error.reason, now)
-
-    def _dial(self, destination: Destination, attempt: Try, now: float) -> None:
-        first = attempt.path.first
-        if self._links.acquire(first, _user(destination, attempt.path), now=now) is None and not attempt.dialing:
-            attempt.dialing = True
-            self._tell("dial", destination.card, f"by way of {self._name(first)}" if attempt.path.relays else "")
-
-    def _hop_keys(self, destination: Destination, attempt: Try, now: float) -> list[HopKey] | None:
-        """Return every hop's key; None if one is being asked for, or is not to be had and the try is over.
-
-        Only our own neighbour is asked, who knows us anyway.  A far relay's key comes from the destination: to ask the
-        relay would tell it who is about to use it.
-        """
-        hops: list[HopKey] = []
-        for node in attempt.path.relays:
-            card = self._plane.card(node)
-            if card is not None and may_relay(card):
-                hops.append(_hop_key(card))
-            elif node in destination.vantage:
-                hops.append(destination.vantage[node])
-            elif card is None and node == attempt.path.first:
-                self._plane.who(Who(node=node), now=now)
-                return None
-            else:
-                self._drop_try(destination, attempt, "no-relay" if card is not None else "no-key", now)
-                return None
-        return [*hops, _hop_key(destination.card)]
+        self._races.try_next(destination, now)
 
     # ── one destination: changing ──
 
@@ -494,60 +428,36 @@ class Destinations:
         destination.suspect = False
         destination.refresh_at = now + REFRESH_S
         if old is None:
-            self._tell("frames", destination.card, self._words(attempt.path), now - destination.began_at)
+            self._tell("frames", destination.card, path_words(attempt.path, self._plane), now - destination.began_at)
             return
         old.until = now + RETIRE_S
         destination.retiring.append(old)
         if old.path != attempt.path:
             destination.beaten.add(old.path)
-            self._tell("moved", destination.card, self._words(attempt.path), now - attempt.began_at)
+            self._tell("moved", destination.card, path_words(attempt.path, self._plane), now - attempt.began_at)
 
     def _doubt(self, destination: Destination, now: float) -> None:
         if destination.active is None or destination.suspect:
             return
         destination.suspect = True
         destination.beaten.clear()
-        self._begin(destination, destination.active.path, now, wanted=True)
-        self._race(destination, now)
+        self._races.try_path(destination, destination.active.path, now, wanted=True)
+        self._races.try_next(destination, now)
 
     def _lose_active(self, destination: Destination, now: float) -> None:
         """The stream lives on without a route: its packets wait again, and other paths are tried."""
         lost, destination.active = destination.active, None
         if lost is not None:
-            self._close_route(lost)
+            self._races.close_route(lost)
         if destination.stream is not None:
             self._datapath.set_route(destination.stream, None, now=now)
         destination.suspect = False
         destination.beaten.clear()
         destination.began_at = now
         if lost is not None:
-            self._release_unused(destination, lost.path.first, now)
-        self._advance(destination, now)
-        self._race(destination, now)
-
-    def _drop_try(self, destination: Destination, attempt: Try, reason: str, now: float) -> None:
-        """A path is not to be had; when it was the last one, the whole try has failed."""
-        if attempt not in destination.tries:
-            return  # gone with its stream, when another path failed just now
-        destination.tries.remove(attempt)
-        self._close_route(attempt)
-        self._search.failed(attempt.path, reason, now=now)
-        self._tell("failed", destination.card, f"{self._words(attempt.path)}: {reason}")
-        self._release_unused(destination, attempt.path.first, now)
-        if destination.active is None and destination.retry_at is None:
-            self._race(destination, now)
-            if not destination.tries and destination.retry_at is None and destination.node in self._destinations:
-                self._fail(destination, reason, now)
-
-    def _close_route(self, attempt: Try, last: bytes = b"") -> None:
-        number, attempt.route = attempt.route, None
-        hop = None if number is None else self._routes.close(number, last)
-        if hop is not None:
-            self._datapath.remove_feedback_label(hop.link, hop.label_in)
-
-    def _release_unused(self, destination: Destination, first: NodeId, now: float) -> None:
-        if all(attempt.path.first != first for attempt in destination.routed):
-            self._links.release(first, ("to", destination.node, first), now=now)
+            self._races.release_unused(destination, lost.path.first, now)
+        self._races.advance(destination, now)
+        self._races.try_next(destination, now)
 
     # ── one destination: ending ──
 
@@ -555,7 +465,7 @@ class Destinations:
         """Erase the stream; the queue stays, and its packets wait for the next one."""
         firsts = {attempt.path.first for attempt in destination.routed}
         for attempt in destination.routed:
-            self._close_route(attempt)
+            self._races.close_route(attempt)
         destination.active = None
         destination.tries.clear()
         destination.retiring.clear()
@@ -563,7 +473,7 @@ class Destinations:
         destination.beaten.clear()
         destination.suspect = False
         for first in firsts:
-            self._release_unused(destination, first, now)
+            self._races.release_unused(destination, first, now)
         if destination.stream is not None:
             self._datapath.remove_sender(destination.stream)
             self._streams.close_sender(destination.stream)
@@ -576,7 +486,7 @@ class Destinations:
     def _close(self, destination: Destination, now: float) -> None:
         """All packets are through: the stream ends, and nothing of it stays."""
         if destination.active is not None and destination.stream is not None:
-            self._close_route(destination.active, self._datapath.last_frame(destination.stream))
+            self._races.close_route(destination.active, self._datapath.last_frame(destination.stream))
         self._forget(destination, "closed", now)
 
     def _forget(self, destination: Destination, reason: str, now: float) -> None:
@@ -586,7 +496,7 @@ class Destinations:
 
     def _fail(self, destination: Destination, reason: str, now: float) -> None:
         """Every path came to nothing: try again after a pause, or give the destination up for a while."""
-        if destination.retry_at is not None:
+        if destination.retry_at is not None or destination.node not in self._destinations:
             return  # the other half of a try that failed already
         self._drop_stream(destination, now)
         destination.failure_count += 1
@@ -598,7 +508,7 @@ class Destinations:
         self._forget(destination, "unreachable", now)
         self._pauses.begin(destination.node, now)
 
-    # ── words and lookups ──
+    # ── lookups ──
 
     def _through(self, node: NodeId) -> list[Destination]:
         return [
@@ -606,24 +516,6 @@ class Destinations:
             for destination in self._destinations.values()
             if any(node in attempt.path.hops for attempt in destination.tries)
         ]
-
-    def _name(self, node: NodeId) -> str:
-        card = self._plane.card(node)
-        return format_node_id(node) if card is None else card.name
-
-    def _names(self, path: Path) -> list[str]:
-        return [self._name(node) for node in path.hops]
-
-    def _words(self, path: Path) -> str:
-        return "via " + ", ".join(self._names(path)[:-1]) if path.relays else "direct"
-
-
-def _hop_key(card: Card) -> HopKey:
-    return HopKey(card.node_id, card.hop_key_id, card.hop_public)
-
-
-def _user(destination: Destination, path: Path) -> tuple[str, NodeId, NodeId]:
-    return ("to", destination.node, path.first)
 
 
 def _stale_hop(event: route.RouteFailed) -> int | None:
