@@ -311,17 +311,29 @@ static void crowd_lost(struct rate *self, const struct rate_ack *ack)
     self->crowd_k_ms = k;
 }
 
-void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
+/* Until all of that has arrived, what arrives says what we sent and not what the path could carry. */
+static void limited_begin(struct rate *self, uint64_t inflight_bytes)
 {
-    uint64_t full = most(pipe_bytes(self), WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes);
-
-    if (inflight_bytes >= full && rate_bandwidth_bytes_s(self) != 0)
-        return; /* the path is as full as it ought to be, whoever is idle now */
     self->app_limited_until = most(self->point.delivered_bytes + inflight_bytes, 1);
     self->point.app_limited = self->point_recent.app_limited = self->point_older.app_limited = true;
     self->round_app_limited = true;
     if (self->crowded) /* a window that nobody fills does not grow */
         crowd_begin(self, crowd_window(self, self->point.delivered_at), self->point.delivered_at);
+}
+
+void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
+{
+    uint64_t full = most(pipe_bytes(self), WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes);
+
+    if (inflight_bytes < full || rate_bandwidth_bytes_s(self) == 0)
+        limited_begin(self, inflight_bytes); /* else the path is as full as it ought to be, whoever is idle now */
+}
+
+void rate_late(struct rate *self, uint64_t late_ns, uint64_t inflight_bytes)
+{
+    self->late[THIS] = most(self->late[THIS], least(late_ns, RATE_LATE_NS_MAX));
+    if (late_ns > RATE_LATE_NS_MAX) /* what was not sent then is not sent at all, and that is not the path's doing */
+        limited_begin(self, inflight_bytes);
 }
 
 /* For a moment less is in flight: then the RTT shows how long the path is, or that the queue is not ours.  Flows that
@@ -403,6 +415,8 @@ static void cycle_end(struct rate *self, uint64_t now)
         self->extra[THIS] = 0;
     }
     self->cycle_sampled = false;
+    self->late[LAST] = self->late[THIS];
+    self->late[THIS] = 0;
     self->standing_rtt = self->cycle_rtt != UINT64_MAX ? self->cycle_rtt : 0;
     self->cycle_rtt = UINT64_MAX;
     uint64_t rtt = rate_rtt_min_ns(self), crowd = crowd_rtt(self);
@@ -584,7 +598,7 @@ uint64_t rate_window_bytes(const struct rate *self)
 {
     uint64_t window_min = WINDOW_PACKETS_MIN * (uint64_t)self->packet_bytes;
     uint64_t bandwidth = rate_bandwidth_bytes_s(self), pipe = pipe_bytes(self);
-    uint64_t allowance = bytes_in(bandwidth, allowance_ns(self));
+    uint64_t allowance = bytes_in(bandwidth, allowance_ns(self) + most(self->late[THIS], self->late[LAST]));
     uint64_t window = pipe + allowance;
 
     if (self->timeouts != 0)

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define RATE_LATE_NS_MAX (10 * UINT64_C(1000000)) /* three slices of a processor that others want too */
+
 /* What a packet carries from its sending to its acknowledgement; filled by rate_sent().  A packet sent again is marked
  * again.  first_sent_at, delivered_at and delivered_bytes are where the sample begins that this packet's arrival ends. */
 struct rate_mark {
@@ -88,6 +90,8 @@ struct rate {
     unsigned drain_rounds;
     unsigned drains_alike; /* in a row that found the same RTT, too long for the path we knew */
 
+    uint64_t late[2]; /* ns behind pacing that the sender came, the most of this cycle and of the one before */
+
     uint64_t extra_since, extra_bytes; /* arrivals beyond what the estimate explains */
     uint64_t extra[2]; /* the most of this cycle and of the one before */
 
@@ -108,6 +112,8 @@ void rate_init(struct rate *self, uint32_t packet_bytes, uint64_t seed, uint64_t
 void rate_packet_bytes(struct rate *self, uint32_t packet_bytes); /* the path's MTU changed */
 void rate_sent(struct rate *self, struct rate_mark *mark, uint32_t bytes, uint64_t inflight_before, uint64_t now);
 void rate_app_limited(struct rate *self, uint64_t inflight_bytes); /* nothing more to send, though we might */
+/* Data waited for pacing, and then for a processor, so long; up to RATE_LATE_NS_MAX of it is made up for at once. */
+void rate_late(struct rate *self, uint64_t late_ns, uint64_t inflight_bytes);
 void rate_ack(struct rate *self, const struct rate_ack *ack);
 void rate_timeout(struct rate *self, uint64_t now); /* everything in flight is held for lost */
 

@@ -224,6 +224,7 @@ struct sctp {
     uint64_t pace_at; /* when the next packet may go, if the window lets it */
     uint64_t burst_ns; /* how far pace_at may lie behind */
     bool pace_holds; /* it stopped the last packet that wanted to go */
+    bool pace_waits; /* data has waited for it ever since: what comes late was not idle */
     uint64_t ns_per_kib; /* pacing */
 
     /* --- in --- */

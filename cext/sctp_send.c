@@ -441,6 +441,20 @@ static bool repair_fits(const struct sctp *self, uint32_t tsn, size_t used, size
     return used + need <= (used == SCTP_HEADER_BYTES ? room : limit);
 }
 
+/* When the next packet may go.  Time in which nothing wanted to is worth a burst at most.  Time in which data waited and
+ * this thread had no processor is made up for, or whoever gets one late would measure his own lateness, send by that, and
+ * be later still. */
+static void pace(struct sctp *self, uint64_t bytes, uint64_t inflight_before, uint64_t now)
+{
+    uint64_t behind = now > self->pace_at ? now - self->pace_at : 0, behind_max = self->burst_ns;
+
+    if (self->pace_waits && behind > behind_max) {
+        rate_late(&self->rate, behind, inflight_before);
+        behind_max = later(behind_max, RATE_LATE_NS_MAX);
+    }
+    self->pace_at = now - earlier(behind, earlier(behind_max, now)) + bytes * self->ns_per_kib / 1024;
+}
+
 size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t room, uint64_t now)
 {
     size_t limit = room < self->packet_bytes ? room : self->packet_bytes;
@@ -450,11 +464,15 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
     unsigned count = 0;
 
     sctp_expire(self, now);
-    if (!sctp_data_wanted(self))
+    if (!sctp_data_wanted(self)) {
+        self->pace_waits = false;
         return used;
+    }
     self->pace_holds = self->pace_at > now && !probing;
-    if (self->pace_holds)
+    if (self->pace_holds) {
+        self->pace_waits = true;
         return used;
+    }
     if (probing && self->lost.count == 0 && (!new_data_wanted(self) || self->peer_window < self->packet_bytes)) {
         uint32_t tsn = self->inflight.newest, left = self->inflight.count;
 
@@ -520,8 +538,7 @@ size_t sctp_put_data(struct sctp *self, uint8_t *packet, size_t used, size_t roo
         tsn = sent->older;
     }
     self->order_next++;
-    self->pace_at = later(self->pace_at, now < self->burst_ns ? 0 : now - self->burst_ns);
-    self->pace_at += bytes * self->ns_per_kib / 1024;
+    pace(self, bytes, inflight_before, now);
     self->idle_told = self->probe_due = false;
     /* The end of a burst: nothing follows that would make the peer answer soon. */
     bool burst = inflight_before > 0 || bytes > limit / 2;
@@ -586,7 +603,6 @@ size_t sctp_room(const struct sctp *self, uint64_t now)
 {
     uint64_t largest = SCTP_MESSAGE_BYTES_MAX; /* whoever keeps to room is never told no, whatever the message's size */
 
-    (void)now;
     if (self->phase != SCTP_ESTABLISHED ||
         (self->accepted_bytes > 0 && self->accepted_bytes + largest > self->config.send_bytes_max))
         return 0;
@@ -594,6 +610,12 @@ size_t sctp_room(const struct sctp *self, uint64_t now)
         return 0;
     /* One packet more than a burst: what waits then never runs out before pacing stops it, and rate.h learns that the
      * application had enough to send. */
-    uint64_t room = later(rate_burst_bytes(&self->rate), 2 * (uint64_t)self->packet_bytes) + self->packet_bytes;
+    uint64_t room = later(rate_burst_bytes(&self->rate), 2 * (uint64_t)self->packet_bytes);
+    uint64_t window = rate_window_bytes(&self->rate);
+    if (self->pace_waits && now > self->pace_at && window > self->inflight_bytes) {
+        uint64_t missed = earlier(now - self->pace_at, RATE_LATE_NS_MAX) * 1024 / self->ns_per_kib;
+        room = later(room, earlier(missed, window - self->inflight_bytes));
+    }
+    room += self->packet_bytes;
     return room > self->unsent_bytes ? (size_t)(room - self->unsent_bytes) : 0;
 }

@@ -146,6 +146,7 @@ class WorldConfig(ctypes.Structure):
         ("stop_when_done", c_uint8),
         ("stall_from_ns", c_uint64),
         ("stall_until_ns", c_uint64),
+        ("turn_ns", c_uint64 * 2),
         ("wire", Wire * 2),
         ("load", Load * 2),
     ]

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACKET_ROOM = 10240, EVENTS_MAX = 200 * 1000 * 1000, ROUNDS_MAX = 100000 };
+enum { PACKET_ROOM = 10240, EVENTS_MAX = 200 * 1000 * 1000, ROUNDS_MAX = 100000, FILLS_PER_TURN = 8 };
 
 struct flying {
     uint64_t at, order;
@@ -23,6 +23,7 @@ struct end {
     uint8_t *came; /* of the other's messages */
     uint32_t *last_of_stream; /* ordered; number + 1 */
     uint64_t bottleneck_free_at;
+    uint64_t away_until; /* no turn before */
     bool reset_asked, close_asked;
 };
 
@@ -55,32 +56,39 @@ static bool before(const struct flying *a, const struct flying *b)
     return a->at < b->at || (a->at == b->at && a->order < b->order);
 }
 
-static void fly(struct world *self, int to, const uint8_t *data, size_t size, uint64_t at)
+static void relaunch(struct world *self, struct flying *item, uint64_t at)
 {
     if (self->flying_count == self->flying_room) {
         size_t room = self->flying_room * 2 + 64;
         struct flying *flying = realloc(self->flying, room * sizeof *flying);
 
         if (flying == NULL) {
+            free(item->data);
             self->failed = true;
             return;
         }
         self->flying = flying;
         self->flying_room = room;
     }
-    struct flying item = {.at = at, .order = self->order++, .to = (uint8_t)to, .size = (uint16_t)size};
-    item.data = malloc(size);
+    item->at = at;
+    size_t index = self->flying_count++;
+    while (index > 0 && before(item, &self->flying[(index - 1) / 2])) {
+        self->flying[index] = self->flying[(index - 1) / 2];
+        index = (index - 1) / 2;
+    }
+    self->flying[index] = *item;
+}
+
+static void fly(struct world *self, int to, const uint8_t *data, size_t size, uint64_t at)
+{
+    struct flying item = {.order = self->order++, .to = (uint8_t)to, .size = (uint16_t)size, .data = malloc(size)};
+
     if (item.data == NULL) {
         self->failed = true;
         return;
     }
     memcpy(item.data, data, size);
-    size_t index = self->flying_count++;
-    while (index > 0 && before(&item, &self->flying[(index - 1) / 2])) {
-        self->flying[index] = self->flying[(index - 1) / 2];
-        index = (index - 1) / 2;
-    }
-    self->flying[index] = item;
+    relaunch(self, &item, at);
 }
 
 static struct flying land(struct world *self)
@@ -258,12 +266,9 @@ static bool idle(const struct end *self)
     return self->next_message == self->load->messages && state.unsent_bytes == 0 && state.inflight_bytes == 0;
 }
 
-static void turn(struct end *self)
+static void fill(struct end *self)
 {
     struct world *world = self->world;
-    const struct world_config *config = world->config;
-    uint8_t room[PACKET_ROOM];
-    size_t size;
 
     while (self->next_message < self->load->messages && self->next_message_at <= world->now) {
         bool ping = self->next_message < self->load->pings;
@@ -277,6 +282,28 @@ static void turn(struct end *self)
         else if (self->load->gap_ns != 0)
             self->next_message_at += self->load->gap_ns;
     }
+}
+
+/* Send what may go; false: nothing. */
+static bool send_packets(struct end *self)
+{
+    uint8_t room[PACKET_ROOM];
+    size_t size;
+    bool any = false;
+
+    while ((size = sctp_next_packet(self->sctp, room, sizeof room, self->world->now)) != 0) {
+        send_over(self->world, self->index, room, size);
+        any = true;
+    }
+    return any;
+}
+
+static void turn(struct end *self)
+{
+    struct world *world = self->world;
+    const struct world_config *config = world->config;
+
+    fill(self);
     if (self->index == 0 && idle(self) && self->seen->opened != 0) {
         if (config->reset_at_end && !self->reset_asked) {
             uint16_t streams[WORLD_STREAMS_MAX];
@@ -290,14 +317,16 @@ static void turn(struct end *self)
             sctp_close(self->sctp, config->close_at_end == 2, world->now);
         }
     }
-    while ((size = sctp_next_packet(self->sctp, room, sizeof room, world->now)) != 0)
-        send_over(world, self->index, room, size);
+    for (int fills = 1; send_packets(self) && fills < FILLS_PER_TURN; fills++)
+        fill(self);
     struct sctp_state state = sctp_state(self->sctp);
     if (state.held_bytes > self->seen->held_bytes_max)
         self->seen->held_bytes_max = state.held_bytes;
     if (state.unsent_bytes > self->seen->unsent_bytes_max)
         self->seen->unsent_bytes_max = state.unsent_bytes;
 }
+
+static bool away(const struct world *self, int index) { return self->now < self->end[index].away_until; }
 
 static bool stalled(const struct world *self, int index)
 {
@@ -328,7 +357,7 @@ static uint64_t wake_at(const struct world *self, int index)
     if (index == 1 && self->config->stall_from_ns <= self->now && self->now < self->config->stall_until_ns &&
         at < self->config->stall_until_ns)
         at = self->config->stall_until_ns;
-    return at;
+    return at < end->away_until ? end->away_until : at;
 }
 
 static void run(struct world *self)
@@ -342,11 +371,12 @@ static void run(struct world *self)
         for (int index = 0; index < 2; index++) {
             struct end *end = &self->end[index];
 
-            if (stalled(self, index))
+            if (stalled(self, index) || away(self, index))
                 continue;
             if (sctp_next_timeout(end->sctp) <= self->now)
                 sctp_handle_timeout(end->sctp, self->now);
             turn(end);
+            end->away_until = self->now + self->config->turn_ns[index];
         }
         if (self->config->stop_when_done && done(self))
             return;
@@ -373,6 +403,10 @@ static void run(struct world *self)
             struct flying item = land(self);
 
             self->result->events++;
+            if (away(self, item.to)) { /* in the order in which they came: order is kept */
+                relaunch(self, &item, self->end[item.to].away_until);
+                continue;
+            }
             if (!stalled(self, item.to)) {
                 sctp_receive_untrusted(self->end[item.to].sctp, item.data, item.size, self->now);
                 touched[item.to] = true;

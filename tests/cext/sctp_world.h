@@ -44,6 +44,7 @@ struct world_config {
     uint8_t reset_at_end; /* a resets its streams when all was sent */
     uint8_t stop_when_done;
     uint64_t stall_from_ns, stall_until_ns; /* b is not run: as a peer that hangs */
+    uint64_t turn_ns[2]; /* a, b: between two turns of it at least, as on a busy processor; what comes meanwhile waits */
     struct world_wire wire[2]; /* a to b, b to a */
     struct world_load load[2];
 };

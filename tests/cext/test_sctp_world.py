@@ -137,6 +137,26 @@ def test_bulk_keeps_the_rate_of_a_lossy_path(sctp: ctypes.CDLL) -> None:
     assert receiver.latency_sum_ns / receiver.delivered < 50 * MS  # 25 of them is the path
 
 
+@pytest.mark.parametrize("turn_ms", [1, 3, 10])
+@pytest.mark.parametrize(("mbit", "delay_ms"), [(1000, 0.05), (50, 0.2), (50, 25)])
+@pytest.mark.parametrize("both", [False, True])
+def test_who_gets_a_processor_late_sends_no_slower_for_it(
+    sctp: ctypes.CDLL, turn_ms: int, mbit: int, delay_ms: float, both: bool
+) -> None:
+    # The sender's thread, or everybody's, has its turn only so often, as on a board that has other work to do.  Judged
+    # by what it then sent, its rate fell to 1 % of this.
+    size = 65536 if mbit > 100 else 6000
+    config = on_wires(
+        world(until_ns=4 * SECOND, send_bytes_max=32 << 20),
+        delay_ns=int(delay_ms * MS),
+        rate_bytes_s=mbit * 125_000,
+        queue_bytes=mbit * 125 * 30,
+    )
+    config.turn_ns[:] = turn_ms * MS, turn_ms * MS * both
+    config.load[0] = Load(messages=mbit * 500_000 // size + 1000, size_min=size, size_max=size, streams=4)
+    assert run_world(sctp, config).side[1].delivered_bytes * 8 / 4 > 0.8 * mbit * 1_000_000
+
+
 def test_repairs_that_are_lost_are_seen_without_a_timeout(sctp: ctypes.CDLL) -> None:
     config = on_wires(
         world(until_ns=20 * SECOND), loss_ppm=200_000, rate_bytes_s=2_500_000, queue_bytes=200_000, delay_ns=10 * MS
