@@ -263,11 +263,19 @@ static void rtt_sample(struct rate *self, uint64_t rtt, const struct rate_mark *
     self->rtt_recent = least(self->rtt_recent, rtt);
     self->cycle_rtt = least(self->cycle_rtt, rtt);
     self->drain_rtt = least(self->drain_rtt, rtt);
+    if (rtt <= 2 * before + PATH_OTHER_NS)
+        self->other_since = 0;
     if (!unseen || !alone || rtt <= before)
         return;
-    rtt_renew(self, self->rtt_recent, now);
-    if (self->rtt_min > 2 * before + PATH_OTHER_NS)
+    if (self->rtt_recent <= 2 * before + PATH_OTHER_NS) {
+        rtt_renew(self, self->rtt_recent, now);
+    } else if (self->other_since == 0) {
+        self->other_since = now; /* one packet may be late, and this one may be all that came for a second */
+    } else if (now - self->other_since >= before) {
+        self->other_since = 0;
+        rtt_renew(self, self->rtt_recent, now);
         start_again(self, now);
+    }
 }
 
 /* Crowded: who goes by loss fills every buffer, and one who goes by delay would leave it all to him.  So while that
@@ -402,8 +410,8 @@ static void drain_step(struct rate *self, const struct rate_ack *ack, bool round
     if (self->crowded) /* so as not to find, much later, that the queue was our own */
         suspect = crowd_window(self, ack->now) > self->drain_inflight * 3 / 2;
     suspect = suspect && ack->now - self->drain_since >= PAUSE_INTERVAL_NS;
-    if (self->phase == RATE_CRUISE && (stale || suspect))
-        drain_begin(self, ack->inflight_bytes, ack->now);
+    if (self->phase == RATE_CRUISE && (stale || suspect)) /* whoever acknowledges by the batch leaves little behind it */
+        drain_begin(self, ack->inflight_bytes + ack->acked_bytes + ack->lost_bytes, ack->now);
 }
 
 static void cycle_end(struct rate *self, uint64_t now)
