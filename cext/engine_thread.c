@@ -238,13 +238,13 @@ static void *run(void *context)
         pthread_mutex_lock(&self->lock);
         self->now = engine_clock();
         uint64_t due = turn(self, events, count);
-        uint64_t now = engine_clock();
         pthread_mutex_unlock(&self->lock);
         for (int yields = 0; atomic_load(&self->lock_wanted) > 0 && yields < 64; yields++)
             sched_yield();
         if (atomic_load(&self->stopping)) /* what told of it may have been read as an earlier wake-up in this turn */
             break;
 
+        uint64_t now = engine_clock(); /* who was let in may have taken long */
         uint64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
         count = wait_for(self, events, wait);
     }
