@@ -230,6 +230,17 @@ class Ice(Connection):
 
     # ── candidates ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def gather_candidates(self) -> None:
+        """Open the sockets, in one turn of the loop.
+
+        aioice's own looks at every interface first, for addresses that are not used here, and takes three turns: on a
+        busy machine whatever else has come in goes before the offer.
+        """
+        if not self._local_candidates_start:
+            self._local_candidates_start = True
+            self._local_candidates += await self.get_component_candidates(1, [])
+            self._local_candidates_end = True
+
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
         """Open one socket per chosen address and return the host candidates."""
         candidates = []

@@ -211,6 +211,16 @@ async def test_engine_gets_what_dtls_has_not_read_and_all_that_follows() -> None
         assert handed_over.datagram_bytes_max == DATAGRAM_BYTES_PROBED_MAX
 
 
+@on_both_loops
+async def test_sockets_are_there_within_one_turn_of_the_loop() -> None:
+    agent = Ice(controlling=True, addresses=(LOCALHOST,), refused=(), drop_counts=Counter(), lost=lambda why: None)
+    gathering = asyncio.create_task(agent.gather_candidates())
+    await asyncio.sleep(0)
+    assert gathering.done()
+    assert [candidate.host for candidate in agent.local_candidates] == [LOCALHOST]
+    await agent.close()
+
+
 def await_datagram(sock: socket.socket) -> bytes:
     assert select.select([sock], [], [], PATIENCE_S)[0]
     return sock.recv(2048)
