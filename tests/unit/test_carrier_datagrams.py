@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from collections import Counter
@@ -218,6 +219,36 @@ async def test_sockets_are_there_within_one_turn_of_the_loop() -> None:
     await asyncio.sleep(0)
     assert gathering.done()
     assert [candidate.host for candidate in agent.local_candidates] == [LOCALHOST]
+    await agent.close()
+
+
+class Unhurried(Ice):
+    """An agent whose aioice never comes to the second pair."""
+
+    async def connect(self) -> None:
+        self._early_checks_done = True
+        await asyncio.get_running_loop().create_future()
+
+
+@on_both_loops
+async def test_every_pair_is_checked_whatever_pace_aioice_keeps() -> None:
+    agent = Unhurried(
+        controlling=True, addresses=(LOCALHOST,), refused=(), drop_counts=Counter(), lost=lambda why: None
+    )
+    await agent.gather_candidates()
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(5)]
+        candidates = []
+        for number, sock in enumerate(silent):
+            sock.bind((LOCALHOST, 0))
+            candidates.append(f"{number} 1 udp {1000 - number} {LOCALHOST} {sock.getsockname()[1]} typ host")
+        reaching = asyncio.create_task(agent.reach("ufrag", "p" * 22, candidates))
+        async with asyncio.timeout(PATIENCE_S):
+            for sock in silent:
+                sock.setblocking(False)
+                await asyncio.get_running_loop().sock_recv(sock, 2048)
+        reaching.cancel()
+        await asyncio.wait((reaching,))
     await agent.close()
 
 
