@@ -228,8 +228,8 @@ class Host:
 
     def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Write conflux.toml; the state directory is the host's own."""
-        merged = {"node": {"state_dir": str(self.state / "state")}, **self.lab.settings}
-        for section, values in settings.items():
+        merged: dict[str, dict[str, Any]] = {"node": {"state_dir": str(self.state / "state")}}
+        for section, values in (*self.lab.settings.items(), *settings.items()):
             merged[section] = {**merged.get(section, {}), **values}
         lines = []
         for section, values in merged.items():
