@@ -60,6 +60,7 @@ class NodeSettings:
     ] = None
     state_dir: Annotated[Path, Key(directory, "Where keys and credentials are kept (mode 0700).")] = STATE_DIR_DEFAULT
     log_level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "How much the log says.")] = "info"
+    nice: Annotated[int, Key(integer(-20, 19), "Nice value of the daemon, if it may choose one.")] = -10
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from conflux import joining, log, netlink, privileges
+from conflux import joining, log, netlink, priority, privileges
 from conflux.anchor.speed import best_aead
 from conflux.api import ApiServer
 from conflux.carrier.native import NativeCarrier
@@ -86,6 +86,7 @@ def run(config: Config) -> int:
         setup = _setup(config, member)
         netlink.configure(setup)
         _load(config)
+        priority.ask(config.node.nice)
         privileges.drop()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Daemon(config, state, member, tun, setup).run())

@@ -17,6 +17,7 @@ from joined_lans import JoinedLans
 from topology import Host, Lab
 from wire import Wire
 
+SETTINGS = {"node": {"nice": 0}}  # as the others run
 RELAYED = {"alpha": "a", "rod": "ab", "bravo": "b", "charlie": "b"}
 
 
@@ -24,7 +25,7 @@ class Ground:
     """One LAN, with alpha and whoever else is named near on the near side of the wire."""
 
     def __init__(self, *, seed: int, near: tuple[str, ...] = ("alpha",)) -> None:
-        self.lab = Lab({})
+        self.lab = Lab(SETTINGS)
         lan = self.lab.lan()
         names = dict.fromkeys((*near, "bravo", "charlie"))
         self.hosts = {name: self.lab.host(name, lan) for name in names}
@@ -59,7 +60,7 @@ class RelayedGround(Ground):
     """Two LANs and Conflux on them, which alone joins them; the wire is between alpha and the relay."""
 
     def __init__(self, *, seed: int) -> None:
-        self.lab = Lab({})
+        self.lab = Lab(SETTINGS)
         self.joined = JoinedLans(self.lab, RELAYED)
         self.hosts = self.joined.hosts
         self._use_cubic()

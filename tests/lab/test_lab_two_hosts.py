@@ -5,6 +5,8 @@ alpha --- br0 --- bravo
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from conftest import SETTINGS
 from gauge import Count
@@ -62,6 +64,14 @@ def test_both_sides_may_start_at_the_same_moment(pair: Pair) -> None:
     for ping in pings:
         ping.wait(15)
         assert " 0% packet loss" in ping.output(), ping.tail() + pair.realm.tails()
+
+
+def test_the_daemons_go_before_other_work_if_they_may(pair: Pair) -> None:
+    may = pair.alpha.run("nice", "-n", "-1", "nice").stdout.strip() == "-1"  # not as root of a user namespace
+    for daemon in pair.realm.daemons.values():
+        threads = [int(entry.name) for entry in os.scandir(f"/proc/{daemon.pid}/task")]
+        assert len(threads) > 1
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {-10 if may else 0}
 
 
 def test_no_packet_is_lost_or_overtaken_while_the_link_comes_up(pair: Pair) -> None:
