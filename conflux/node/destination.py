@@ -29,7 +29,7 @@ class Try:
     """One path for the stream: being tried, carrying it, or retiring."""
 
     path: Path
-    wanted: bool  # whoever asked for exactly this route gets it, better or not (a probe, a move, a refresh)
+    wanted: bool  # whoever asked for exactly this route gets it, better or not (a move, a refresh)
     cold: bool  # relays may still have to open links, so the time to its confirmation says nothing of its round trip
     dialing: bool = False
     route: int | None = None  # while it is set up and after

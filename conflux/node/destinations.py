@@ -228,6 +228,9 @@ class Destinations:
         active = destination.active
         if active is None or attempt.wanted or destination.suspect:
             self._switch(destination, attempt, event.hop, now)
+        elif attempt.path == active.path:  # a probe, and feedback has come meanwhile: nothing to put right
+            destination.tries.remove(attempt)
+            self._races.close_route(attempt)
         elif attempt.cold:  # its links are open now: once more, for the time it takes
             self._races.close_route(attempt)
             attempt.cold = False
@@ -259,10 +262,14 @@ class Destinations:
             elif self._renew_vantage(destination, attempt, now):
                 return
         active = destination.active
-        if event.reason == "timeout" and not attempt.path.relays:
-            self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
-        if active is not None and attempt.path == active.path:
-            self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
+        of_active = active is not None and attempt.path == active.path
+        # The path of what carries the stream is as good as its feedback says, whatever one set-up over it came to: a
+        # hop may be busy for a moment.  A refresh is tried again.
+        if not of_active or destination.suspect:
+            if event.reason == "timeout" and not attempt.path.relays:
+                self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
+            if of_active:
+                self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
         self._races.drop(destination, attempt, event.reason, now)
 
     def _renew_vantage(self, destination: Destination, attempt: Try, now: float) -> bool:
@@ -441,7 +448,8 @@ class Destinations:
             return
         destination.suspect = True
         destination.beaten.clear()
-        self._races.try_path(destination, destination.active.path, now, wanted=True)
+        # Not wanted: it carries the stream if the suspicion still holds when it is confirmed.
+        self._races.try_path(destination, destination.active.path, now, wanted=False)
         self._races.try_next(destination, now)
 
     def _lose_active(self, destination: Destination, now: float) -> None:

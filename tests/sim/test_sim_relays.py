@@ -13,6 +13,7 @@ from world import Host, Weather, World
 
 from conflux.errors import UserError
 from conflux.ids import format_node_id, parse_node_id
+from conflux.node.destinations import REFRESH_S
 from conflux.route.relay import refusal
 
 IDLE_S = 15.0
@@ -337,3 +338,134 @@ def test_a_path_that_works_and_is_no_better_is_measured_once_beside_the_one_that
     assert path(alpha, bravo) == ["bravo"]
     relayed = [row for row in alpha.node.search.explain(bravo.node_id, now=world.now) if len(row["hops"]) > 1]
     assert [row["opened"] for row in relayed] == [2], "once for its links, once for its time"
+
+
+# ── a suspicion that comes to nothing ──
+
+
+def direct(seed: int = 1) -> tuple[World, Host, Host]:
+    world = World(seed)
+    alpha, bravo = world.host("alpha", "a"), world.host("bravo", "a")
+    world.run(3.0)
+    return world, alpha, bravo
+
+
+def row_of(alpha: Host) -> dict[str, object]:
+    (row,) = alpha.node.status(now=alpha.world.now)["destinations"]
+    return row
+
+
+def withhold_reports(host: Host, seconds: float) -> None:
+    """Let nothing that host's datapath says arrive for a while; it sends no packets, so these are its reports."""
+    send, host._send_frame = host._send_frame, lambda frame: None
+    host.world.at(seconds, lambda: setattr(host, "_send_frame", send))
+
+
+def delay_setups(last: Host, after_s: float) -> None:
+    """Let the last hop look at every set-up from now on only after a while."""
+    routes, look = last.node.routes, last.node.routes._receive_last_hop
+
+    def later(link, setup, peeled, stream, now):
+        last.world.at(after_s, lambda: (look(link, setup, peeled, stream, last.world.now), last.drain()))
+
+    routes._receive_last_hop = later
+
+
+def refuse_setups(last: Host, after_s: float) -> None:
+    """Let the last hop refuse every set-up from now on, after a while."""
+    routes = last.node.routes
+    routes._receive_last_hop = lambda link, setup, peeled, stream, now: routes._send(
+        link, refusal(setup.request, peeled.route_key, "busy")
+    )
+    delay_setups(last, after_s)
+
+
+@pytest.mark.parametrize("line", [direct, one_relay, two_in_a_row])
+def test_a_probe_that_is_refused_after_feedback_has_resumed_costs_a_route_nothing(line):
+    world, alpha, *_, bravo = line()
+    flow(world, alpha, bravo, 8.0, every_s=0.01)
+    world.run(3.0)
+    began, before = world.now, row_of(alpha)
+    alpha.events.clear()
+    withhold_reports(bravo, 0.6)
+    refuse_setups(bravo, 0.5)
+    assert world.run(1.0, until=lambda: "suspect" in alpha.kinds()), world
+    assert world.run(2.0, until=lambda: "failed" in alpha.kinds()), world
+    assert row_of(alpha)["state"] == "flowing"
+    world.run(4.0)
+    assert (row_of(alpha)["stream"], row_of(alpha)["path"]) == (before["stream"], before["path"])
+    assert {"handshake", "frames", "moved"} & set(alpha.kinds()) == set()
+    waits = [at - alpha.sent[int(payload.split()[1])] for at, payload in bravo.received if at > began]
+    assert max(waits) < 0.05, "no packet waited"
+    world.run(3.0)
+    assert lost(alpha, bravo) == set()
+
+
+def test_a_neighbour_that_reports_is_not_taken_for_gone_because_a_set_up_was_not_answered():
+    world, alpha, bravo = direct()
+    flow(world, alpha, bravo, 8.0, every_s=0.01)
+    world.run(3.0)
+    before, links = row_of(alpha), set(alpha.endpoints)
+    withhold_reports(bravo, 0.6)
+    refuse_setups(bravo, 60.0)
+    world.run(5.0)
+    assert "direct: timeout" in [event.text for _, event in alpha.events if event.kind == "failed"]
+    assert (row_of(alpha)["stream"], set(alpha.endpoints)) == (before["stream"], links)
+    world.run(3.0)
+    assert lost(alpha, bravo) == set()
+
+
+@pytest.mark.parametrize("line", [direct, one_relay])
+def test_a_probe_that_is_refused_while_nothing_comes_back_ends_the_route(line):
+    world, alpha, *_, bravo = line()
+    flow(world, alpha, bravo, 6.0, every_s=0.01)
+    world.run(3.0)
+    withhold_reports(bravo, 60.0)
+    refuse_setups(bravo, 0.01)
+    assert world.run(2.0, until=lambda: "failed" in alpha.kinds()), world
+    assert row_of(alpha)["path"] is None
+
+
+def route_of(alpha: Host, bravo: Host) -> int | None:
+    return alpha.node._to._destinations[bravo.node_id].active.route
+
+
+@pytest.mark.parametrize("line", [direct, one_relay])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_probe_confirmed_after_feedback_has_resumed_moves_nothing_unless_a_move_was_asked_for(line, asked):
+    world, alpha, *relays, bravo = line()
+    flow(world, alpha, bravo, 7.0, every_s=0.01)
+    world.run(3.0)
+    before = route_of(alpha, bravo)
+    alpha.events.clear()
+    withhold_reports(bravo, 0.6)
+    delay_setups(bravo, 0.5)
+    assert world.run(1.0, until=lambda: "suspect" in alpha.kinds()), world
+    if asked:
+        alpha.node.move(bravo.node_id, tuple(relay.node_id for relay in relays), now=world.now)
+        alpha.drain()
+    world.run(3.0)
+    assert (route_of(alpha, bravo) != before) == asked
+    assert row_of(alpha)["state"] == "flowing"
+    assert len([route for route in alpha.node.status(now=world.now)["routes"] if route["direction"] == "out"]) == 1
+    assert "failed" not in alpha.kinds()
+    world.run(3.0)
+    assert lost(alpha, bravo) == set()
+
+
+@pytest.mark.parametrize("line", [direct, one_relay])
+def test_a_refresh_that_is_refused_is_tried_again_and_the_route_carries_on(line):
+    world, alpha, *_, bravo = line()
+    flow(world, alpha, bravo, REFRESH_S + 30.0, every_s=2.0)
+    world.run(REFRESH_S - 10.0)
+    before, route = row_of(alpha), route_of(alpha, bravo)
+    alpha.events.clear()
+    refuse_setups(bravo, 0.0)
+    world.run(20.0)
+    assert alpha.kinds() == ["failed"] * 2
+    assert route_of(alpha, bravo) == route
+    del bravo.node.routes._receive_last_hop
+    world.run(20.0)
+    assert route_of(alpha, bravo) not in (route, None)
+    assert (row_of(alpha)["stream"], alpha.kinds()) == (before["stream"], ["failed"] * 2)
+    assert lost(alpha, bravo) == set()
