@@ -261,6 +261,7 @@ struct sctp {
     uint32_t request_last; /* of the peer: the newest sequence number and what we said to it */
     uint32_t request_result;
     bool request_deferred;
+    bool request_waited; /* it was not granted at once: the peer was told "in progress" */
     bool request_taken; /* in this batch */
     uint32_t request_tsn;
     uint16_t *request_streams;

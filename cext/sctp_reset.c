@@ -208,14 +208,17 @@ static uint32_t receive_outgoing(struct sctp *self, const uint8_t *parameter, si
     }
     uint32_t tsn = load_be32(parameter + 12);
     /* dcSCTP asks again under a new number when told "in progress".  Granted meanwhile, it is not to be granted twice:
-     * the streams may carry new messages already. */
-    if (self->request_result == RESULT_PERFORMED && self->request_tsn == tsn && self->request_count == count &&
-        count > 0 && memcmp(self->request_streams, streams, count * sizeof *streams) == 0) {
+     * the streams may carry new messages already.  Granted at once, it is another: the peer had nothing to say on what
+     * we opened, and closes that. */
+    if (self->request_result == RESULT_PERFORMED && self->request_waited && self->request_tsn == tsn &&
+        self->request_count == count && count > 0 &&
+        memcmp(self->request_streams, streams, count * sizeof *streams) == 0) {
         free(streams);
         return RESULT_NOTHING;
     }
     free(self->request_streams);
     self->request_deferred = true;
+    self->request_waited = tsn_after(tsn, self->tsn_received);
     self->request_tsn = tsn;
     self->request_streams = streams;
     self->request_count = count;

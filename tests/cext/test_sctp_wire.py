@@ -594,6 +594,17 @@ def test_a_reset_asked_for_under_a_new_number_is_granted_once(forger: Forger) ->
     assert forger.a.resets == [(True, True, [3])] * 2
 
 
+def test_streams_are_reset_again_though_nothing_was_sent_on_them(forger: Forger) -> None:
+    # A channel that the peer refuses, opened and refused again: not a word of the peer's lies between its resets.
+    first = forger.b.first_tsn
+    forger.say(forger.data(0, stream=3, flags=BEGIN_END))
+    assert results_of(forger.say(reset_request(first, first, 3))) == [(first, 1)]
+    assert results_of(forger.say(reset_request(first, first, 3))) == [(first, 1)]  # asked again
+    assert forger.a.resets == [(True, True, [3])]
+    assert results_of(forger.say(reset_request(first + 1, first, 3))) == [(first + 1, 1)]
+    assert forger.a.resets == [(True, True, [3])] * 2
+
+
 def test_requests_out_of_turn_are_refused(forger: Forger) -> None:
     first = forger.b.first_tsn
     assert results_of(forger.say(reset_request(first + 5, first - 1, 3))) == [(first + 5, 5)]
