@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -234,6 +235,10 @@ static void *run(void *context)
     struct epoll_event events[EVENT_COUNT];
     int count = 0;
 
+    /* What decides may go before other work (conflux/priority.py).  What moves packets is everybody's equal: a relay at
+     * full rate takes no board away from its owner. */
+    if (getpriority(PRIO_PROCESS, 0) < 0)
+        setpriority(PRIO_PROCESS, 0, 0);
     while (!atomic_load(&self->stopping)) {
         pthread_mutex_lock(&self->lock);
         self->now = engine_clock();

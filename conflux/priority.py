@@ -13,7 +13,9 @@ AUTOGROUP = Path("/proc/self/autogroup")  # sched(7); not there on a kernel with
 
 
 def ask(nice: int) -> bool:
-    """Give this process, and the threads it makes later, a nice value; say whether the kernel agreed.
+    """Give this thread, and those it makes later, a nice value; say whether the kernel agreed.
+
+    The engine's thread goes back to 0 by itself: moving packets is everybody's equal.
 
     With autogroups a nice value counts within a session alone, and between sessions that of the group does.  It is set
     too where the session is ours, as a service's is: a shell's other programs are none of our business.
