@@ -6,6 +6,9 @@ did; then next_command() says what to do with the association, and next_event() 
     ours      OPEN ─►            ◄─ ACK: ChannelUp          a channel is down for its user with the first sign of it;
     theirs    ◄─ OPEN: ChannelOffered, accept(): ACK ─►     its stream is used again only when both sides have reset it
     either    close(): reset ─►  ◄─ reset  │  ◄─ reset: ChannelDown, reset ─►
+
+The peer frees a stream when it has performed our reset; we, when we hear that it has.  What it opens there before that
+is held: nothing goes on a stream before the answer to its reset is in (RFC 6525, section 5.1.2, A1).
 """
 
 from __future__ import annotations
@@ -100,7 +103,8 @@ class _Channel:
     is_closing: bool = False  # for our user it is gone
     reset_out: bool = False  # our side's reset is done
     reset_in: bool = False  # the peer's is
-    stale_answer_count: int = 0  # answers to come to resets of what was on this stream before
+    answer_due: bool = False  # to a reset of ours
+    is_held: bool = False  # that reset is of what was on this stream before: what we have to say waits for its answer
 
 
 class Channels:
@@ -148,12 +152,12 @@ class Channels:
             raise LocalProtocolError(f"no channel is offered on stream {stream}")
         if not channel.is_closing:
             channel.is_up = True
-            self._commands.append(Send(stream, PPID_DCEP, bytes([_ACK])))
+            if not channel.is_held:
+                self._acknowledge(stream)
 
     def send(self, stream: int, data: bytes | str) -> bool:
         """Send one message, reliable and ordered; False if the channel is not up."""
-        channel = self._channels.get(stream)
-        if channel is None or not channel.is_up or channel.is_closing:
+        if not self.is_up(stream):
             return False
         if isinstance(data, str):
             ppid, raw = (PPID_STRING, data.encode()) if data else (PPID_STRING_EMPTY, b"\0")
@@ -169,14 +173,23 @@ class Channels:
             channel = self._channels.get(stream)
             if channel is not None and not channel.is_closing:
                 channel.is_closing = True
-                closing.append(stream)
+                if not channel.is_held:
+                    closing.append(stream)
         if closing:
-            self._commands.append(Reset(tuple(closing)))
+            self._reset(*closing)
 
     def is_up(self, stream: int) -> bool:
         """Say whether messages may be sent on a channel."""
         channel = self._channels.get(stream)
-        return channel is not None and channel.is_up and not channel.is_closing
+        return channel is not None and channel.is_up and not channel.is_closing and not channel.is_held
+
+    def _acknowledge(self, stream: int) -> None:
+        self._commands.append(Send(stream, PPID_DCEP, bytes([_ACK])))
+
+    def _reset(self, *streams: int) -> None:
+        for stream in streams:
+            self._channels[stream].answer_due = True
+        self._commands.append(Reset(streams))
 
     @property
     def stream_count(self) -> int:
@@ -187,9 +200,10 @@ class Channels:
 
     def message_untrusted(self, stream: int, ppid: int, data: bytes) -> None:
         """Take a message.  Raises RemoteProtocolError("dcep") if the peer's idea of channels is not ours."""
+        channel = self._channels.get(stream)
         if ppid == PPID_DCEP:
             self._dcep_untrusted(stream, data)
-        elif not self.is_up(stream):
+        elif channel is None or not channel.is_up or channel.is_closing:
             self._drop_counts["channel-closed"] += 1
         elif ppid == PPID_BINARY:
             self._events.append(ChannelMessage(stream, data))
@@ -222,16 +236,15 @@ class Channels:
 
     def _offered_untrusted(self, stream: int, channel: _Channel | None, data: bytes) -> None:
         label, protocol, reliability = decode_open_untrusted(data)
-        stale_answer_count = 0
         if stream % 2 == self._parity or stream >= STREAM_COUNT_MAX:
             raise RemoteProtocolError("dcep", "OPEN on a stream that is not the peer's to open")
-        if channel is not None:
-            # The peer may open again what both have reset before we have heard that our reset is done.
-            if not (channel.is_closing and channel.reset_in):
-                raise RemoteProtocolError("dcep", "OPEN on a stream that is in use")
-            stale_answer_count = channel.stale_answer_count + 1
+        # The peer may open again what both have reset before we have heard that our reset is done.  Not twice: what is
+        # held we have not reset.
+        if channel is not None and not (channel.is_closing and channel.reset_in and not channel.is_held):
+            raise RemoteProtocolError("dcep", "OPEN on a stream that is in use")
+        answer_due = channel is not None and channel.answer_due
         is_refused = len(self._channels) - (channel is not None) >= CHANNEL_COUNT_MAX
-        self._channels[stream] = _Channel(stale_answer_count=stale_answer_count)
+        self._channels[stream] = _Channel(answer_due=answer_due, is_held=answer_due)
         if is_refused:
             self._drop_counts["channel-refused"] += 1
             self.close(stream)
@@ -246,15 +259,23 @@ class Channels:
             return
         for stream in streams:
             channel = self._channels.get(stream)
-            if channel is None:
+            if channel is None or not channel.answer_due:
                 continue
-            if channel.stale_answer_count > 0:
-                channel.stale_answer_count -= 1
+            channel.answer_due = False
+            if channel.is_held:
+                self._release(stream, channel)
             elif not accepted:
                 self._drop_counts["reset-refused"] += 1  # the stream stays taken: nobody knows what it would carry
-            elif channel.is_closing:
+            else:
                 channel.reset_out = True
                 self._free_if_reset(stream, channel)
+
+    def _release(self, stream: int, channel: _Channel) -> None:
+        channel.is_held = False
+        if channel.is_closing:
+            self._reset(stream)
+        elif channel.is_up:
+            self._acknowledge(stream)
 
     def _reset_by_peer(self, stream: int) -> None:
         channel = self._channels.get(stream)

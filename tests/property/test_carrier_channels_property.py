@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conflux.carrier.channels import (
@@ -35,10 +35,16 @@ OUR_DOING = st.one_of(
 )
 
 
+REOPENED = [("message", 0, PPID_DCEP, OPEN), ("reset", (0,)), ("message", 0, PPID_DCEP, OPEN)]  # before our answer
+
+
+@example(False, REOPENED)
+@example(False, [*REOPENED, ("close", 0)])
 @given(st.booleans(), st.lists(st.one_of(PEERS_DOING, OUR_DOING), max_size=40))
 def test_no_peer_brings_the_channels_out_of_step(is_client: bool, doings: list[tuple[object, ...]]) -> None:
     channels = Channels(is_client=is_client, drop_counts=Counter())
     up: set[int] = set()
+    resetting: set[int] = set()  # of these the association takes nothing
     for doing in doings:
         try:
             match doing:
@@ -48,6 +54,7 @@ def test_no_peer_brings_the_channels_out_of_step(is_client: bool, doings: list[t
                     channels.reset_untrusted(streams, incoming=True, accepted=True)
                 case ("answer", tuple(streams), bool(accepted)):
                     channels.reset_untrusted(streams, incoming=False, accepted=accepted)
+                    resetting.difference_update(streams)
                 case ("open",):
                     up.add(channels.open("ours"))
                 case ("close", int(stream)):
@@ -66,6 +73,10 @@ def test_no_peer_brings_the_channels_out_of_step(is_client: bool, doings: list[t
                 assert event.stream in up
                 up.discard(event.stream)
         while (command := channels.next_command()) is not None:
-            assert isinstance(command, Send) or command.streams
+            streams = (command.stream,) if isinstance(command, Send) else command.streams
+            assert streams
+            assert not resetting & set(streams)
+            if not isinstance(command, Send):
+                resetting.update(streams)
         assert channels.stream_count <= CHANNEL_COUNT_MAX
         assert {stream for stream in range(8) if channels.is_up(stream)} <= up

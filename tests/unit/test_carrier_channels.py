@@ -172,21 +172,80 @@ def test_stream_whose_reset_was_refused_stays_taken(pair: Pair) -> None:
     assert pair.client.drops["reset-refused"] == 1
 
 
-def test_peer_may_open_a_stream_again_before_we_have_its_answer_to_our_reset(pair: Pair) -> None:
+@pytest.fixture
+def reopened(pair: Pair) -> int:
+    """A stream the server has reset, without an answer yet, when the client, which has its own, opens it again."""
     stream = opened(pair)
     server = pair.server.channels
     server.reset_untrusted((stream,), incoming=True, accepted=True)
     assert pair.server.commands() == [Reset((stream,))]
     assert pair.server.events() == [ChannelDown(stream)]
     server.message_untrusted(stream, PPID_DCEP, OPEN)
-    server.accept(stream)
-    server.reset_untrusted((stream,), incoming=False, accepted=True)  # the answer to the reset before
-    assert server.is_up(stream)
-    server.close(stream)
-    server.reset_untrusted((stream,), incoming=True, accepted=True)
+    assert [type(event) for event in pair.server.events()] == [ChannelOffered]
+    return stream
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_peer_may_open_a_stream_again_before_we_have_its_answer_to_our_reset(
+    pair: Pair, reopened: int, accepted: bool
+) -> None:
+    server = pair.server.channels
+    server.accept(reopened)
+    assert pair.server.commands() == []  # the association takes nothing for a stream that is being reset
+    assert not server.is_up(reopened)
+    assert not server.send(reopened, b"x")
+    server.message_untrusted(reopened, PPID_BINARY, b"early")
+    assert pair.server.events() == [ChannelMessage(reopened, b"early")]
+    server.reset_untrusted((reopened,), incoming=False, accepted=accepted)  # the answer to the reset before
+    assert pair.server.commands() == [Send(reopened, PPID_DCEP, ACK)]
+    assert server.is_up(reopened)
+    server.close(reopened)
+    assert pair.server.commands() == [Reset((reopened,))]
+    server.reset_untrusted((reopened,), incoming=True, accepted=True)
     assert server.stream_count == 1
-    server.reset_untrusted((stream,), incoming=False, accepted=True)
+    server.reset_untrusted((reopened,), incoming=False, accepted=True)
     assert server.stream_count == 0
+
+
+def test_channel_accepted_after_the_answer_is_acknowledged_at_once(pair: Pair, reopened: int) -> None:
+    server = pair.server.channels
+    server.reset_untrusted((reopened,), incoming=False, accepted=True)
+    assert pair.server.commands() == []
+    server.accept(reopened)
+    assert pair.server.commands() == [Send(reopened, PPID_DCEP, ACK)]
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+@pytest.mark.parametrize("by_peer", [True, False])
+def test_channel_closed_before_the_answer_to_the_reset_before_is_reset_after_it(
+    pair: Pair, reopened: int, is_accepted: bool, by_peer: bool
+) -> None:
+    server = pair.server.channels
+    if is_accepted:
+        server.accept(reopened)
+    if not by_peer:
+        server.close(reopened)
+    server.reset_untrusted((reopened,), incoming=True, accepted=True)
+    assert pair.server.events() == ([ChannelDown(reopened)] if by_peer else [])
+    assert pair.server.commands() == []  # two resets of one stream at once would be one
+    with pytest.raises(RemoteProtocolError, match="dcep"):
+        server.message_untrusted(reopened, PPID_DCEP, OPEN)  # we have not reset what the peer would open anew
+    server.reset_untrusted((reopened,), incoming=False, accepted=True)
+    assert pair.server.commands() == [Reset((reopened,))]
+    assert server.stream_count == 1
+    server.reset_untrusted((reopened,), incoming=False, accepted=True)
+    assert server.stream_count == 0
+
+
+def test_stream_whose_reset_was_refused_and_that_the_peer_opens_again_waits_for_no_answer(pair: Pair) -> None:
+    stream = opened(pair)
+    server = pair.server.channels
+    server.reset_untrusted((stream,), incoming=True, accepted=True)
+    server.reset_untrusted((stream,), incoming=False, accepted=False)
+    pair.server.commands()
+    server.message_untrusted(stream, PPID_DCEP, OPEN)
+    server.accept(stream)
+    assert pair.server.commands() == [Send(stream, PPID_DCEP, ACK)]
 
 
 def test_reset_of_no_stream_in_particular_is_of_all(pair: Pair) -> None:
