@@ -23,7 +23,7 @@ MEANINGS = {
     "relay_add_ns": "relay_add(), 10,000 routes, each",
     "relay_route_bytes": "memory of a route among 10,000 (bytes), tables included",
     "relay_one_of_10000_routes_ns": "a frame in and out, each of another route",
-    "relay_one_route_ns": "a frame in, looked at, and out, always the same route",
+    "relay_one_route_ns": "a frame in and out, always the same route",
 }
 
 
