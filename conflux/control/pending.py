@@ -53,7 +53,10 @@ class Timetable:
 
 @dataclass(slots=True)
 class Request:
-    """A message that wants an answer.  message: the signed Inner, encoded; it never changes."""
+    """A message that wants an answer.  message: the signed Inner, encoded; it never changes.
+
+    withdrawn: it is sent no more; an answer that is on its way is still one.
+    """
 
     peer: NodeId
     kind: Kind
@@ -63,6 +66,7 @@ class Request:
     absent_count: int = 0
     key_id: bytes | None = None  # hop key that payload is sealed to; None: not sealed yet, no card
     payload: bytes = b""
+    withdrawn: bool = False
 
 
 @dataclass(slots=True)

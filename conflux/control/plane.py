@@ -115,6 +115,13 @@ class ControlPlane:
         self._try_request(request, now)
         return seq
 
+    def withdraw(self, token: int) -> None:
+        """Send a request no more: its answer is not wanted any longer.  One that comes all the same is a Message."""
+        request = self._requests.get(token)
+        if request is not None:
+            request.withdrawn = True
+            request.times.next_at = request.times.ends_at
+
     def reply(self, to: Message, kind: Kind, body: bytes, *, now: float) -> None:
         """Answer a message; should it come again, it gets the identical answer without asking."""
         message = self._author.sign(to.peer, self._author.next_seq(), kind, body, re=to.seq)
@@ -178,7 +185,7 @@ class ControlPlane:
     def peer_returned(self, peer: NodeId, *, now: float) -> None:
         """A channel sees the peer (again): what waits for an answer of it, and open questions, go out at once."""
         for request in self._requests.values():
-            if request.peer == peer and request.key_id is not None:
+            if request.peer == peer and request.key_id is not None and not request.withdrawn:
                 request.absent_count = 0
                 request.times.next_at = now
         for pursuit in self._pursuits.values():
@@ -406,7 +413,7 @@ class ControlPlane:
             if pursuit.asked:
                 self._events.append(CardFound(fresh.card, pursuit.who))
         for request in [entry for entry in self._requests.values() if entry.peer == fresh.node_id]:
-            if request.key_id != fresh.card.hop_key_id:
+            if request.key_id != fresh.card.hop_key_id and not request.withdrawn:
                 self._try_request(request, now)
         for answer in self._answers.sealed_to(fresh.node_id, fresh.card.boot, now):
             if answer.key_id != fresh.card.hop_key_id:
@@ -451,7 +458,8 @@ class ControlPlane:
             if request.absent_count >= 2:
                 self._fail_request(request, "absent")
             else:
-                request.times.next_at = min(request.times.next_at, now + pending.ABSENT_RETRY_S)
+                if not request.withdrawn:
+                    request.times.next_at = min(request.times.next_at, now + pending.ABSENT_RETRY_S)
         else:
             request.absent_count = 0
 

@@ -538,6 +538,11 @@ class Node:
             token = self.plane.request(signal.peer, signal.kind, signal.body, now=now)
             self._requests[token] = ("signal", (signal.peer, signal.attempt))
             return
+        if signal.kind is Kind.LINK_REFUSED:  # of an offer of ours: whoever has dropped it has no answer to repeat
+            for token in [
+                token for token, (_, about) in self._requests.items() if about == (signal.peer, signal.attempt)
+            ]:
+                self.plane.withdraw(token)
         offer = None if signal.re is None else self._offers.pop((signal.peer, signal.re), None)
         if offer is None:
             self.plane.notify(signal.peer, signal.kind, signal.body, now=now)

@@ -90,6 +90,24 @@ def test_simultaneous_first_packets_end_with_one_link():
     assert len(alpha.endpoints) == len(bravo.endpoints) == 1
 
 
+def test_an_offer_that_was_withdrawn_is_not_repeated():
+    world, alpha, bravo = pair(5, Weather(delay_s=0.0001, jitter_s=0.0))
+    alpha.send(bravo, b"ping 1")
+    world.run(IDLE_S + 5.0)
+    alpha.node.links.acquire(bravo.node_id, "test", now=world.now)
+    alpha.node.handle_timeout(now=world.now)
+    alpha.drain()
+    assert world.run(1.0, until=lambda: bool(bravo.node.links.status())), world
+    alpha.node.links.release(bravo.node_id, "test", now=world.now)
+    alpha.node.handle_timeout(now=world.now)
+    alpha.drain()
+    world.run(9.0)
+    assert bravo.node.links.status() == []
+    assert bravo.drops()["replayed"] == 0
+    assert not alpha.endpoints
+    assert not bravo.endpoints
+
+
 def test_unknown_address_is_asked_for_once_and_its_packets_are_dropped_by_name():
     world, alpha, _ = pair(8)
     nobody = World(0).realm.anchor.ipv6_prefix[99]

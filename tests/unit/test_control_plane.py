@@ -175,6 +175,25 @@ def test_duplicate_request_gets_the_identical_reply_and_acts_once() -> None:
     assert answers[0].id != answers[1].id
 
 
+def test_withdrawn_request_is_not_sent_again_and_its_late_answer_is_still_taken() -> None:
+    world = acquainted("alice", "bob")
+    alice, bob = world["alice"], world["bob"]
+    token = alice.plane.request(bob.node, Kind.OFFER, b"hello", now=world.now)
+    world.run(0.1)
+    alice.plane.withdraw(token)
+    alice.plane.peer_returned(bob.node, now=world.now)
+    world.run(5)
+    assert len(alice.sent) == 1
+    assert bob.plane.drops["replayed"] == 0
+    (offer,) = bob.messages()
+    bob.plane.reply(offer, Kind.ANSWER, b"late", now=world.now)
+    world.run(0.1)
+    assert [(answer.body, answer.re) for answer in alice.messages()] == [(b"late", token)]
+    alice.plane.withdraw(token)  # no-op
+    world.run(6)
+    assert alice.failures() == []
+
+
 def test_repeated_request_that_has_no_answer_yet_is_not_delivered_again() -> None:
     world = acquainted("alice", "bob")
     world["alice"].plane.request(world["bob"].node, Kind.OPEN, b"hello", now=world.now)
