@@ -263,15 +263,15 @@ static void rtt_sample(struct rate *self, uint64_t rtt, const struct rate_mark *
     self->rtt_recent = least(self->rtt_recent, rtt);
     self->cycle_rtt = least(self->cycle_rtt, rtt);
     self->drain_rtt = least(self->drain_rtt, rtt);
-    if (rtt <= 2 * before + PATH_OTHER_NS)
+    if (rtt <= before || rtt <= 2 * before + PATH_OTHER_NS) {
         self->other_since = 0;
-    if (!unseen || !alone || rtt <= before)
-        return;
-    if (self->rtt_recent <= 2 * before + PATH_OTHER_NS) {
-        rtt_renew(self, self->rtt_recent, now);
-    } else if (self->other_since == 0) {
-        self->other_since = now; /* one packet may be late, and this one may be all that came for a second */
-    } else if (now - self->other_since >= before) {
+        if (unseen && alone && rtt > before)
+            rtt_renew(self, self->rtt_recent, now);
+    } else if (self->other_since == 0 && unseen && alone) {
+        /* One packet may be late; if nothing is faster for a round trip of such a path, it is one. */
+        self->other_since = self->rtt_recent_since = now;
+        self->rtt_recent = rtt;
+    } else if (self->other_since != 0 && now - self->other_since >= rtt) {
         self->other_since = 0;
         rtt_renew(self, self->rtt_recent, now);
         start_again(self, now);

@@ -82,7 +82,7 @@ struct rate {
     uint64_t rtt_min; /* UINT64_MAX: none yet */
     uint64_t rtt_min_at; /* when it was last seen, or nearly */
     uint64_t rtt_recent, rtt_recent_since; /* the least since then; UINT64_MAX: none */
-    uint64_t other_since; /* when a packet first took as long as on another path, and none has been faster; 0: none did */
+    uint64_t other_since; /* when a packet took as long as on another path, and none was faster since; 0: none did */
 
     bool draining; /* going easy for a moment, to see the RTT without our own queue */
     uint64_t drain_since, drain_inflight; /* in flight when it began */

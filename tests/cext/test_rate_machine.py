@@ -105,3 +105,9 @@ def test_two_in_a_row_are_another_path(sender: Sender) -> None:
     sender.lone(20 * MS)
     sender.lone(20 * MS)
     assert sender.mbit < 20
+
+
+def test_so_are_one_and_the_bulk_behind_it(sender: Sender) -> None:
+    sender.lone(20 * MS)
+    sender.bulk(100, 20 * MS)
+    assert sender.mbit < 100
