@@ -1,4 +1,4 @@
-"""An association whose thread gets a processor late.  `python tests/cext/sctp_late.py` makes a table of docs/rate.md."""
+"""Who gets a processor late: `python tests/cext/sctp_late.py` makes a table of docs/rate.md."""
 
 from __future__ import annotations
 
