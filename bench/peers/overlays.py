@@ -34,7 +34,8 @@ class Programs:
         self._directories = tuple(directory.resolve() for directory in directories)
         unpacked = [str(UNPACKED / name) for name in ("usr/bin", "usr/sbin", "bin", "sbin")]
         os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], *unpacked))
-        if libraries := [str(directory) for directory in UNPACKED.glob("usr/lib/*-linux-*")]:
+        found = (UNPACKED.glob(f"{lib}/*-linux-*") for lib in ("lib", "usr/lib"))  # Debian 12 still has both
+        if libraries := [str(directory) for directories in found for directory in directories]:
             os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
 
     def given(self, *names: str) -> Path | None:
