@@ -457,9 +457,8 @@ class ControlPlane:
             request.absent_count += 1
             if request.absent_count >= 2:
                 self._fail_request(request, "absent")
-            else:
-                if not request.withdrawn:
-                    request.times.next_at = min(request.times.next_at, now + pending.ABSENT_RETRY_S)
+            elif not request.withdrawn:
+                request.times.next_at = min(request.times.next_at, now + pending.ABSENT_RETRY_S)
         else:
             request.absent_count = 0
 
