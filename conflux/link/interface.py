@@ -53,6 +53,11 @@ class LinkDown:
     link: LinkId
     reason: str
 
+    @property
+    def let_go(self) -> bool:
+        """The far end closed it, or dialled anew: it did not know yet what we had begun over it."""
+        return self.reason in ("peer", "replaced")
+
 
 @dataclass(frozen=True, slots=True)
 class LinkMessage:

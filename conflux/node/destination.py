@@ -32,6 +32,7 @@ class Try:
     wanted: bool  # whoever asked for exactly this route gets it, better or not (a move, a refresh)
     cold: bool  # relays may still have to open links, so the time to its confirmation says nothing of its round trip
     dialing: bool = False
+    again: bool = False  # a link on it was let go under the set-up, which is made a second time
     route: int | None = None  # while it is set up and after
     began_at: float = 0.0  # of the set-up
     until: float = 0.0  # retiring only

@@ -250,6 +250,10 @@ class Destinations:
         if destination is None or attempt is None:
             return
         attempt.route = None
+        if event.reason == "link-closed" and not attempt.again:  # whoever closed it did not know of the set-up yet
+            attempt.again, attempt.cold = True, bool(attempt.path.relays)
+            self._races.advance(destination, now)
+            return
         if event.reason == "unknown-stream" and event.hop == len(attempt.path.hops) - 1:
             # The far end lost or ended the stream: agree on a new one.  A relay's word for it is only a failed path.
             self._drop_stream(destination, now)

@@ -516,8 +516,8 @@ class Node:
                 self._tell("link", self.plane.card(peer), name=self._name(peer))
                 self._relaying.link_up(peer, link)
                 self._to.link_changed(peer, now)
-            case LinkDown(peer=peer, link=link, reason=reason):
-                self.routes.link_down(link)
+            case LinkDown(peer=peer, link=link, reason=reason, let_go=let_go):
+                self.routes.link_down(link, let_go=let_go)
                 self._neighbours.pop(link, None)
                 self._to.link_changed(peer, now)
                 self._tell("closed", self.plane.card(peer), reason, name=self._name(peer))

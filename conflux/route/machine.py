@@ -30,7 +30,7 @@ from conflux.route.message import (
     encode_message,
     reason_untrusted,
 )
-from conflux.route.relay import Relays, refusal
+from conflux.route.relay import Relays, link_down_reason, refusal
 
 CHANNEL_COUNT = 4  # data channels per tether; chosen, see bench/
 CONFIRM_TIMEOUT_S = 2.0  # one round trip and one HPKE opening; a neighbour that takes longer is not there
@@ -66,8 +66,8 @@ class RouteReady:
 class RouteFailed:
     """Never became ready.
 
-    reason: "timeout", "link-down", or a hop's word such as "unknown-stream".  hop: which one said so, counted from 0;
-    None if nobody did.
+    reason: "timeout", "link-down", "link-closed" if that was let go in good order while the set-up was under way, or a
+    hop's word such as "unknown-stream".  hop: which one said so, counted from 0; None if nobody did.
     """
 
     route: int
@@ -347,13 +347,14 @@ class Routes:
 
     # ── links, time, outputs ──
 
-    def link_down(self, link: LinkId) -> None:
-        """Every route over the link is over."""
+    def link_down(self, link: LinkId, *, let_go: bool = False) -> None:
+        """Every route over the link is over.  let_go: the far end closed it in good order."""
+        reason = link_down_reason(let_go)
         for route in [route for route, state in self._outgoing.items() if state.link == link]:
-            self._drop_outgoing(route, "link-down")
+            self._drop_outgoing(route, reason)
         for key in [key for key in self._incoming if key[0] == link]:
             self._drop_incoming(key, b"")
-        self.relays.link_down(link)
+        self.relays.link_down(link, let_go=let_go)
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""

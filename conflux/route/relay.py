@@ -219,11 +219,11 @@ class Relays:
 
     # ── the end ──
 
-    def link_down(self, link: LinkId) -> None:
-        """Every route over the link is over."""
+    def link_down(self, link: LinkId, *, let_go: bool) -> None:
+        """Every route over the link is over.  let_go: the far end closed it in good order."""
         for number, relay in list(self._relays.items()):
             if relay.before.link == link or (relay.ahead is not None and relay.ahead.link == link):
-                self._tear(number, b"")
+                self._tear(number, b"", reason=link_down_reason(let_go))
 
     def _refuse(self, number: int, reason: str) -> None:
         relay = self._relays[number]
@@ -232,11 +232,11 @@ class Relays:
         self._sends.append((relay.before.link, answer))
         self._drop(number)
 
-    def _tear(self, number: int, last: bytes, heard_from: _Side | None = None) -> None:
+    def _tear(self, number: int, last: bytes, heard_from: _Side | None = None, *, reason: str = "link-down") -> None:
         """Tell every side that knows a label of the route, except the one that told us."""
         relay = self._relays[number]
         if relay.set_up is not None:
-            self._refuse(number, "link-down")
+            self._refuse(number, reason)
             return
         for side in (relay.before, relay.ahead):
             if side is not None and side is not heard_from:
@@ -298,6 +298,11 @@ class Relays:
                     "ahead": {"link": relay.ahead.link, "in": relay.ahead.label_in, "out": relay.ahead.label_out},
                     "expires_at": relay.expires_at,
                 }
+
+
+def link_down_reason(let_go: bool) -> str:
+    """Return what a set-up over a link that closed failed for: let go in good order, it is worth another link."""
+    return "link-closed" if let_go else "link-down"
 
 
 def refusal(request: bytes, route_key: bytes, reason: str) -> Refuse:

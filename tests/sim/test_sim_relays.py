@@ -206,6 +206,34 @@ def test_the_two_directions_may_take_different_relays():
     assert (path(alpha, bravo), path(bravo, alpha)) == (["rod", "bravo"], ["ruth", "alpha"])
 
 
+@pytest.mark.parametrize("closed", ["first link", "second link"])
+def test_a_link_let_go_under_a_set_up_costs_a_second_link_and_not_the_path(closed):
+    world, alpha, rod, bravo = one_relay()
+    near, far = (alpha, rod) if closed == "first link" else (rod, bravo)
+    alpha.send(bravo, b"ping 1")
+    assert world.run(1.0, until=lambda: ("link", far.name) in [(event.kind, event.name) for _, event in near.events])
+    (endpoint,) = [end for end in far.endpoints.values() if end.far_token.startswith(near.name)]
+    far._shut(endpoint)  # the set-up is on its way
+    far.drain()
+    assert world.run(1.0, until=lambda: b"pong 1" in alpha.payloads(b"pong")), world
+    assert "failed" not in alpha.kinds()
+    closings = [event.text for _, event in near.events if (event.kind, event.name) == ("closed", far.name)]
+    assert closings == ["peer"]
+
+
+def test_a_path_whose_links_are_let_go_again_and_again_has_failed():
+    world, alpha, rod, bravo = one_relay()
+    alpha.send(bravo, b"ping 1")
+    for _ in range(2):
+        alpha.events.clear()
+        assert world.run(1.0, until=lambda: "link" in alpha.kinds())
+        (endpoint,) = [end for end in rod.endpoints.values() if end.far_token.startswith("alpha")]
+        rod._shut(endpoint)
+        rod.drain()
+    assert world.run(1.0, until=lambda: "failed" in alpha.kinds())
+    assert [event.text for _, event in alpha.events if event.kind == "failed"] == ["via rod: link-closed"]
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_killed_relay_is_replaced_in_under_two_seconds_and_the_stream_lives_on(silent):
     world, alpha, rod, ruth, bravo = side_by_side()
