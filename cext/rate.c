@@ -58,7 +58,6 @@ enum {
 #define CROWD_PACKETS 8 /* of time, on slow links: ours alone are half of it */
 #define CROWD_CYCLES 1 /* then it is worth a pause to find out */
 #define UP_PACKETS 2
-#define CROWD_KEPT 80 /* %, after a loss; cubic keeps 70, but makes no pauses */
 
 /* Loss that does not slow us: radio's.  What exceeds it while cruising was caused by the senders, us among them. */
 #define LOSS_ENDURED 60 /* of 1000 */
@@ -279,44 +278,31 @@ static void rtt_sample(struct rate *self, uint64_t rtt, const struct rate_mark *
 }
 
 /* Crowded: who goes by loss fills every buffer, and one who goes by delay would leave it all to him.  So while that
- * queue stands the window follows the other's own curve (RFC 9438), and neither is the stronger. */
-static uint64_t crowd_window(const struct rate *self, uint64_t now)
+ * queue stands the window follows the other's own curve, and neither is the stronger. */
+static uint64_t crowd_packets(const struct rate *self, uint64_t now)
 {
-    uint64_t ms = least(now - self->crowd_since, TIME_NS_MAX) / MS_NS;
-    int64_t t = (int64_t)ms - (int64_t)self->crowd_k_ms;
-    int64_t cubic = (int64_t)self->crowd_peak + t * t * t / 2500000000; /* C = 0.4 packets/s^3 */
-    int64_t reno = (int64_t)(self->crowd_from + ms * MS_NS * 53 / 100 / most(self->standing_rtt, MS_NS));
-
-    return (uint64_t)(cubic > reno ? cubic : reno) * self->packet_bytes;
+    return cubic_window(&self->crowd, self->standing_rtt, now);
 }
 
-static void crowd_begin(struct rate *self, uint64_t window, uint64_t now)
+static uint64_t crowd_bytes(const struct rate *self, uint64_t now)
+{
+    return crowd_packets(self, now) * self->packet_bytes;
+}
+
+static void crowd_begin(struct rate *self, uint64_t inflight_bytes, uint64_t now)
 {
     self->crowded = true;
-    self->crowd_peak = self->crowd_from = most(window / self->packet_bytes, WINDOW_PACKETS_MIN);
-    self->crowd_since = now;
-    self->crowd_k_ms = 0;
+    cubic_start(&self->crowd, inflight_bytes / self->packet_bytes, now);
 }
 
 static void crowd_lost(struct rate *self, const struct rate_ack *ack)
 {
     /* Once per flight: what arrives was sent after the last time, and so was what is missing before it. */
-    if (self->point.first_sent_at <= self->crowd_since + rate_rtt_min_ns(self) / 4 + MS_NS)
+    if (self->point.first_sent_at <= self->crowd.since + rate_rtt_min_ns(self) / 4 + MS_NS)
         return;
     uint64_t inflight = ack->inflight_bytes + ack->acked_bytes + ack->lost_bytes;
-    uint64_t window = least(inflight, crowd_window(self, ack->now)) / self->packet_bytes;
 
-    window = most(window, WINDOW_PACKETS_MIN);
-    uint64_t cube = window * (100 - CROWD_KEPT) * UINT64_C(25000000), k = 0; /* of ms: what was cut, by C */
-
-    for (uint64_t bit = 1 << 18; bit != 0; bit >>= 1)
-        if ((k + bit) * (k + bit) * (k + bit) <= cube)
-            k += bit;
-    /* Below the last peak somebody new needs room. */
-    self->crowd_peak = window < self->crowd_peak ? window * (100 + CROWD_KEPT) / 200 : window;
-    self->crowd_from = most(window * CROWD_KEPT / 100, WINDOW_PACKETS_MIN);
-    self->crowd_since = ack->now;
-    self->crowd_k_ms = k;
+    cubic_lost(&self->crowd, least(inflight / self->packet_bytes, crowd_packets(self, ack->now)), ack->now);
 }
 
 /* Until all of that has arrived, what arrives says what we sent and not what the path could carry. */
@@ -326,7 +312,7 @@ static void limited_begin(struct rate *self, uint64_t inflight_bytes)
     self->point.app_limited = self->point_recent.app_limited = self->point_older.app_limited = true;
     self->round_app_limited = true;
     if (self->crowded) /* a window that nobody fills does not grow */
-        crowd_begin(self, crowd_window(self, self->point.delivered_at), self->point.delivered_at);
+        crowd_begin(self, crowd_bytes(self, self->point.delivered_at), self->point.delivered_at);
 }
 
 void rate_app_limited(struct rate *self, uint64_t inflight_bytes)
@@ -408,7 +394,7 @@ static void drain_step(struct rate *self, const struct rate_ack *ack, bool round
     bool suspect = self->standing_cycles >= CROWD_CYCLES;
 
     if (self->crowded) /* so as not to find, much later, that the queue was our own */
-        suspect = crowd_window(self, ack->now) > self->drain_inflight * 3 / 2;
+        suspect = crowd_bytes(self, ack->now) > self->drain_inflight * 3 / 2;
     suspect = suspect && ack->now - self->drain_since >= PAUSE_INTERVAL_NS;
     if (self->phase == RATE_CRUISE && (stale || suspect)) /* whoever acknowledges by the batch leaves little behind it */
         drain_begin(self, ack->inflight_bytes + ack->acked_bytes + ack->lost_bytes, ack->now);
@@ -486,7 +472,7 @@ static void cruise_step(struct rate *self, uint64_t now, bool round_over)
     if (paid && self->up_won < GAIN_UP_STEPS_MAX)
         self->up_won++;
     if (paid && self->crowded) {
-        crowd_begin(self, gained(crowd_window(self, now), GAIN_UP), now);
+        crowd_begin(self, gained(crowd_bytes(self, now), GAIN_UP), now);
         self->crowd_short = true;
     }
     cycle_end(self, now);
@@ -616,7 +602,7 @@ uint64_t rate_window_bytes(const struct rate *self)
     if (!self->measured)
         window_min = initial_bytes(self);
     if (self->crowded)
-        window = gained(crowd_window(self, self->point.delivered_at), self->phase == RATE_UP ? GAIN_UP : ONE);
+        window = gained(crowd_bytes(self, self->point.delivered_at), self->phase == RATE_UP ? GAIN_UP : ONE);
     else if (self->phase == RATE_STARTUP)
         window = most(window, gained(pipe, GAIN_WINDOW_STARTUP));
     else if (self->phase == RATE_UP) {

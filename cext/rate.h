@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cubic.h"
+
 #define RATE_LATE_NS_MAX (10 * UINT64_C(1000000)) /* three slices of a processor that others want too */
 
 /* What a packet carries from its sending to its acknowledgement; filled by rate_sent().  A packet sent again is marked
@@ -99,9 +101,8 @@ struct rate {
     uint64_t standing_rtt; /* the least of the last cycle; 0: none */
     unsigned standing_cycles; /* in a row with a queue that our own pauses did not empty */
     bool crowded; /* somebody keeps that queue, who goes by loss */
-    uint64_t crowd_peak, crowd_from; /* the window while crowded, in packets: before the last loss, after it */
+    struct cubic crowd; /* the window meanwhile */
     bool crowd_short; /* by the last time it asked for more, it has less than its share */
-    uint64_t crowd_since, crowd_k_ms; /* when that was, and how long from there to the peak again */
 
     uint64_t judged_bytes, judged_lost, judged_since; /* of what cruising sent, since its loss was judged last */
 

@@ -373,7 +373,7 @@ static void ours_send(int index)
     }
 }
 
-static void cubic_send(int index)
+static void tcp_send(int index)
 {
     struct flow *flow = &flows[index];
     while (flow->inflight + flow->bytes <= flow->cwnd * flow->bytes)
@@ -399,14 +399,14 @@ static void flow_send(int index)
     if (flow->kind == OURS)
         ours_send(index);
     else if (flow->kind == CUBIC)
-        cubic_send(index);
+        tcp_send(index);
     else
         udp_send(index);
 }
 
 /* Cubic, RFC 9438, without HyStart */
 
-static void cubic_acked(struct flow *flow, double packets)
+static void tcp_acked(struct flow *flow, double packets)
 {
     if (flow->cwnd < flow->ssthresh) {
         flow->cwnd += packets;
@@ -429,7 +429,7 @@ static void cubic_acked(struct flow *flow, double packets)
     flow->cwnd = fmax(flow->cwnd, flow->reno_cwnd);
 }
 
-static void cubic_lost(struct flow *flow)
+static void tcp_lost(struct flow *flow)
 {
     flow->cubic_max = flow->cwnd < flow->cubic_max ? flow->cwnd * 0.85 : flow->cwnd;
     flow->cwnd = flow->ssthresh = fmax(2, flow->cwnd * 0.7);
@@ -576,9 +576,9 @@ static void acked(int index, size_t count)
     if (flow->kind == OURS)
         rate_ack(&flow->rate, &ack);
     else if (cubic_loss)
-        cubic_lost(flow);
+        tcp_lost(flow);
     else
-        cubic_acked(flow, packets);
+        tcp_acked(flow, packets);
     flow_send(index);
 }
 
@@ -602,7 +602,7 @@ static void timed_out(int index)
     if (flow->kind == OURS)
         rate_timeout(&flow->rate, now);
     else if (flow->kind == CUBIC) {
-        cubic_lost(flow);
+        tcp_lost(flow);
         flow->cwnd = 1;
     }
     flow->pace_at = now;
