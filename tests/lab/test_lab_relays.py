@@ -219,6 +219,7 @@ def test_a_lost_relay_is_replaced_in_time_under_the_same_stream(
         quiet[relay].unplug()
     other = "ruth" if relay == "rod" else "rod"
     wait_for(lambda: quiet.path("alpha", "bravo") == [other], "another path", within_s=5, logs=quiet.realm.logs())
+    assert quiet.stream("alpha", "bravo")["stream"] == stream
     account = flow.account()
     healed_ms = account.healed_ms(lost_at)
     figures[f"heal_{end}"] = {
@@ -226,7 +227,6 @@ def test_a_lost_relay_is_replaced_in_time_under_the_same_stream(
         "lost_packets": len(account.lost),
         "sent_packets": len(account.sent_at),
     }
-    assert quiet.stream("alpha", "bravo")["stream"] == stream
     quiet[relay].plug_in()
     assert healed_ms < HEALED_MS_MAX, quiet.realm.tails()
     assert len(account.lost) < HEALED_MS_MAX / 1000 * MBIT * 1e6 / 8 / 1200
