@@ -4,7 +4,8 @@ A destination has its own queue in the datapath and its own state here; nothing 
 holds up no other.  Decides for the sending side; what arrives from others is the node's.
 
 A stream is tried over several paths at once (racing.py): the first route confirmed carries it, a better one takes over,
-and the one before stays until what is under way on it has arrived.  The stream does not notice.
+and the one before stays until what is under way on it has arrived.  The stream does not notice.  The stream of an
+answer is agreed on beforehand (answering.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from conflux.datapath.interface import Feedback, Hop, Tables
 from conflux.errors import UserError
 from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
 from conflux.link.links import Links
+from conflux.node.answering import Answering
 from conflux.node.destination import Destination, Pauses, Tell, Try, retry_delay_s
 from conflux.node.racing import Races, path_names, path_words
 from conflux.realm.card import Card
@@ -60,6 +62,7 @@ class Destinations:
         self._by_stream: dict[StreamId, Destination] = {}
         self._asked: dict[IPAddress, float] = {}  # since when an address waits for its owner's card
         self._pauses = Pauses()
+        self._answering = Answering(streams)
         self._races = Races(
             datapath=datapath,
             plane=plane,
@@ -115,6 +118,11 @@ class Destinations:
 
     # ── what the control plane reports ──
 
+    def opened_to_us(self, card: Card, now: float) -> None:
+        """The card's node will send to us: what answers it need not wait for a handshake then."""
+        if card.node_id not in self._destinations and not self._pauses.holds(card.node_id, now):
+            self._answering.expect(card, now)
+
     def card_found(self, card: Card, now: float) -> None:
         """Somebody's card came: packets for its addresses may wait, and so may routes that pass it."""
         waiting = [address for address in card.addresses if address in self._asked]
@@ -156,6 +164,7 @@ class Destinations:
         """The node is a new process: nothing agreed with the old one means anything."""
         self._pauses.end(card.node_id)
         self._search.returned(card.node_id)
+        self._answering.forget(card.node_id)
         destination = self._destinations.get(card.node_id)
         if destination is not None:
             destination.card = card
@@ -168,8 +177,9 @@ class Destinations:
     def sender_ready(self, event: stream.SenderReady, now: float) -> None:
         """The stream is agreed."""
         destination = self._by_stream.get(event.stream)
-        if destination is None:  # given up meanwhile
-            self._streams.close_sender(event.stream)
+        if destination is None:
+            if not self._answering.sender_ready(event):  # given up meanwhile
+                self._streams.close_sender(event.stream)
             return
         destination.stream_agreed = True
         self._datapath.add_sender(
@@ -195,6 +205,7 @@ class Destinations:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""
         destination = self._by_stream.get(event.stream)
         if destination is None:
+            self._answering.sender_failed(event)
             return
         if destination.stream_agreed:
             self._drop_stream(destination, now)
@@ -331,10 +342,13 @@ class Destinations:
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        return min((at for at, _ in self._deadlines()), default=None)
+        wake_ats = [at for at, _ in self._deadlines()]
+        answering_at = self._answering.next_timeout()
+        return min(wake_ats if answering_at is None else [*wake_ats, answering_at], default=None)
 
     def handle_timeout(self, *, now: float) -> None:
         """Start the tries that are due, and end what has retired."""
+        self._answering.handle_timeout(now=now)
         for at, destination in list(self._deadlines()):
             if at > now or destination.node not in self._destinations:
                 continue
@@ -385,6 +399,7 @@ class Destinations:
 
     def close_all(self, now: float) -> None:
         """End every stream."""
+        self._answering.close_all()
         for destination in list(self._destinations.values()):
             self._close(destination, now)
 
@@ -423,9 +438,13 @@ class Destinations:
         destination.began_at = now
         destination.card = self._plane.card(destination.node) or destination.card
         if destination.stream is None:
-            destination.stream = self._streams.open(destination.card, now=now)
+            begun = self._answering.take(destination.node)
+            destination.stream, agreed = begun or (self._streams.open(destination.card, now=now), None)
             destination.stream_agreed = False
             self._by_stream[destination.stream] = destination
+            if agreed is not None:
+                self.sender_ready(agreed, now)
+                return
         self._races.try_next(destination, now)
 
     # ── one destination: changing ──

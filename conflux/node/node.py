@@ -477,12 +477,14 @@ class Node:
                     return
                 sources = tuple(ip_network(address) for address in card.addresses)
                 self.datapath.add_receiver(id_, peer, sources, data, feedback, offload_kinds=offload_kinds, now=now)
+                self._to.opened_to_us(card, now)
             case stream.ReceiverRekeyed(id_, data, feedback):
                 self.datapath.rekey_receiver(id_, data, feedback, now=now)
             case stream.ReceiverGone(id_, peer, reason):
                 self.routes.drop_receiver(id_)
                 self.datapath.remove_receiver(id_)
-                self._tell("ended", self.plane.card(peer), reason)
+                if reason != stream.UNUSED:
+                    self._tell("ended", self.plane.card(peer), reason)
             case stream.SendEntry(id_, kind, body):
                 self.datapath.queue_entry(id_, kind, body)
 

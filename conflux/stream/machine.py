@@ -43,6 +43,7 @@ REKEY_RETRY_S = 1.0  # the offer rides in a data frame, which may be lost
 REKEY_GIVE_UP_S = 60.0  # then the stream is opened anew
 INCOMING_COUNT_MAX = 1024  # all peers together: about 4 kB each
 INCOMING_PER_PEER_MAX = 4  # a peer needs one; the others are what it lost
+UNUSED = "unused"  # why a stream is gone on which nothing ever came
 
 
 # ── outputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +155,10 @@ class _Incoming:
     offer: bytes = b""  # the rekey last answered, and the answer: a repeated offer gets the same one
     answer: bytes = b""
     lifetime_until: float = 0.0
+
+    @property
+    def is_used(self) -> bool:
+        return self.expires_at == self.lifetime_until
 
 
 class Streams:
@@ -408,7 +413,7 @@ class Streams:
                 continue
             match what:
                 case "receiver":
-                    self.close_receiver(stream, "expired")
+                    self.close_receiver(stream, "expired" if self._incoming[stream].is_used else UNUSED)
                 case "sender":
                     self._give_up(stream, "lifetime")
                 case "offer":

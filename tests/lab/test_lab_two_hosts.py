@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SETTINGS
@@ -54,6 +55,20 @@ def test_the_first_packet_is_answered_in_ipv6_and_in_ipv4(pair: Pair) -> None:
         pair.await_idle()
         reply = pair.alpha.ping(address, "-c", "1", "-W", "5")
         assert reply.lost == 0, pair.realm.tails()
+
+
+def test_the_answer_to_a_first_packet_waits_for_no_handshake(pair: Pair) -> None:
+    watch = Watch(pair.bravo)
+    wait_for(watch.connected, "conflux watch connecting", within_s=5)
+    waited_s: list[float] = []
+    while 0 not in waited_s:  # a busy machine may let the answer be first
+        assert len(waited_s) < 10, waited_s
+        pair.await_idle()
+        assert pair.alpha.ping(pair.bravo_ipv6, "-c", "1", "-W", "5").lost == 0, pair.realm.tails()
+        events: list[dict[str, Any]] = []
+        while "frames" not in [event["event"] for event in events]:
+            events += wait_for(watch.new, "packets of bravo", within_s=5, logs=pair.realm.logs())
+        waited_s += [event["took_s"] for event in events if event["event"] == "handshake"]
 
 
 def test_both_sides_may_start_at_the_same_moment(pair: Pair) -> None:

@@ -393,8 +393,13 @@ def delay_setups(last: Host, after_s: float) -> None:
     """Let the last hop look at every set-up from now on only after a while."""
     routes, look = last.node.routes, last.node.routes._receive_last_hop
 
+    def late(link, setup, peeled, stream):
+        look(link, setup, peeled, stream, last.world.now)
+        last.node.handle_timeout(now=last.world.now)  # what it decided goes where it belongs
+        last.drain()
+
     def later(link, setup, peeled, stream, now):
-        last.world.at(after_s, lambda: (look(link, setup, peeled, stream, last.world.now), last.drain()))
+        last.world.at(after_s, lambda: late(link, setup, peeled, stream))
 
     routes._receive_last_hop = later
 
