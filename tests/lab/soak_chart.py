@@ -72,10 +72,10 @@ def panel(samples: Sequence[Sample], figure: str, title: str, colours: dict[str,
         y = 18 + height * (1 - share)
         drawn.append(f'<path d="M0 {y:.1f} H{width}" stroke="{GRID}"/>')
         drawn.append(text(-6, y + 4, f"{most * share:.3g}", anchor="end", fill=FAINT))
-    drawn += [
-        text(minute * 60 / until_s * width, height + 32, f"{minute} min", fill=FAINT, size=10)
-        for minute in range(0, int(until_s // 60) + 1, 5)
-    ]
+    for minute in range(0, int(until_s // 60) + 1, 5):
+        x = minute * 60 / until_s * width
+        anchor = "start" if minute == 0 else "middle" if x < width - MARGIN else "end"  # inside the picture, all of it
+        drawn.append(text(x, height + 32, f"{minute} min", fill=FAINT, size=10, anchor=anchor))
     for name, colour in colours.items():
         of = [sample for sample in samples if sample.host == name]
         for sample in of:

@@ -13,10 +13,11 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lab"))
 
 from soak import Sample, Verdict, judge
-from soak_chart import chart
+from soak_chart import LEFT, PANELS, WIDTH, chart
 from topology import LabFailure
 
 HALF_AN_HOUR_S = 1800
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def seen(
@@ -70,8 +71,24 @@ def test_a_short_run_says_nothing_about_an_hour() -> None:
         verdict(seen(lambda at_s: 33, over_s=40))
 
 
+@pytest.mark.parametrize("over_s", [HALF_AN_HOUR_S, HALF_AN_HOUR_S + 10, HALF_AN_HOUR_S + 60])
+def test_no_word_in_the_picture_is_cut_off(over_s: int) -> None:
+    picture = chart(seen(lambda at_s: 33, over_s=over_s), {"machine": "here", "rounds": 3, "gbit_carried": 12.5})
+    shift = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    minutes = 0
+    for group in ElementTree.fromstring(picture).iter(f"{SVG}g"):
+        for word in group.iter(f"{SVG}text"):
+            size, said = float(word.get("font-size", "")), word.text or ""
+            wide = 0.6 * size * len(said)  # more than these letters are on average
+            left = LEFT + float(word.get("x", "")) - shift[word.get("text-anchor", "")] * wide
+            assert left >= 0, said
+            assert left + wide <= WIDTH, said
+            minutes += said.endswith(" min")
+    assert minutes == len(PANELS) * len(range(0, over_s // 60 + 1, 5))
+
+
 def test_the_picture_is_whole_and_has_every_host() -> None:
     picture = chart(seen(lambda at_s: 33), {"machine": "a < b", "rounds": 3, "gbit_carried": 12.5})
-    words = [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    words = [element.text for element in ElementTree.fromstring(picture).iter(f"{SVG}text")]
     assert "alpha" in words
     assert any("a < b" in (word or "") for word in words)
