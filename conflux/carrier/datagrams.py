@@ -131,6 +131,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._protocol.connection_lost(None)
         finally:
             self._socket.close()
+            self._protocol = asyncio.DatagramProtocol()  # ours knows us: neither would go without the collector
 
     def _send(self, data: Any, addr: Any) -> None:
         if addr is None:

@@ -354,8 +354,8 @@ class Ice(Connection):
             raise RemoteProtocolError("malformed", "ICE credentials")
         self.remote_username, self.remote_password = ufrag, pwd
         await self.add_remote(candidates)
-        self._connecting = asyncio.create_task(self.connect(), name="ice-connect")
-        over = (self._connecting, self._nomination)
+        connecting = self._connecting = asyncio.create_task(self.connect(), name="ice-connect")
+        over = (connecting, self._nomination)
         done: set[asyncio.Future[None]] = set()
         while not done and any(pair.state in _UNCHECKED for pair in self._check_list):
             done, _ = await asyncio.wait(over, timeout=PACE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -363,7 +363,7 @@ class Ice(Connection):
                 self._check_periodic()
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         if not self._nomination.done():
-            await self._connecting
+            await connecting
             raise ConnectionError("no pair was nominated")
         self.state = "completed"
 
@@ -397,6 +397,15 @@ class Ice(Connection):
             self._ferry = None
         await super().close()
         self._lost("consent")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what leads back here: what is over goes at once, it does not wait for the collector to find it."""
+        self._lost = _nobody
+        self._carried = self._connecting = self._probing = None
+        self._check_list.clear()
+        self._early_checks.clear()
+        self._query_consent_task = None
 
     # ── an engine that carries what DTLS protects ────────────────────────────────────────────────────────────────────
 
@@ -530,6 +539,10 @@ class Ice(Connection):
         if pair is None:
             raise ConnectionError("the link is closed")
         await pair.protocol.send_data(data, pair.remote_addr)
+
+
+def _nobody(reason: str) -> None:
+    """Is told what became of a link that is closed already."""
 
 
 def host_addresses(excluded: Sequence[IPv4Network | IPv6Network]) -> list[str]:

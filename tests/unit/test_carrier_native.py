@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +175,28 @@ async def test_disconnect_is_seen_by_the_far_side_at_once(left: AnySide, right: 
         assert (await right.event(Closed)).reason == "peer"
     assert left.events[-1] == Closed(LEFT, "asked")
     assert right.events[-1] == Closed(RIGHT, "peer")
+
+
+@among_natives
+async def test_link_that_is_over_goes_without_the_collector(left: NativeSide, right: NativeSide) -> None:
+    """Its keys and buffers would stay until the collector has seen enough of what is new to look at what is old."""
+    gc.disable()
+    try:
+        await open_link(left, right)
+        await open_tether(left, right)
+        links = [link for side in (left, right) for link in side.carrier._links.values()]
+        agents = [link._ice for link in links]
+        endpoints = [endpoint for agent in agents for endpoint in agent.endpoints]
+        parts = (*links, *agents, *endpoints, *(link._dtls for link in links), *(one.transport for one in endpoints))
+        left_behind = [weakref.ref(part) for part in parts]
+        assert len(left_behind) == 10
+        del links, agents, endpoints, parts
+        left.carrier.perform(Disconnect(LEFT))
+        while left.carrier._tasks or right.carrier._tasks:  # noqa: ASYNC110  # they end after their last event
+            await asyncio.sleep(0)
+        assert [part() for part in left_behind if part() is not None] == []
+    finally:
+        gc.enable()
 
 
 @between(FIRST)
