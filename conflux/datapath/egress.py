@@ -62,7 +62,7 @@ class Egress:
     def close(self, reason: str) -> None:
         """Drop what is queued under reason."""
         self.queue.clear(reason)
-        self._timers.cancel(self._timer)
+        self._timers.end(self._timer)
 
     def _deadline(self) -> float | None:
         oldest_at = None if self.moving else self.queue.oldest_at()

@@ -150,7 +150,7 @@ class Receiving(ABC, Generic[Epoch]):
     def erase(self) -> None:
         """Erase every key and want nothing more of time."""
         for timer in (self._timer_idle, self._timer_report, self._timer_grace):
-            self._timers.cancel(timer)
+            self._timers.end(timer)
         for epoch in (self._epoch, self._next, self._before):
             if epoch is not None:
                 epoch.erase()

@@ -149,12 +149,14 @@ class Sending(ABC, Generic[Epoch]):
     def detach(self) -> None:
         """Send nothing more and want nothing more of time; the keys stay for last_frame()."""
         self.hop = None
-        for timer in (self._timer_idle, self._timer_silence, self._timer_rekey, self._timer_grace):
+        for timer in self._own_timers():
             self._timers.cancel(timer)
 
     def erase(self) -> None:
-        """Detach, and erase every key."""
+        """Detach, and erase every key; nothing but its tables leads here any more."""
         self.detach()
+        for timer in self._own_timers():
+            self._timers.end(timer)
         for epoch in (self._epoch, self._before):
             if epoch is not None:
                 epoch.erase_data()
@@ -250,6 +252,9 @@ class Sending(ABC, Generic[Epoch]):
         return low if self._rtt_s is None else min(max(low, 2 * self._rtt_s), high)
 
     # ── time ──
+
+    def _own_timers(self) -> tuple[Timer, ...]:
+        return self._timer_idle, self._timer_silence, self._timer_rekey, self._timer_grace
 
     def _idle_deadline(self) -> float | None:
         if self._idle_told:

@@ -25,6 +25,14 @@ class Timer:
         self.at: float | None = None  # when the heap will look at it; None: not in the heap
 
 
+def _never() -> None:
+    """The deadline of a timer that has ended."""
+
+
+def _nothing(now: float) -> None:
+    """What a timer that has ended does."""
+
+
 class Timers:
     """The heap.  Entries of timers that were cancelled or moved earlier stay until their time comes, then vanish."""
 
@@ -46,6 +54,11 @@ class Timers:
     def cancel(self, timer: Timer) -> None:
         """Never fire the timer, unless armed again."""
         timer.at = None
+
+    def end(self, timer: Timer) -> None:
+        """Never fire the timer again, and let go of its owner: the heap may keep the entry for minutes."""
+        timer.at = None
+        timer.deadline, timer.fire = _never, _nothing
 
     def next_timeout(self) -> float | None:
         """Return when the first timer wants to be looked at, or None."""

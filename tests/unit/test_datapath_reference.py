@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from ipaddress import ip_network
 
 import pytest
@@ -36,6 +37,7 @@ from datapath_pair import (
 from conflux.anchor import frame as f
 from conflux.anchor.codec import Sender, relabel
 from conflux.datapath.config import DatapathConfig
+from conflux.datapath.egress import Egress
 from conflux.datapath.interface import (
     Datapath,
     Hop,
@@ -43,7 +45,9 @@ from conflux.datapath.interface import (
     ReceiverVerified,
     SenderIdle,
 )
+from conflux.datapath.receiver import StreamReceiver
 from conflux.datapath.reference import ReferenceDatapath
+from conflux.datapath.sender import StreamSender
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId
 
@@ -444,6 +448,24 @@ def test_our_own_mistakes_are_local_errors(pair: Pair) -> None:
     pair.a.add_sender(C, STREAM_BACK, *keys(what=b"2"), now=0.0)
     with pytest.raises(LocalProtocolError):
         pair.a.set_route(STREAM_BACK, hop, now=0.0)  # the label is another stream's
+
+
+def test_stream_that_is_over_goes_without_the_collector_and_before_its_timers_come() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        held = Pair()
+        held.a.packet(udp(), now=0.0)
+        held.carry(0.0)
+        held.report(0.0)
+        held.a.remove_sender(STREAM)
+        held.b.remove_receiver(STREAM)
+        held.a.remove_egress(B, "test")
+        assert held.a.next_timeout() is None
+        ends = (Egress, StreamSender, StreamReceiver)
+        assert [type(one).__name__ for one in gc.get_objects() if isinstance(one, ends)] == []
+    finally:
+        gc.enable()
 
 
 def test_status_shows_streams_and_queues_and_never_a_key(pair: Pair) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from conflux.datapath.timers import Timer, Timers
 
 
@@ -64,6 +66,19 @@ def test_a_cancelled_timer_never_fires() -> None:
     assert timers.next_timeout() is None
     timers.fire(2.0)
     assert not owner.fired
+
+
+def test_a_timer_that_has_ended_lets_go_of_its_owner_while_the_heap_keeps_its_place() -> None:
+    timers, owner = Timers(), Owner(1.0)
+    timers.arm(Owner(0.5).timer)
+    timers.arm(owner.timer)
+    timer, gone = owner.timer, weakref.ref(owner)
+    timers.end(timer)
+    del owner
+    assert gone() is None
+    timers.arm(timer)
+    timers.fire(0.75)
+    assert timers.next_timeout() is None
 
 
 def test_a_timer_may_arm_itself_again_while_it_fires() -> None:

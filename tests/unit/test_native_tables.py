@@ -36,6 +36,8 @@ from native_pair import (
 from conflux.anchor import frame as f
 from conflux.datapath.interface import EpochKey, Hop
 from conflux.datapath.native import NO_OFFLOAD, NativeDatapath
+from conflux.datapath.native_receiver import NativeReceiver
+from conflux.datapath.native_sender import NativeSender
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId, NodeId, StreamId
 
@@ -313,6 +315,21 @@ def test_engines_come_and_go_without_leaving_descriptors(made: World) -> None:
         datapath.configure((A4,), REALM)
         datapath.stop()
     assert descriptors() == before
+
+
+def test_stream_that_is_over_goes_without_the_collector_and_before_its_timers_come(made: World) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pair = Pair(made)
+        pair.a.send(udp())
+        made.until(lambda: pair.b.packets)
+        pair.a.datapath.remove_sender(STREAM)
+        pair.b.datapath.remove_receiver(STREAM)
+        ends = (NativeSender, NativeReceiver)
+        assert [type(one).__name__ for one in gc.get_objects() if isinstance(one, ends)] == []
+    finally:
+        gc.enable()
 
 
 def test_spoofing_is_judged_by_every_granted_network(made: World) -> None:
