@@ -303,7 +303,7 @@ class ControlPlane:
             raise RemoteProtocolError("stale-card")
         elif inner.boot < known.card.boot:
             raise RemoteProtocolError("old-boot")
-        self._seen.add(envelope.id)
+        self._seen.add(envelope.id, now)
         self._sources.accept(inner.src, inner.boot, inner.seq)
         if arrival.via is not None:
             self._events.append(Heard(inner.src, arrival.via))

@@ -9,6 +9,8 @@ from conflux.ids import BootId, NodeId
 
 WINDOW_SIZE = 1024  # a retry comes 4 s after the first try; no node sends 256 messages a second for long
 SOURCE_COUNT_MAX = 4096  # about 300 B each; the source unheard of longest goes first
+# A second channel is seconds behind the first at most; what is repeated later, the window of its source knows.
+ENVELOPE_S = 60.0
 ENVELOPE_COUNT_MAX = 2048
 
 
@@ -79,13 +81,16 @@ class SeenEnvelopes:
     """Ids of the envelopes that came and verified: the same transmission over a second channel is one transmission."""
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
+        self._ids: OrderedDict[bytes, float] = OrderedDict()  # id → when it came
 
     def __contains__(self, envelope_id: bytes) -> bool:
         return envelope_id in self._ids
 
-    def add(self, envelope_id: bytes) -> None:
-        """Remember an id; the oldest goes."""
-        if len(self._ids) >= ENVELOPE_COUNT_MAX:
-            self._ids.popitem(last=False)
-        self._ids[envelope_id] = None
+    def add(self, envelope_id: bytes, now: float) -> None:
+        """Remember an id; the old go, and the oldest if there are too many."""
+        while self._ids:
+            oldest = next(iter(self._ids))
+            if self._ids[oldest] > now - ENVELOPE_S and len(self._ids) < ENVELOPE_COUNT_MAX:
+                break
+            del self._ids[oldest]
+        self._ids[envelope_id] = now

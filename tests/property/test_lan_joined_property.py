@@ -54,7 +54,7 @@ class Map:
     def send(self, src: NodeId, to: NodeId | None) -> tuple[Counter[NodeId], Counter[NodeId]]:
         """Carry one envelope and all its copies, in any order; return who got it and who handled it, how often."""
         data = Envelope(to, self.rng.randbytes(16), HOP_LIMIT_MAX, None, b"x").encode()
-        flying = [(src, other, data) for other in self.junctions[src].send(to, data)]
+        flying = [(src, other, data) for other in self.junctions[src].send(to, data, now=0.0)]
         got: Counter[NodeId] = Counter()
         handled: Counter[NodeId] = Counter()
         while flying:

@@ -121,7 +121,7 @@ def test_copy_is_dropped_whoever_brings_it(rod: Rod) -> None:
 
 def test_envelope_of_our_own_never_comes_back(rod: Rod) -> None:
     said = envelope(None, hop_limit=5)
-    assert rod.junction.send(None, said.encode()) == (ALPHA, ALICE, RUTH, BRAVO)
+    assert rod.junction.send(None, said.encode(), now=0.0) == (ALPHA, ALICE, RUTH, BRAVO)
     assert rod.receive(replace(said, hop_limit=HOP_LIMIT_MAX), RUTH) == Passage(deliver=False)
 
 
@@ -139,6 +139,25 @@ def test_copy_without_hops_does_not_shut_the_envelope_out(rod: Rod) -> None:
     assert (passage.deliver, passage.to) == (False, (RUTH, BRAVO))  # on, but here it was heard
 
 
+def test_what_is_remembered_is_forgotten_after_a_minute(rod: Rod) -> None:
+    first, last = envelope(None), envelope(None)
+    rod.receive(first)
+    for number in range(1000):
+        rod.junction.send(None, envelope(None).encode(), now=0.5 * number)
+    rod.receive(last, now=500.0)
+    assert len(rod.junction._seen) == 2 * junction_module.SEEN_S
+    assert rod.receive(last, ALICE, now=500.0 + junction_module.SEEN_S / 2) == Passage(deliver=False)
+    assert rod.receive(first, now=500.0).deliver
+
+
+def test_copy_with_more_hops_is_forgotten_when_the_first_is(rod: Rod) -> None:
+    said = envelope(None)
+    rod.receive(replace(said, hop_limit=1), now=0.0)
+    rod.receive(said, now=junction_module.SEEN_S - 1)
+    rod.receive(envelope(None), now=junction_module.SEEN_S)
+    assert len(rod.junction._seen) == 1
+
+
 def test_what_is_remembered_is_bounded_and_names_nobody(rod: Rod, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(junction_module, "SEEN_COUNT_MAX", 8)
     for number in range(100):
@@ -154,10 +173,10 @@ def test_what_is_remembered_is_bounded_and_names_nobody(rod: Rod, monkeypatch: p
 
 
 def test_own_envelope_goes_to_the_neighbour_or_to_those_who_join_lans(rod: Rod) -> None:
-    assert rod.junction.send(BRAVO, envelope(BRAVO).encode()) == (BRAVO,)
-    assert rod.junction.send(CHARLIE, envelope(CHARLIE).encode()) == (RUTH,)
+    assert rod.junction.send(BRAVO, envelope(BRAVO).encode(), now=0.0) == (BRAVO,)
+    assert rod.junction.send(CHARLIE, envelope(CHARLIE).encode(), now=0.0) == (RUTH,)
     rod.junction.hear(RUTH, joins=False)
-    assert rod.junction.send(CHARLIE, envelope(CHARLIE).encode()) == ()
+    assert rod.junction.send(CHARLIE, envelope(CHARLIE).encode(), now=0.0) == ()
 
 
 def test_word_of_a_node_that_is_no_neighbour_is_ignored(rod: Rod) -> None:
@@ -165,7 +184,7 @@ def test_word_of_a_node_that_is_no_neighbour_is_ignored(rod: Rod) -> None:
     rod.junction.remove(RUTH)
     assert not rod.junction.says_it_joins(CHARLIE)
     assert not rod.junction.says_it_joins(RUTH)
-    assert rod.junction.send(CHARLIE, b"") == ()
+    assert rod.junction.send(CHARLIE, b"", now=0.0) == ()
 
 
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -66,9 +66,17 @@ def test_sources_and_seen_envelopes_are_bounded() -> None:
     assert sources.check(NodeId(bytes(16)), boot_id(1), 1) is Verdict.FRESH
     assert sources.check(NodeId((1).to_bytes(16, "big")), boot_id(1), 1) is Verdict.REPEATED
     for number in range(replay.ENVELOPE_COUNT_MAX + 1):
-        seen.add(number.to_bytes(16, "big"))
+        seen.add(number.to_bytes(16, "big"), 0.0)
     assert bytes(16) not in seen
     assert (1).to_bytes(16, "big") in seen
+
+
+def test_seen_envelopes_are_forgotten_after_a_minute() -> None:
+    seen = SeenEnvelopes()
+    for number in range(1000):
+        seen.add(number.to_bytes(16, "big"), 0.5 * number)
+    assert len(seen._ids) == 2 * replay.ENVELOPE_S
+    assert (999).to_bytes(16, "big") in seen
 
 
 def test_token_bucket_fills_at_its_rate_up_to_its_burst() -> None:

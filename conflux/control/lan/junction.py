@@ -21,7 +21,9 @@ from conflux.crypto.kdf import sha256
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId
 
-SEEN_COUNT_MAX = 4096  # about 150 B each; copies come within a second, and what comes later the hop limit ends
+# Copies come within a second; what comes later the hop limit ends.  About 200 B each.
+SEEN_S = 60.0
+SEEN_COUNT_MAX = 4096
 DIGEST_BYTES = 16
 
 # What one neighbour may make us do, per second and at once.  Messages are charged before they are looked at; bytes are
@@ -62,7 +64,8 @@ class Junction:
         self._drop = drop
         self._sides: dict[NodeId, _Side] = {}
         self._lans: tuple[str, ...] = ()
-        self._seen: OrderedDict[bytes, int] = OrderedDict()  # digest → the largest hop limit it came with
+        # digest → when it first came, and the largest hop limit it came with
+        self._seen: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
         self._message_budget = BudgetTable(MESSAGE_RATE, MESSAGE_BURST, BUDGET_KEY_COUNT_MAX)
         self._byte_budget = BudgetTable(BYTE_RATE, BYTE_BURST, BUDGET_KEY_COUNT_MAX)
 
@@ -105,11 +108,11 @@ class Junction:
 
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, to: NodeId | None, data: bytes) -> tuple[NodeId, ...]:
+    def send(self, to: NodeId | None, data: bytes, *, now: float) -> tuple[NodeId, ...]:
         """Return to whom an envelope of our own goes: the node itself, or who may reach it; None: to everybody."""
         with suppress(RemoteProtocolError):  # what is no envelope is not passed on, so it cannot come back
             # As if seen with the most hops there are: no copy of it is news to us.
-            self._seen_before(replace(Envelope.decode_untrusted(data), hop_limit=HOP_LIMIT_MAX))
+            self._seen_before(replace(Envelope.decode_untrusted(data), hop_limit=HOP_LIMIT_MAX), now)
         if to is None:
             return tuple(self._sides)
         if to in self._sides:
@@ -127,7 +130,7 @@ class Junction:
             envelope = Envelope.decode_untrusted(data)
         except RemoteProtocolError:
             return Passage(deliver=True)  # goes nowhere else; whoever reads envelopes refuses it, and counts it
-        known_hop_limit = self._seen_before(envelope)
+        known_hop_limit = self._seen_before(envelope, now)
         if envelope.hop_limit <= known_hop_limit:
             self._drop("duplicate")
             return NOWHERE
@@ -160,7 +163,7 @@ class Junction:
             if side.lan not in (None, came_from) and (to is None or side.joins)
         )
 
-    def _seen_before(self, envelope: Envelope) -> int:
+    def _seen_before(self, envelope: Envelope, now: float) -> int:
         """Return the largest hop limit the same envelope came with before, -1 if it is new; and remember it.
 
         The same: all but the hop limit, and not the id alone, or a neighbour that sees an envelope first could shut it
@@ -168,12 +171,20 @@ class Junction:
         could shut it out, further on, with a copy that has none.
         """
         digest = sha256(replace(envelope, hop_limit=0).encode())[:DIGEST_BYTES]
-        known = self._seen.get(digest, -1)
+        self._forget(now)
+        first_at, known = self._seen.get(digest, (now, -1))
         if envelope.hop_limit > known:
             if known < 0 and len(self._seen) >= SEEN_COUNT_MAX:
                 self._seen.popitem(last=False)
-            self._seen[digest] = envelope.hop_limit
+            self._seen[digest] = (first_at, envelope.hop_limit)
         return known
+
+    def _forget(self, now: float) -> None:
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if self._seen[oldest][0] > now - SEEN_S:
+                return
+            del self._seen[oldest]
 
     def _count_lans(self) -> None:
         self._lans = tuple(sorted({side.lan for side in self._sides.values() if side.lan is not None}))

@@ -448,7 +448,8 @@ class LanChannel:
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, to: NodeId | None, envelope: bytes) -> Handoff:
-        found = [self._neighbours.find(node) for node in self._junction.send(to, envelope)]
+        now = asyncio.get_running_loop().time()
+        found = [self._neighbours.find(node) for node in self._junction.send(to, envelope, now=now)]
         said = [self._say(neighbour, envelope) for neighbour in found if neighbour is not None]
         return Handoff.ACCEPTED if any(said) else Handoff.ABSENT
 
