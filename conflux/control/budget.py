@@ -58,3 +58,7 @@ class BudgetTable:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(now, count)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a key that never comes again.  No-op if unknown."""
+        self._buckets.pop(key, None)

@@ -355,6 +355,7 @@ class Routes:
         for key in [key for key in self._incoming if key[0] == link]:
             self._drop_incoming(key, b"")
         self.relays.link_down(link, let_go=let_go)
+        self._setup_budget.forget(link)
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""

@@ -89,6 +89,14 @@ def test_token_bucket_fills_at_its_rate_up_to_its_burst() -> None:
     assert not bucket.take(50.0)  # a clock that goes back gives nothing
 
 
+def test_budget_table_forgets_a_key_it_is_told_to() -> None:
+    table = BudgetTable(1.0, 1.0, count_max=2)
+    assert table.take("a", 0.0)
+    table.forget("a")
+    table.forget("b")
+    assert len(table._buckets) == 0
+
+
 def test_budget_table_keeps_keys_apart_and_forgets_the_oldest() -> None:
     table = BudgetTable(1.0, 1.0, count_max=2)
     assert table.take("a", 0.0)

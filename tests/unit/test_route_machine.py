@@ -212,6 +212,16 @@ def test_lost_link_takes_its_routes_with_it():
     assert events(d) == [machine.ReceiverRouteGone(STREAM, at_d.hop, b"")]
 
 
+def test_lost_link_is_forgotten():
+    """Links are numbered on: no later one would find what was kept of this one."""
+    s, d = end(0), end(1000)
+    ready(s, d)
+    s.link_down(LINK_S)
+    d.link_down(LINK_D)
+    assert len(d._setup_budget._buckets) == 0
+    assert s._labels._used == d._labels._used == {}
+
+
 def test_a_neighbour_has_a_bounded_number_of_routes():
     s, d = end(0), end(1000)
     for _ in range(machine.INCOMING_PER_LINK_MAX + 1):
