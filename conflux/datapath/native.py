@@ -10,8 +10,9 @@ silence went or came.
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
@@ -73,6 +74,7 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
         self._egresses: dict[NodeId, _Egress] = {}
         self._senders_by_handle: dict[int, NativeSender] = {}
         self._receivers_by_handle: dict[int, NativeReceiver] = {}
+        self._collected: deque[_engine._Upcall] = deque()  # taken from the engine, and not handled yet
         self._stopped = False
         self._counts = (0, 0)
 
@@ -248,27 +250,38 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
     # ── upcalls ──
 
     def collect(self, *, now: float) -> None:
-        for kind, link, handle, a, b, data, address in self._engine.take_upcalls():
-            match kind:
-                case _engine.SENT:
-                    if (sender := self._senders_by_handle.get(handle)) is not None:
-                        sender.sent(now)
-                case _engine.ARRIVED:
-                    if (receiver := self._receivers_by_handle.get(handle)) is not None:
-                        receiver.came(now)
-                case _engine.FEEDBACK:
-                    self.frame_untrusted(LinkId(link), data, now=now)
-                case _engine.ENTRY:
-                    self._entry_untrusted(handle, a, b, data)
-                case _engine.PACKET:
-                    self._hold(data, (a << 32 | b) / 1e9)
-                case _engine.ECHO:
-                    if self._echo is None or not self._echo.take(data, now=time.monotonic()):
-                        self._drop("echo-unasked")
-                case _engine.DEVICE_LOST:
-                    self._device_lost()
-                case _:
-                    self._wire_upcall(wire_upcall(kind, LinkId(link), a, b, data, address))
+        """See interface.Tables.  What follows an upcall whose handling raises is the next call's, which fd asks for."""
+        if not self._collected:  # else the engine holds the others back, within its bounds
+            self._collected.extend(self._engine.take_upcalls())
+        try:
+            while self._collected:
+                self._collect_one(self._collected.popleft(), now)
+        except BaseException:
+            os.eventfd_write(self.fd, 1)
+            raise
+
+    def _collect_one(self, upcall: _engine._Upcall, now: float) -> None:
+        kind, link, handle, a, b, data, address = upcall
+        match kind:
+            case _engine.SENT:
+                if (sender := self._senders_by_handle.get(handle)) is not None:
+                    sender.sent(now)
+            case _engine.ARRIVED:
+                if (receiver := self._receivers_by_handle.get(handle)) is not None:
+                    receiver.came(now)
+            case _engine.FEEDBACK:
+                self.frame_untrusted(LinkId(link), data, now=now)
+            case _engine.ENTRY:
+                self._entry_untrusted(handle, a, b, data)
+            case _engine.PACKET:
+                self._hold(data, (a << 32 | b) / 1e9)
+            case _engine.ECHO:
+                if self._echo is None or not self._echo.take(data, now=time.monotonic()):
+                    self._drop("echo-unasked")
+            case _engine.DEVICE_LOST:
+                self._device_lost()
+            case _:
+                self._wire_upcall(wire_upcall(kind, LinkId(link), a, b, data, address))
 
     def _entry_untrusted(self, handle: int, kind: int, epoch: int, body: bytes) -> None:
         receiver = self._receivers_by_handle.get(handle)

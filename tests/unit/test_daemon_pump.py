@@ -8,10 +8,12 @@ from ipaddress import IPv6Address
 import pytest
 from boards import Board, boards, run
 from builders import make_card, make_member, make_realm
+from native_pair import A4, REALM, udp
 
 from conflux import report
 from conflux.commands import observe
 from conflux.control.memory import MemoryExchange, MemoryHub
+from conflux.datapath.native import NO_OFFLOAD, NativeDatapath
 from conflux.echo import Echo
 from conflux.events import Event
 from conflux.pinging import Ping
@@ -178,5 +180,32 @@ def test_an_unexpected_exception_is_told_and_never_swallowed(method):
             inputs = {"receive": board.pump.arrival, "frame": lambda data: board.pump.frame(1, data, 0)}
             inputs.get(method, getattr(board.pump, method, None))(b"")
         assert board.failures == [bug]
+
+    run(scenario)
+
+
+def test_upcalls_behind_one_that_raised_are_handled_in_the_next_turn():
+    async def scenario():
+        board, datapath = Board("alpha", MemoryExchange(MemoryHub(rng=random.Random(1)))), NativeDatapath()
+        board.pump.node.datapath = datapath
+        datapath.configure((A4,), REALM)
+        bug, held, all_held = KeyError("a library's"), [], asyncio.Event()
+
+        def hold(data, came_at):
+            if came_at == 1.0:
+                raise bug
+            held.append(came_at)
+            if len(held) == 2:
+                all_held.set()
+
+        datapath._hold = hold
+        for came_at in (1.0, 2.0, 3.0):
+            datapath._engine.packet(NO_OFFLOAD + udp(), came_at)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(datapath.fd, board.pump.upcalls)
+        await all_held.wait()
+        loop.remove_reader(datapath.fd)
+        assert (held, board.failures) == ([2.0, 3.0], [bug])
+        datapath.stop()
 
     run(scenario)

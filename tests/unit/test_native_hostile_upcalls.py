@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import struct
 from collections.abc import Callable, Iterator
 
@@ -92,3 +93,29 @@ def test_resets_nobody_can_be_told_of_end_the_link(made: World) -> None:
     made.until(lambda: WireClosed(pair.link_b, "flood") in pair.b.wires)
     assert WireClosed(pair.link_a, "aborted") in pair.a.wires
     assert pair.b.engine.link(quiet)["open"]  # type: ignore[index]  # it is there
+
+
+def test_what_follows_an_upcall_that_raises_is_handled_in_order_once_in_the_next_turns(pair: Pair) -> None:
+    handle, bugs = pair.b._wire_upcall, [b"1", b"2", b"4"]
+
+    def raises(upcall: WireMessage) -> None:
+        if upcall.data in bugs:
+            raise KeyError(upcall.data)  # a library's
+        handle(upcall)
+
+    pair.b.datapath.attach(raises)
+    pair.b.is_deaf = True
+    for number in range(5):
+        assert pair.a.wire.send(pair.link_a, 1, BINARY, b"%d" % number)
+    pair.world.until(lambda: pair.b.engine.link(pair.link_b)["messages_received"] == 5)  # type: ignore[index]
+    pair.b.is_deaf = False
+    raised = []
+    while select.select([pair.b.datapath.fd], [], [], 0)[0]:
+        try:
+            pair.b.collect(0.0)
+        except KeyError as error:
+            raised += error.args
+            assert pair.a.wire.send(pair.link_a, 1, BINARY, b"later")
+    assert raised == bugs
+    pair.world.until(lambda: len(pair.b.wires) == 6)
+    assert [each.data for each in pair.b.wires[1:]] == [b"0", b"3", b"later", b"later", b"later"]  # type: ignore[union-attr]
