@@ -23,6 +23,8 @@ enum {
     DTLS_ALERT_BYTES = 2,
     HANDSHAKE_COUNT_MAX = 32, /* twice what the handshake's library looks at; anybody can forge one in 13 bytes */
     ADDRESS_BYTES = 28,
+    STUN_HEADER_BYTES = 20,
+    STUN_COOKIE = 0x2112A442,
 };
 
 /* ── the socket ── */
@@ -234,6 +236,14 @@ static void link_lost(struct link *self)
     epoll_ctl(self->engine->epoll, EPOLL_CTL_DEL, self->fd, NULL);
 }
 
+/* Whether a datagram that begins with two zero bits has STUN's header (RFC 8489, section 5); what the attributes behind
+ * it say is Python's to read. */
+static bool stun_fits_untrusted(const uint8_t *data, size_t size)
+{
+    return size >= STUN_HEADER_BYTES && size % 4 == 0 && load_u32(data + 4) == STUN_COOKIE &&
+           ((size_t)data[2] << 8 | data[3]) == size - STUN_HEADER_BYTES;
+}
+
 /* One datagram, opened in place. */
 static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t size, const struct msghdr *message)
 {
@@ -242,7 +252,10 @@ static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t 
         return;
     }
     if (data[0] <= 3) {
-        link_upcall_datagram(self, data, size, message);
+        if (stun_fits_untrusted(data, size))
+            link_upcall_datagram(self, data, size, message);
+        else
+            drop(self->engine, DROP_STUN_MALFORMED);
         return;
     }
     while (size > 0 && !self->closed) {

@@ -84,6 +84,12 @@ def udp(
     return ip(ip_address(str(source)), ip_address(str(destination)), 17, payload, tos=tos)
 
 
+def stun(attribute_bytes: int = 0, *, cookie: int = 0x2112A442, length: int | None = None) -> bytes:
+    """One STUN binding request; length: what its header claims, if that is not what it has."""
+    claimed = attribute_bytes if length is None else length
+    return struct.pack(">HHI12s", 1, claimed, cookie, b"transaction!") + bytes(attribute_bytes)
+
+
 def number_of(packet: bytes) -> int:
     return int.from_bytes(packet[28:32] if packet[0] >> 4 == 4 else packet[48:52], "big")
 

@@ -21,6 +21,7 @@ from native_pair import (
     World,
     keys,
     number_of,
+    stun,
     udp,
     world,
 )
@@ -70,9 +71,23 @@ def test_datagrams_that_are_nothing_are_counted(pair: Pair) -> None:
 
 def test_what_looks_like_stun_goes_up_with_its_sender(pair: Pair) -> None:
     made = pair.world.socket()
-    made.sendto(b"\x01stun", pair.b.sockets[pair.link_b].getsockname())
-    pair.world.until(lambda: len(pair.b.wires) == 2)
-    assert pair.b.wires[1:] == [WireDatagram(pair.link_b, b"\x01stun", made.getsockname())]
+    good = [stun(), stun(4), stun(1200)]
+    for datagram in good:
+        made.sendto(datagram, pair.b.sockets[pair.link_b].getsockname())
+    pair.world.until(lambda: len(pair.b.wires) == 4)
+    assert pair.b.wires[1:] == [WireDatagram(pair.link_b, each, made.getsockname()) for each in good]
+
+
+def test_what_begins_like_stun_and_has_not_its_header_is_counted(pair: Pair) -> None:
+    send = stranger(pair)
+    cut_short = [stun(8)[:size] for size in range(1, 28)]
+    cookies = [stun(8, cookie=cookie) for cookie in (0, 0x2112A443, 0x42A41221)]
+    lengths = [stun(8, length=length) for length in (0, 4, 7, 9, 12, 28, 65535)] + [stun(6), stun(7)]
+    for datagram in (*cut_short, *cookies, *lengths):
+        send(datagram)
+    pair.world.until(lambda: pair.b.drops == {"stun-malformed": len(cut_short) + len(cookies) + len(lengths)})
+    assert len(pair.b.wires) == 1  # it opened
+    still_works(pair)
 
 
 def test_records_cut_short_forged_or_repeated_change_nothing(pair: Pair) -> None:
@@ -96,6 +111,8 @@ def test_random_datagrams_break_nothing(pair: Pair) -> None:
             if len(datagram) > 13 and draw.random() < 0.7:
                 datagram[1:5] = struct.pack(">HH", 0xFEFD, draw.randrange(3))
                 datagram[11:13] = struct.pack(">H", draw.choice((0, 1, len(datagram) - 13, len(datagram))))
+            if datagram[0] <= 3 and draw.random() < 0.5:
+                datagram[2:8] = stun(max(len(datagram) - 20, 0))[2:8]
             send(bytes(datagram))
         still_works(pair, round_)
     assert pair.b.engine.link(pair.link_b)["open"]  # type: ignore[index]
@@ -106,7 +123,7 @@ def test_a_flood_of_datagrams_keeps_out_no_message(made: World) -> None:
     send = stranger(pair)
     pair.b.is_deaf = True
     for _ in range(200):
-        send(bytes(100))
+        send(stun(80))
     made.until(lambda: pair.b.drops.get("upcall-full", 0) == 150)
     assert pair.a.wire.send(pair.link_a, 1, BINARY, b"control")
     made.until(lambda: pair.b.engine.link(pair.link_b)["messages_received"])  # type: ignore[index]
@@ -121,7 +138,7 @@ def test_upcalls_are_bounded_in_bytes_too(made: World) -> None:
     pair.b.is_deaf = True
     for _ in range(10):
         for _ in range(20):
-            send(bytes(60_000))
+            send(stun(60_000))
         made.turn(0.01)
     made.until(lambda: pair.b.drops.get("upcall-full", 0) > 0)
     pair.b.is_deaf = False

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from native_pair import BINARY, Pair, World, world
+from native_pair import BINARY, Pair, World, stun, world
 
 from conflux.carrier.wire import WireClosed, WireDatagram, WireMessage, WireReset
 from conflux.datapath.config import DatapathConfig
@@ -44,10 +44,10 @@ def test_a_flood_of_stun_over_one_link_keeps_out_no_other_links(pair: Pair) -> N
     pair.b.is_deaf = True
     flood, check = stranger(pair, pair.link_b), stranger(pair, quiet)
     for _ in range(3 * COUNT_MAX):
-        flood(bytes(100))
+        flood(stun(80))
     pair.world.until(lambda: pair.b.drops.get("upcall-full") == 2 * COUNT_MAX)
     for _ in range(10):
-        check(b"\1check")
+        check(stun())
     pair.world.turn()
     pair.b.is_deaf = False
     pair.world.until(lambda: sum(isinstance(each, WireDatagram) and each.link == quiet for each in pair.b.wires) == 10)
