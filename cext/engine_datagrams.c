@@ -27,6 +27,11 @@ enum {
     STUN_COOKIE = 0x2112A442,
 };
 
+/* From the first refused train to the next, doubled at each that is refused as well.  Chosen: who moves to another
+ * network has them again soon, and where they never go one try in ten minutes costs nothing. */
+#define TRAINS_PAUSE_MIN (10 * SECOND)
+#define TRAINS_PAUSE_MAX (640 * SECOND)
+
 /* ── the socket ── */
 
 static bool is_udp(int fd)
@@ -41,7 +46,7 @@ bool link_take_socket(struct link *self)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = self->id};
 
-    self->is_udp = self->segments = is_udp(self->fd);
+    self->is_udp = is_udp(self->fd);
     if (self->is_udp)
         setsockopt(self->fd, SOL_UDP, UDP_GRO, &(int){1}, sizeof(int));
     return epoll_ctl(self->engine->epoll, EPOLL_CTL_ADD, self->fd, &event) == 0;
@@ -91,6 +96,22 @@ static ssize_t socket_send(struct link *self, const uint8_t *data, size_t size, 
     return sendmsg(self->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Whether the kernel takes no train here, and may take its datagrams one by one: its segments are larger than the
+ * device takes by now (EMSGSIZE; until 2025 EINVAL), the device checksums nothing (EIO, before Linux 6.11), IPsec is on
+ * the way (EIO), or it knows no UDP_SEGMENT. */
+static bool refuses_trains(int error)
+{
+    return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP;
+}
+
+static void trains_rest(struct link *self)
+{
+    uint64_t pause = self->trains_pause == 0 ? TRAINS_PAUSE_MIN : 2 * self->trains_pause;
+
+    self->trains_pause = pause < TRAINS_PAUSE_MAX ? pause : TRAINS_PAUSE_MAX;
+    self->trains_at = self->engine->now + self->trains_pause;
+}
+
 /* Send one train; false: the socket is full, and what is left waits in self->out.  Whatever else goes wrong costs these
  * packets, which SCTP repairs or gives up. */
 static bool train_send(struct link *self, const uint8_t *data, size_t size, size_t segment)
@@ -98,8 +119,11 @@ static bool train_send(struct link *self, const uint8_t *data, size_t size, size
     bool retried = false;
 
     while (size > 0) {
-        size_t now = self->segments && size > segment ? size : size < segment ? size : segment;
+        bool train = size > segment && self->engine->now >= self->trains_at;
+        size_t now = train || size < segment ? size : segment;
         if (socket_send(self, data, now, segment) >= 0) {
+            if (train)
+                self->trains_pause = 0;
             data += now;
             size -= now;
             continue;
@@ -117,8 +141,8 @@ static bool train_send(struct link *self, const uint8_t *data, size_t size, size
         }
         if (errno == EINTR)
             continue;
-        if (self->segments && now > segment && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP)) {
-            self->segments = false; /* this interface cannot: one by one from now on */
+        if (train && refuses_trains(errno)) {
+            trains_rest(self);
             continue;
         }
         if (!retried) { /* an ICMP error about an earlier datagram is told by failing this one */

@@ -126,7 +126,6 @@ struct link {
     bool opened; /* the association once was: the handshake is over for both sides */
     bool closed; /* the association is over; only remove() is left to come */
     bool watches_out; /* the socket was full */
-    bool segments; /* UDP_SEGMENT works here */
     struct dtls *dtls;
     struct sctp *sctp;
     unsigned handshake_count; /* records passed up to the handshake's library */
@@ -138,6 +137,8 @@ struct link {
     struct turn relay;
     uint64_t rtt_min; /* as of its last round; 0: not known */
     bool searching; /* its rate is not found yet */
+    uint64_t trains_at; /* until then UDP_SEGMENT is not tried: the kernel refused it */
+    uint64_t trains_pause; /* from the last refusal to trains_at; 0: none since a train went */
     size_t out_bytes, out_segment; /* sealed, and not taken by the socket yet */
     uint8_t *out;
 };
