@@ -495,8 +495,11 @@ static bool receive_chunk(struct sctp *self, const uint8_t *chunk, size_t size, 
             sctp_receive_data_untrusted(self, chunk, size, now);
         break;
     case SCTP_SACK:
-        if (sctp_carries(self))
+        if (self->packet_had_sack)
+            self->counts.dropped_other++; /* one says all there is to say, and may cost a look at the whole ring */
+        else if (sctp_carries(self))
             sctp_receive_sack_untrusted(self, chunk, size, now);
+        self->packet_had_sack = true;
         break;
     case SCTP_FORWARD_TSN:
         if (sctp_carries(self))
@@ -580,7 +583,7 @@ void sctp_receive_untrusted(struct sctp *self, uint8_t *packet, size_t size, uin
         return;
     }
     self->heard_at = now;
-    self->packet_had_data = false;
+    self->packet_had_data = self->packet_had_sack = false;
     for (size_t at = SCTP_HEADER_BYTES; at < size && size - at >= SCTP_CHUNK_HEADER_BYTES;) {
         const uint8_t *chunk = packet + at;
         size_t length = load_be16(chunk + 2);

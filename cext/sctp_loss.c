@@ -192,15 +192,14 @@ void sctp_acknowledge(struct sctp *self, uint32_t tsn, uint64_t now)
 {
     struct tally tally = {0};
 
-    if (tsn_after(self->tsn_acked, tsn))
+    if (!tsn_after(tsn, self->tsn_acked))
         return;
     if (!tsn_after(self->tsn_next, tsn)) {
         sctp_violation(self, SCTP_CAUSE_VIOLATION);
         return;
     }
-    bool progress = tsn != self->tsn_acked;
     acknowledge_to(self, tsn, &tally, now);
-    acknowledge_done(self, &tally, progress, now);
+    acknowledge_done(self, &tally, true, now);
 }
 
 void sctp_receive_sack_untrusted(struct sctp *self, const uint8_t *chunk, size_t size, uint64_t now)

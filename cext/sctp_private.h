@@ -242,7 +242,7 @@ struct sctp {
     uint16_t streams_in; /* what the peer may use */
     bool sack_wanted, sack_now;
     unsigned sack_packets; /* with data since the last one */
-    bool packet_had_data;
+    bool packet_had_data, packet_had_sack;
     uint64_t sack_at;
     uint32_t duplicates[SCTP_DUPLICATES_MAX];
     unsigned duplicate_count;

@@ -148,6 +148,9 @@ int main(void)
             printf("%d", send_message(&a, size, (uint32_t)number()));
         } else if (strcmp(command, "later") == 0) {
             now += number() * 1000000;
+        } else if (strcmp(command, "timers") == 0) {
+            if (sctp_next_timeout(a.sctp) <= now)
+                sctp_handle_timeout(a.sctp, now);
         } else if (strcmp(command, "state") == 0) {
             printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, messages, room_excess_max, resets,
                    sctp_state(a.sctp).held_bytes);

@@ -52,6 +52,10 @@ class Hostile:
     def later(self, ms: int) -> None:
         self._driven.ask(f"later {ms}")
 
+    def handle_timeout(self) -> None:
+        """Let it see to whatever timer is due."""
+        self._driven.ask("timers")
+
     @property
     def state(self) -> tuple[int, int, int, int]:
         """Messages, largest room left in one, resets told, bytes held."""
@@ -102,6 +106,18 @@ def test_acknowledgements_race_messages_given_up_at_any_fill_of_the_ring(driven:
         hostile.later(60)
         hostile.say(sack_chunk(hostile.sent - 1, WINDOW, [(max(heard) + 1, max(heard) + 1)]))
         hostile.hear()
+        hostile.close()
+
+
+def test_of_several_acknowledgements_in_a_packet_the_first_counts(driven: Driven) -> None:
+    for first, second, is_acknowledged in ((1, 0, True), (0, 1, False)):
+        hostile = Hostile(driven)
+        hostile.send(80, 60_000)
+        assert hostile.data_heard() == [0]
+        hostile.say(*(sack_chunk(hostile.sent - 1 + count, WINDOW, []) for count in (first, second)))
+        hostile.later(10_000)
+        hostile.handle_timeout()
+        assert hostile.data_heard() == ([] if is_acknowledged else [0])
         hostile.close()
 
 
