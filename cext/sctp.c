@@ -46,7 +46,7 @@ struct sctp *sctp_new(const struct sctp_config *config, const struct sctp_handle
     if (self->tag_local == 0) /* zero is INIT's */
         self->tag_local = 1;
     self->tsn_first = self->tsn_next = load_be32(config->entropy + 4);
-    self->tsn_acked = self->tsn_forward = self->tsn_next - 1;
+    self->tsn_acked = self->tsn_forward = self->forward_told = self->tsn_next - 1;
     self->reset_sequence = self->tsn_next;
     self->random = (uint64_t)load_be32(config->entropy + 8) << 32 | load_be32(config->entropy + 12);
     self->packet_bytes = SCTP_PACKET_BYTES_MIN;

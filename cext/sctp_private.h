@@ -122,6 +122,7 @@ struct sctp_list {
 struct sctp_stream_out {
     uint32_t waiting; /* messages not sent in full */
     uint16_t ssn_next;
+    uint16_t forward_index; /* where it is named in the FORWARD-TSN being written, if it is */
     bool resetting;
 };
 
@@ -209,6 +210,7 @@ struct sctp {
     uint64_t peer_window;
     struct sctp_stream_out *out_blocks[SCTP_STREAM_BLOCK_COUNT];
     bool forward_due, probe_due, probe_used;
+    uint32_t forward_told; /* how far the last FORWARD-TSN went */
     uint64_t forward_sent_at;
 
     /* --- loss and pace --- */
@@ -352,6 +354,24 @@ static inline uint32_t bit_next(const uint64_t *bits, uint32_t span, uint32_t ts
         tsn += left;
     }
     return limit;
+}
+
+/* The last TSN from tsn on, and before limit, whose bit is set; tsn - 1 if there is none.  limit - tsn <= span. */
+static inline uint32_t bit_last(const uint64_t *bits, uint32_t span, uint32_t tsn, uint32_t limit)
+{
+    while (tsn != limit) {
+        uint32_t last = limit - 1, left = (last & 63) + 1;
+        uint64_t word = bits[(last & (span - 1)) >> 6] << (64 - left);
+
+        if (word != 0) {
+            uint32_t skip = (uint32_t)__builtin_clzll(word);
+            return skip < limit - tsn ? last - skip : tsn - 1;
+        }
+        if (left >= limit - tsn)
+            return tsn - 1;
+        limit -= left;
+    }
+    return tsn - 1;
 }
 
 /* --- what was sent, by TSN -------------------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 enum {
     PIECE_BYTES_MIN = 256, /* of a further message begun in a packet that has something; less is not worth a header */
     FORWARD_STREAMS_MAX = 256, /* named in one FORWARD-TSN; with more it goes less far */
+    FORWARD_MESSAGES_MAX = 512, /* looked at for one: 40 microseconds at most, and the peer says how often */
 };
 
 /* --- the ring of TSNs ------------------------------------------------------------------------------------------- */
@@ -252,26 +253,18 @@ static uint32_t owed_first(const struct sctp *self)
 /* How far FORWARD-TSN may go: over everything below the first TSN still owed, to the last given up. */
 void sctp_forward_refresh(struct sctp *self, uint64_t now)
 {
-    uint32_t target = self->tsn_acked;
-
     if (tsn_after(self->tsn_acked, self->tsn_forward))
         self->tsn_forward = self->tsn_acked;
     if (self->abandoned_count == 0)
         return;
-    uint32_t owed = owed_first(self);
-    for (uint32_t tsn = self->tsn_forward + 1;; tsn++) {
-        tsn = bit_next(self->abandoned_bits, self->sent_span, tsn, owed, true);
-        if (tsn == owed)
-            break;
-        tsn = bit_next(self->abandoned_bits, self->sent_span, tsn, owed, false) - 1;
-        target = tsn;
-    }
+    uint32_t target = bit_last(self->abandoned_bits, self->sent_span, self->tsn_forward + 1, owed_first(self));
     if (tsn_after(target, self->tsn_forward)) {
         self->tsn_forward = target;
         self->forward_due = true;
     } else if (tsn_after(self->tsn_forward, self->tsn_acked) &&
-               now - self->forward_sent_at > self->srtt + self->rttvar) {
-        self->forward_due = true; /* it was lost, it seems */
+               (!tsn_after(self->forward_told, self->tsn_acked) ||
+                now - self->forward_sent_at > self->srtt + self->rttvar)) {
+        self->forward_due = true; /* the last one went less far, or was lost, it seems */
     }
     if (self->forward_due && self->t3_at == SCTP_NEVER)
         self->t3_at = now + self->rto;
@@ -552,8 +545,7 @@ size_t sctp_put_forward(struct sctp *self, uint8_t *at, size_t room, uint64_t no
 {
     uint16_t streams[FORWARD_STREAMS_MAX], ssns[FORWARD_STREAMS_MAX];
     uint32_t target = self->tsn_forward, end = target + 1;
-    const struct sctp_outgoing *seen = NULL;
-    size_t count = 0, count_max = room / 4 - 2;
+    size_t count = 0, count_max = room / 4 - 2, message_count = 0;
 
     if (!tsn_after(self->tsn_forward, self->tsn_acked)) {
         self->forward_due = false;
@@ -563,26 +555,25 @@ size_t sctp_put_forward(struct sctp *self, uint8_t *at, size_t room, uint64_t no
         return 0;
     if (count_max > FORWARD_STREAMS_MAX)
         count_max = FORWARD_STREAMS_MAX;
-    for (uint32_t tsn = self->tsn_acked + 1;; tsn++) {
+    for (uint32_t tsn = self->tsn_acked + 1; tsn_after(end, tsn);) {
         tsn = bit_next(self->abandoned_bits, self->sent_span, tsn, end, true);
         if (tsn == end)
             break;
-        const struct sctp_sent *sent = sent_at(self, tsn);
-        size_t index = 0;
+        const struct sctp_outgoing *outgoing = sent_at(self, tsn)->outgoing;
+        struct sctp_stream_out *stream = sctp_stream_out(self, outgoing->stream, false);
+        bool named = stream->forward_index < count && streams[stream->forward_index] == outgoing->stream;
 
-        if (sent->outgoing == seen || sent->outgoing->unordered)
-            continue;
-        while (index < count && streams[index] != sent->outgoing->stream)
-            index++;
-        if (index == count_max) {
+        if (message_count++ == FORWARD_MESSAGES_MAX || (!outgoing->unordered && !named && count == count_max)) {
             target = tsn - 1;
             break;
         }
-        seen = sent->outgoing;
-        streams[index] = seen->stream;
-        ssns[index] = seen->ssn;
-        if (index == count)
-            count++;
+        if (!outgoing->unordered) {
+            if (!named)
+                stream->forward_index = (uint16_t)count++;
+            streams[stream->forward_index] = outgoing->stream;
+            ssns[stream->forward_index] = outgoing->ssn;
+        }
+        tsn = outgoing->tsn_first + outgoing->tsn_count;
     }
     if (!tsn_after(target, self->tsn_acked))
         return 0;
@@ -593,6 +584,7 @@ size_t sctp_put_forward(struct sctp *self, uint8_t *at, size_t room, uint64_t no
         store_be16(body + 6 + 4 * index, ssns[index]);
     }
     self->forward_due = false;
+    self->forward_told = target;
     self->forward_sent_at = now;
     if (self->t3_at == SCTP_NEVER)
         self->t3_at = now + rto_now(self);

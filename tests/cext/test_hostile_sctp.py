@@ -10,9 +10,10 @@ import pytest
 from driven import Driven, build
 from sctp_library import chunk, chunks_of, data_chunk, sack_chunk
 
-DATA, RECONFIG = 0, 130
+DATA, RECONFIG, FORWARD = 0, 130, 192
 BEGIN, END, UNORDERED = 2, 1, 4
 WINDOW = 1 << 20
+FORWARD_MESSAGES_MAX = 512  # cext/sctp_send.c
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,10 @@ class Hostile:
     def data_heard(self) -> list[int]:
         """Return which TSNs it sends now, counted from its first."""
         return [struct.unpack_from("!I", body)[0] - self.sent for kind, _, body in self.hear() if kind == DATA]
+
+    def forward_heard(self) -> list[int]:
+        """Return up to which TSN it says now that nothing will come, counted from its first."""
+        return [struct.unpack_from("!I", body)[0] - self.sent for kind, _, body in self.hear() if kind == FORWARD]
 
     def send(self, size: int, lifetime_ms: int) -> None:
         assert self._driven.ask(f"send {size} {lifetime_ms}") == "1"
@@ -119,6 +124,28 @@ def test_of_several_acknowledgements_in_a_packet_the_first_counts(driven: Driven
         hostile.handle_timeout()
         assert hostile.data_heard() == ([] if is_acknowledged else [0])
         hostile.close()
+
+
+def test_what_is_given_up_is_told_in_parts_each_when_the_one_before_has_arrived(driven: Driven) -> None:
+    hostile = Hostile(driven)
+    newest = 0
+    while newest < 3 * FORWARD_MESSAGES_MAX:  # every second one is acknowledged, and none cumulatively
+        for _ in range(10):
+            hostile.send(80, 50)
+        newest = max(newest, *hostile.data_heard(), 0)
+        gaps = [(at, at) for at in range(2, newest + 2, 2)]
+        hostile.say(sack_chunk(hostile.sent - 1, WINDOW, gaps[-50:]))
+        hostile.later(5)
+        hostile.handle_timeout()
+    hostile.later(100)
+    hostile.handle_timeout()
+    first = 2 * FORWARD_MESSAGES_MAX - 1  # an acknowledged one behind each
+    hostile.say(sack_chunk(hostile.sent - 1, WINDOW))
+    assert set(hostile.forward_heard()) == {first}
+    hostile.say(sack_chunk(hostile.sent + first, WINDOW))
+    (second,) = hostile.forward_heard()
+    assert first < second < newest
+    hostile.close()
 
 
 def test_small_messages_cut_in_two_keep_no_room_for_large_ones(driven: Driven) -> None:
