@@ -142,7 +142,8 @@ static void queue_dropped(void *context, enum queue_drop why)
 
 static void measure_queue(void)
 {
-    struct queue *queue = queue_new(1 << 20, 2048, queue_dropped, NULL);
+    struct queue_all all = {0, 64 << 20};
+    struct queue *queue = queue_new(1 << 20, 2048, &all, queue_dropped, NULL);
     uint64_t now = 1;
 
     if (queue == NULL)

@@ -35,6 +35,7 @@ struct engine_config {
     int tun; /* descriptor, non-blocking, opened with offload headers; -1: none */
     bool segments_udp; /* the device takes UDP super-packets */
     size_t queue_bytes_max, queue_packets_max; /* per destination */
+    size_t queues_bytes_max; /* of all destinations */
     uint64_t hold_age_max; /* of packets that have nowhere to go */
     size_t upcall_count_max; /* of each kind that somebody else can cause: a flood of one keeps out no other */
     struct relay_limits relay;

@@ -58,6 +58,7 @@ cdef class Engine:
         config.segments_udp = segments_udp
         config.queue_bytes_max = limits.queue_bytes_max
         config.queue_packets_max = limits.queue_packets_max
+        config.queues_bytes_max = limits.queues_bytes_max
         config.hold_age_max = nanoseconds(limits.hold_age_s_max)
         config.upcall_count_max = limits.upcall_count_max
         config.relay.route_bytes_max = limits.relay_route_bytes_max

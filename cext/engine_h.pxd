@@ -53,7 +53,7 @@ cdef extern from "engine.h" nogil:
     struct engine_config:
         int tun
         bint segments_udp
-        size_t queue_bytes_max, queue_packets_max
+        size_t queue_bytes_max, queue_packets_max, queues_bytes_max
         uint64_t hold_age_max
         size_t upcall_count_max
         relay_limits relay

@@ -165,6 +165,7 @@ struct engine {
     uint64_t upcall_take; /* how often they were taken */
 
     struct table egresses, senders, receivers;
+    struct queue_all queues; /* of all egresses */
     struct map own, realm_addresses; /* our addresses; destinations' addresses */
     struct map labels; /* (link, label) of receivers */
     struct map links_by_id;

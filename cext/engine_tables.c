@@ -91,7 +91,8 @@ uint32_t engine_add_egress(struct engine *self)
     egress->engine = self;
     egress->active_at = self->now;
     egress->turn.egress = egress;
-    egress->queue = queue_new(self->config.queue_bytes_max, self->config.queue_packets_max, queue_dropped, egress);
+    egress->queue = queue_new(self->config.queue_bytes_max, self->config.queue_packets_max, &self->queues,
+                              queue_dropped, egress);
     if (egress->queue != NULL)
         egress->handle = table_add(&self->egresses, egress);
     uint32_t handle = egress->handle;

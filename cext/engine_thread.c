@@ -286,6 +286,7 @@ struct engine *engine_new(const struct engine_config *config)
     if (self == NULL)
         return NULL;
     self->config = *config;
+    self->queues.bytes_max = config->queues_bytes_max;
     self->age_at = NEVER;
     self->now = engine_clock();
     pthread_mutex_init(&self->lock, NULL);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "codel.h"
+#include "served.h"
 
 /* The packets of some flows, oldest first. */
 struct bucket {
@@ -21,6 +22,8 @@ struct queue {
     uint64_t moving_since;
     struct codel_pace pace;
     size_t bytes_max, packets_max;
+    struct queue_all *together;
+    struct served served;
     struct queue_counts counts;
     void (*drop)(void *context, enum queue_drop why);
     void *context;
@@ -37,8 +40,8 @@ struct queued *queued_new(size_t size)
 
 void queued_delete(struct queued *self) { free(self); }
 
-struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void *context, enum queue_drop why),
-                        void *context)
+struct queue *queue_new(size_t bytes_max, size_t packets_max, struct queue_all *together,
+                        void (*drop)(void *context, enum queue_drop why), void *context)
 {
     struct queue *self = calloc(1, sizeof *self);
 
@@ -48,6 +51,7 @@ struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void 
     self->pace = (struct codel_pace){CODEL_TARGET_NS, CODEL_INTERVAL_NS};
     self->bytes_max = bytes_max;
     self->packets_max = packets_max;
+    self->together = together;
     self->drop = drop;
     self->context = context;
     return self;
@@ -84,6 +88,22 @@ static void turns_remove(struct queue *self, uint8_t index)
 
 /* ── packets ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void waits(struct queue *self, struct bucket *bucket, const struct queued *packet)
+{
+    bucket->bytes += packet->size;
+    self->counts.bytes += packet->size;
+    self->together->bytes += packet->size;
+    self->counts.packets++;
+}
+
+static void waits_no_more(struct queue *self, struct bucket *bucket, const struct queued *packet)
+{
+    bucket->bytes -= packet->size;
+    self->counts.bytes -= packet->size;
+    self->together->bytes -= packet->size;
+    self->counts.packets--;
+}
+
 /* Take a bucket's oldest packet out of every sum, and an empty bucket out of the turns. */
 static struct queued *oldest_take(struct queue *self, uint8_t index)
 {
@@ -93,9 +113,7 @@ static struct queued *oldest_take(struct queue *self, uint8_t index)
     bucket->oldest = packet->next;
     if (bucket->asked_count > 0)
         bucket->asked_count--;
-    bucket->bytes -= packet->size;
-    self->counts.bytes -= packet->size;
-    self->counts.packets--;
+    waits_no_more(self, bucket, packet);
     packet->next = NULL;
     if (bucket->oldest == NULL) {
         bucket->newest = NULL;
@@ -120,6 +138,16 @@ static uint8_t largest_bucket(const struct queue *self)
     return largest;
 }
 
+/* How many bytes may wait: no more than are left for all others. */
+static size_t room(struct queue *self, uint64_t now)
+{
+    const struct queue_all *all = self->together;
+    size_t free_bytes = all->bytes < all->bytes_max ? all->bytes_max - all->bytes : 0;
+    size_t bound = served_bound(&self->served, self->bytes_max, now);
+
+    return bound < free_bytes ? bound : free_bytes;
+}
+
 void queue_push(struct queue *self, struct queued *packet, uint64_t now)
 {
     uint8_t index = (uint8_t)(packet->flow % QUEUE_BUCKET_COUNT);
@@ -140,10 +168,8 @@ void queue_push(struct queue *self, struct queued *packet, uint64_t now)
         packet->next = *at;
         *at = packet;
     }
-    bucket->bytes += packet->size;
-    self->counts.bytes += packet->size;
-    self->counts.packets++;
-    while (self->counts.bytes > self->bytes_max || self->counts.packets > self->packets_max)
+    waits(self, bucket, packet);
+    while (self->counts.bytes > room(self, now) || self->counts.packets > self->packets_max)
         drop(self, oldest_take(self, largest_bucket(self)), QUEUE_FULL);
 }
 
@@ -221,8 +247,10 @@ struct queued *queue_take(struct queue *self, size_t backlog_bytes_min, uint64_t
     while (bucket->oldest != NULL) {
         bool asked = bucket->asked_count > 0;
         struct queued *packet = oldest_take(self, index);
-        if (asked || !codel_drops(self, bucket, packet, backlog_bytes_min, now))
+        if (asked || !codel_drops(self, bucket, packet, backlog_bytes_min, now)) {
+            served_add(&self->served, packet->size, now);
             return packet;
+        }
         drop(self, packet, QUEUE_CODEL);
     }
     return NULL;
@@ -251,9 +279,8 @@ void queue_unshift(struct queue *self, struct queued *packet)
         bucket->newest = packet;
         turns_prepend(self, index);
     }
-    bucket->bytes += packet->size;
-    self->counts.bytes += packet->size;
-    self->counts.packets++;
+    waits(self, bucket, packet);
+    served_return(&self->served, packet->size);
 }
 
 void queue_drop_aged(struct queue *self, uint64_t age_max, uint64_t now)

@@ -33,8 +33,13 @@ enum queue_drop { QUEUE_FULL, QUEUE_AGED, QUEUE_CODEL, QUEUE_CLEARED };
 
 struct queue; /* all buckets of one destination */
 
-/* drop is called once per dropped packet, before it is freed. */
-struct queue *queue_new(size_t bytes_max, size_t packets_max, void (*drop)(void *context, enum queue_drop why), void *context);
+struct queue_all { /* what the queues of all destinations have waiting */
+    size_t bytes, bytes_max;
+};
+
+/* drop is called once per dropped packet, before it is freed.  together outlives the queue. */
+struct queue *queue_new(size_t bytes_max, size_t packets_max, struct queue_all *together,
+                        void (*drop)(void *context, enum queue_drop why), void *context);
 void queue_delete(struct queue *self); /* drops what is in it as QUEUE_CLEARED */
 
 /* now: when the packet came; among those of its flow it takes the place of its time. */

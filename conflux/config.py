@@ -126,7 +126,12 @@ class StreamSettings:
         15.0
     )
     queue_bytes: Annotated[
-        int, Key(integer(65536, 1 << 26), "Bytes of packets that may wait for one destination; more are dropped.")
+        int,
+        Key(
+            integer(65536, 1 << 26),
+            "Bytes of packets that may wait for one destination, up to four times as many where those leave in 50 ms; "
+            "more are dropped.",
+        ),
     ] = 1 << 20
     queue_age: Annotated[
         float, Key(seconds(0.5, 60), "A packet that waits this many seconds for a way to its destination is dropped.")

@@ -246,6 +246,7 @@ class Daemon:
         limits = DatapathConfig(
             idle_timeout_s=config.stream.idle_timeout,
             queue_bytes_max=config.stream.queue_bytes,
+            queues_bytes_max=max(DatapathConfig().queues_bytes_max, 2 * config.stream.queue_bytes),
             hold_age_s_max=config.stream.queue_age,
             relay_bytes_per_s=config.relay.bytes_per_s,
         )

@@ -29,6 +29,7 @@ class Egress:
             bytes_max=config.queue_bytes_max,
             packets_max=config.queue_packets_max,
             bundle_bytes_max=config.bundle_bytes_max,
+            together=outlets.queues,
             drop=outlets.drop,
         )
         self._config = config

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.interface import Upcall
+from conflux.datapath.queue import AllQueues
 from conflux.datapath.timers import Timers
 from conflux.ids import StreamId
 
@@ -17,6 +18,7 @@ class Outlets:
 
     config: DatapathConfig
     timers: Timers
+    queues: AllQueues
     own: set[bytes]  # our addresses, packed; the datapath changes the set in place
     drop: Callable[[str], None]
     deliver: Callable[[bytes], None]

@@ -1,5 +1,8 @@
 """One destination's packets, in order within every flow, bounded in bytes, packets and, while they wait, age.
 
+The bound in bytes is what leaves the queue in 50 ms, within limits (served.py).  All queues together are bounded as the
+relay's are: each may have waiting as much as is still free.
+
     push ─► bucket 0 ▯▯▯▯▯ ┐
             bucket 1 ▯     ├─ taken in turn, one bundle each ─► take
             …              ┘
@@ -18,6 +21,7 @@ from typing import Final
 from conflux.anchor.frame import ENTRY_HEADER_BYTES, PACKET
 from conflux.datapath.codel import CoDel
 from conflux.datapath.packet import mark_congestion
+from conflux.datapath.served import Served
 
 BUCKET_COUNT: Final = 8  # a tether has at most a handful of channels, and a board a handful of flows to one destination
 
@@ -36,6 +40,16 @@ class Bucket:
         self.codel = CoDel()
 
 
+class AllQueues:
+    """What the queues of all destinations have waiting."""
+
+    __slots__ = ("bytes", "bytes_max")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes = 0
+        self.bytes_max = bytes_max
+
+
 class FlowQueue:
     """All buckets of one destination.
 
@@ -43,11 +57,21 @@ class FlowQueue:
     section 4.1.2, so that a flood costs the flood), aged, codel, and what clear() is given.
     """
 
-    def __init__(self, *, bytes_max: int, packets_max: int, bundle_bytes_max: int, drop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        bytes_max: int,
+        packets_max: int,
+        bundle_bytes_max: int,
+        together: AllQueues,
+        drop: Callable[[str], None],
+    ) -> None:
         self._bytes_max = bytes_max
         self._packets_max = packets_max
         self._bundle_bytes_max = bundle_bytes_max
+        self._together = together
         self._drop = drop
+        self._served = Served()
         self._buckets: dict[int, Bucket] = {}  # by index, made when first used: most destinations have one flow
         self._turns: deque[Bucket] = deque()  # those with packets, next to be served first
         self._moving_since: float | None = None
@@ -68,9 +92,15 @@ class FlowQueue:
         bucket.times.append(now)
         bucket.bytes += size
         self.bytes += size
+        self._together.bytes += size
         self.packet_count += 1
-        while self.bytes > self._bytes_max or self.packet_count > self._packets_max:
+        while self.bytes > self._room(now) or self.packet_count > self._packets_max:
             self._shorten(max(self._turns, key=lambda each: each.bytes), "queue-full")
+
+    def _room(self, now: float) -> int:
+        """Return how many bytes may wait: no more than are left for all others."""
+        free = max(self._together.bytes_max - self._together.bytes, 0)
+        return min(self._served.bound(self._bytes_max, now), free)
 
     def move(self, now: float | None) -> None:
         """Say since when packets have somewhere to go; None: they wait.
@@ -104,6 +134,7 @@ class FlowQueue:
             queued_at = times.popleft()
             bucket.bytes -= size
             self.bytes -= size
+            self._together.bytes -= size
             self.packet_count -= 1
             sojourn_s = 0.0 if queued_at <= moving_since else now - queued_at
             if codel.signal(sojourn_s, bucket.bytes, backlog_bytes_min, now):
@@ -115,6 +146,7 @@ class FlowQueue:
                 entry = (PACKET, marked)
                 self.marked_count += 1
             taken.append(entry)
+            self._served.add(size, now)
         self._turns.popleft()
         if entries:
             self._turns.append(bucket)
@@ -142,6 +174,7 @@ class FlowQueue:
         bucket.times.popleft()
         bucket.bytes -= size
         self.bytes -= size
+        self._together.bytes -= size
         self.packet_count -= 1
         if not bucket.entries:
             self._turns.remove(bucket)

@@ -16,6 +16,7 @@ from conflux.datapath.config import DatapathConfig
 from conflux.datapath.interface import EpochKey, Hop, OutFrame, Upcall
 from conflux.datapath.outlets import Outlets
 from conflux.datapath.pending import Pending
+from conflux.datapath.queue import AllQueues
 from conflux.datapath.receiving import Receiving
 from conflux.datapath.sending import Sending
 from conflux.datapath.timers import Timers
@@ -52,6 +53,7 @@ class StreamTables(ABC, Generic[S, R]):
         self._outlets = Outlets(
             config=self._config,
             timers=self._timers,
+            queues=AllQueues(self._config.queues_bytes_max),
             own=own,
             drop=self._drop,
             deliver=deliver,

@@ -1,4 +1,5 @@
-/* cext/queue.c by lines; see driven.py.  Packets are numbered; every answer ends with the drops since the last. */
+/* cext/queue.c by lines; see driven.py.  Packets are numbered; every answer ends with the drops since the last.  Of
+ * the other queues it knows only how many bytes wait in them. */
 
 #include "lines.h"
 #include "queue.h"
@@ -95,17 +96,22 @@ int main(void)
 {
     unsigned drops[4] = {0};
     struct queue *queue = NULL;
+    struct queue_all all;
     const char *command;
 
     while ((command = line_next()) != NULL) {
         switch (command[0]) {
-        case 'n': { /* bytes_max, packets_max: a new queue */
-            size_t bytes_max = number();
+        case 'n': { /* bytes_max, packets_max, bytes_max of all: a new queue */
+            size_t bytes_max = number(), packets_max = number();
             queue_delete(queue);
             memset(drops, 0, sizeof drops);
-            queue = queue_new(bytes_max, number(), dropped, drops);
+            all = (struct queue_all){.bytes_max = number()};
+            queue = queue_new(bytes_max, packets_max, &all, dropped, drops);
             break;
         }
+        case 'o': /* bytes: so many wait elsewhere */
+            all.bytes = queue_counts(queue).bytes + number();
+            break;
         case 'p':
             push(queue);
             break;

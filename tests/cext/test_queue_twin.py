@@ -5,6 +5,7 @@ Time runs in steps of 1/512 s: whole numbers of nanoseconds and exact as floats,
 
 from __future__ import annotations
 
+import random
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from conflux.anchor.frame import PACKET
-from conflux.datapath.queue import FlowQueue
+from conflux.datapath.queue import AllQueues, FlowQueue
 
 TICK_NS = 1_953_125
 TICKS_PER_S = 512
@@ -35,19 +36,23 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 class Twins:
     """Both queues, asked the same."""
 
-    def __init__(self, driver: Driven, bytes_max: int, packets_max: int, bundle_bytes_max: int) -> None:
+    def __init__(
+        self, driver: Driven, bytes_max: int, packets_max: int, bundle_bytes_max: int, *, all_bytes_max: int = 10**10
+    ) -> None:
         self.drops: Counter[str] = Counter()
         self.now = 0
         self._number = 0
         self._bundle_bytes_max = bundle_bytes_max
         self._driver = driver
+        self._together = AllQueues(all_bytes_max)
         self._reference = FlowQueue(
             bytes_max=bytes_max,
             packets_max=packets_max,
             bundle_bytes_max=bundle_bytes_max,
+            together=self._together,
             drop=lambda reason: self.drops.update((reason,)),
         )
-        self._ask(f"n {bytes_max} {packets_max}", "")
+        self._ask(f"n {bytes_max} {packets_max} {all_bytes_max}", "")
 
     @property
     def packet_count(self) -> int:
@@ -75,6 +80,11 @@ class Twins:
         expected = " ".join([str(bucket), *taken])
         self._ask(f"t {bytes_max} {self._bundle_bytes_max} {self.now * TICK_NS}", expected)
         return numbers
+
+    def others(self, waiting: int) -> None:
+        """So many bytes wait in other queues."""
+        self._together.bytes = self._reference.bytes + waiting
+        self._ask(f"o {waiting}", "")
 
     def move(self) -> None:
         self._reference.move(self.now_s)
@@ -113,6 +123,7 @@ STEPS = st.lists(
         st.tuples(st.just("wait"), st.integers(1, 60), st.just(0), st.just(0)),
         st.tuples(st.sampled_from(["move", "hold", "clear", "look"]), st.just(0), st.just(0), st.just(0)),
         st.tuples(st.just("age"), st.integers(0, 200), st.just(0), st.just(0)),
+        st.tuples(st.just("others"), st.integers(0, 60_000), st.just(0), st.just(0)),
     ),
     max_size=100,
 )
@@ -132,7 +143,7 @@ def size_of(flow: int, base: int) -> int:
 def test_the_same_operations_give_the_same_packets_marks_and_drops(
     driver: Driven, steps: list[tuple[str, int, int, int]], base: int, bundle: int
 ) -> None:
-    twins = Twins(driver, 40_000, 60, bundle)
+    twins = Twins(driver, 20_000, 60, bundle, all_bytes_max=100_000)
     for what, one, two, three in steps:
         if what == "push":
             for _ in range(two):
@@ -148,6 +159,8 @@ def test_the_same_operations_give_the_same_packets_marks_and_drops(
             twins.hold()
         elif what == "age":
             twins.drop_aged(one)
+        elif what == "others":
+            twins.others(one)
         elif what == "clear":
             twins.clear()
         twins.look()
@@ -183,6 +196,26 @@ def test_a_standing_queue_is_signalled_at_the_same_packets(
     assert ecn or pauses or twins.drops["codel"] > 0
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bound_follows_what_leaves_in_both(driver: Driven, seed: int) -> None:
+    """A queue that is always full, served at one rate after the other, with stalls in between."""
+    chance = random.Random(seed)
+    twins = Twins(driver, 20_000, 10**6, 3000)
+    deepest = 0
+    for _ in range(30):
+        rate, stall = chance.choice([0, 1, 3, 9]), chance.choice([0, 0, 5, 30, 400, 600])
+        for _ in range(chance.randrange(10, 80)):
+            for _ in range(12):
+                twins.push(chance.randrange(3), 1000, 1)
+            deepest = max(deepest, twins.packet_count)
+            twins.look()
+            for _ in range(rate):
+                twins.take(3009)
+            twins.now += 1
+        twins.now += stall
+    assert 20 < deepest <= 80, "between once and four times the bound"
+
+
 @given(sizes=st.lists(st.integers(40, 3000), min_size=1, max_size=60), bytes_max=st.integers(100, 20_000))
 def test_packets_of_any_size_make_the_same_bundles(driver: Driven, sizes: list[int], bytes_max: int) -> None:
     twins = Twins(driver, 50_000, 50, 4000)
@@ -214,6 +247,17 @@ def test_pieces_of_a_buckets_last_packet_keep_its_turn(driver: Driven) -> None:
     assert driver.ask("s 2 0").split(";")[0] == "1/0"
     assert driver.ask("t 1503 1000 0").split(";")[0] == "1 1/0"
     assert driver.ask("t 1503 1000 0").split(";")[0] == "2 2/0"
+
+
+def test_what_was_put_back_has_not_left(driver: Driven) -> None:
+    """A super-packet that is sent piece by piece is taken whole every time; the bound grows by the pieces that went."""
+    twins = Twins(driver, 10_000, 1000, 1000)
+    twins.push(1, 9000, 0)
+    for _ in range(20):
+        driver.ask("s 1 0")
+    for _ in range(30):
+        driver.ask("p 1 1000 0 1 0")
+    assert driver.ask("l").split()[:2] == ["10000", "10"]
 
 
 def test_codel_is_not_asked_again_about_pieces(driver: Driven) -> None:

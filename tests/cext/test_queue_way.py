@@ -22,7 +22,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 
 def first_drop_ms(driver: Driven, queued_ms: int, rtt_ms: int, searching_until_ms: int = 0) -> int | None:
     """Return when CoDel first drops from a queue that always has so many milliseconds in it; None: not in 2 s."""
-    driver.ask("n 1000000 1000")
+    driver.ask("n 1000000 1000 1000000000")
     driver.ask("m 0")
     for ms in range(2000):
         driver.ask(f"w {rtt_ms * MS} {int(ms < searching_until_ms)} {ms * MS}")

@@ -120,3 +120,10 @@ def test_what_a_neighbour_may_have_passed_on_is_bounded_as_configured(member):
     assert built(config(member)).pump.node.datapath._config.relay_bytes_per_s is None
     made = built(config(member, "[relay]\nbytes_per_s = 125000"))
     assert made.pump.node.datapath._config.relay_bytes_per_s == 125000
+
+
+def test_one_destination_may_have_waiting_what_is_configured_whatever_all_may_have(member):
+    for queue_bytes, queues_bytes in ((1 << 20, 64 << 20), (1 << 26, 128 << 20)):
+        made = built(config(member, f"[stream]\nqueue_bytes = {queue_bytes}"))
+        limits = made.pump.node.datapath._config
+        assert (limits.queue_bytes_max, limits.queues_bytes_max) == (queue_bytes, queues_bytes)

@@ -9,7 +9,8 @@ import pytest
 
 from conflux.anchor.frame import PACKET
 from conflux.datapath.codel import INTERVAL_S, TARGET_S, CoDel
-from conflux.datapath.queue import BUCKET_COUNT, FlowQueue
+from conflux.datapath.queue import BUCKET_COUNT, AllQueues, FlowQueue
+from conflux.datapath.served import FACTOR_MAX, WINDOW_S
 
 BUNDLE = 4000
 IPV4 = bytes.fromhex("4500 0000 0000 0000 4011 0000 64400001 64400002")
@@ -19,9 +20,15 @@ IPV4_ECT = b"\x45\x02" + IPV4[2:]
 class Bench:
     """A queue and what it dropped."""
 
-    def __init__(self, *, bytes_max: int = 100_000, packets_max: int = 1000) -> None:
+    def __init__(self, *, bytes_max: int = 100_000, packets_max: int = 1000, together: AllQueues | None = None) -> None:
         self.drops: Counter[str] = Counter()
-        self.queue = FlowQueue(bytes_max=bytes_max, packets_max=packets_max, bundle_bytes_max=BUNDLE, drop=self.count)
+        self.queue = FlowQueue(
+            bytes_max=bytes_max,
+            packets_max=packets_max,
+            bundle_bytes_max=BUNDLE,
+            together=together or AllQueues(10**9),
+            drop=self.count,
+        )
 
     def count(self, reason: str) -> None:
         self.drops[reason] += 1
@@ -97,6 +104,85 @@ def test_a_full_queue_drops_the_oldest_of_its_largest_bucket(bound: dict[str, in
     assert bench.drops == {"queue-full": 11}
     assert bench.queue.packet_count == 10
     assert bench.drain() == [500, *range(11, 20)]
+
+
+def serve(bench: Bench, *, seconds: float, bundles: int, start: float = 0.0) -> float:
+    """Let so many bundles of 3000 bytes leave every millisecond; return when it ended."""
+    for step in range(round(seconds * 1000)):
+        now = start + step / 1000
+        for number in range(3 * bundles):
+            bench.push(number, now=now)
+        for _ in range(bundles):
+            bench.take(now)
+    return start + seconds
+
+
+def burst(bench: Bench, now: float) -> int:
+    """Let a thousand packets come at once; return how many of them are there then."""
+    for number in range(1000):
+        bench.push(number, now=now)
+    return bench.queue.packet_count
+
+
+def test_a_queue_holds_what_leaves_in_a_window_and_at_least_its_bound_and_four_times_that_at_most() -> None:
+    for bundles, held in ((0, 100), (1, 150), (2, 300), (4, 400), (8, 400)):
+        bench = Bench(bytes_max=100_000, packets_max=10**6)
+        now = serve(bench, seconds=0.4, bundles=bundles)
+        assert not bench.drops
+        assert burst(bench, now) == pytest.approx(held, rel=0.05)
+        assert bench.drops == {"queue-full": 1000 - bench.queue.packet_count}
+
+
+def test_a_slow_way_has_the_bound_and_no_more() -> None:
+    """50 Mbit/s, and three times that: 50 ms of it are less than a MiB."""
+    for mbit in (50, 150):
+        bench = Bench(bytes_max=1024 * 1024, packets_max=10**6)
+        for step in range(1000):
+            for number in range(mbit // 8):
+                bench.push(number, now=step / 1000)
+            while bench.queue.packet_count:
+                bench.take(step / 1000)
+        for number in range(3000):
+            bench.push(number, now=1.0)
+        assert bench.queue.packet_count == 1048
+
+
+def test_a_stall_takes_little_of_the_bound_and_a_second_all_of_it() -> None:
+    for stall_s, held in ((0.02, 290), (WINDOW_S, 265), (0.25, 155), (0.5, 100), (2.0, 100)):
+        bench = Bench(bytes_max=100_000, packets_max=10**6)
+        now = serve(bench, seconds=0.4, bundles=2)
+        assert burst(bench, now + stall_s) == pytest.approx(held, rel=0.1)
+
+
+def test_what_no_longer_leaves_may_no_longer_wait() -> None:
+    bench = Bench(bytes_max=100_000, packets_max=10**6)
+    now = serve(bench, seconds=0.4, bundles=4)
+    held = [burst(bench, now)]
+    for step in range(20):
+        now += WINDOW_S
+        bench.take(now)
+        bench.push(step, now=now)
+        held.append(bench.queue.packet_count)
+    assert held[0] == FACTOR_MAX * 100
+    assert held == sorted(held, reverse=True)
+    assert held[-1] <= 100
+
+
+def test_all_queues_together_are_bounded_and_a_newcomer_finds_room() -> None:
+    together = AllQueues(1_000_000)
+    benches = [Bench(bytes_max=800_000, together=together) for _ in range(4)]
+    held = []
+    for bench in benches:
+        burst(bench, 0.0)
+        held.append(bench.queue.packet_count)
+    assert held == [500, 250, 125, 62], "as much as is still free"
+    assert together.bytes == sum(bench.queue.bytes for bench in benches) <= 1_000_000
+    benches[0].queue.clear("refused")
+    assert burst(benches[1], 0.0) == 406
+    for bench in benches:
+        bench.drain()
+    assert together.bytes == 0
+    assert burst(benches[3], 0.0) > 0
 
 
 def test_what_waited_too_long_is_dropped_and_what_did_not_stays() -> None:

@@ -428,6 +428,23 @@ def test_a_full_queue_drops_the_oldest_of_the_largest_flow(made: World) -> None:
     assert [number_of(packet) for packet in pair.b.packets] == list(range(5, 15))
 
 
+def test_all_destinations_together_are_bounded_and_a_newcomer_finds_room(made: World) -> None:
+    pair = Pair(made, DatapathConfig(queue_bytes_max=30_000, queues_bytes_max=40_000), route=False)
+    second_destination(pair, route=False)
+    for address in (B4, C4):
+        for number in range(50):
+            pair.a.send(udp(number, destination=address, size=1000 - len(udp())))
+    held = [20, 10]  # half of what is still free
+    made.until(lambda: pair.a.drops == {"queue-full": 100 - sum(held)})
+    rows = {row["destination"]: row["packets"] for row in pair.a.datapath.status()["egresses"]}
+    assert sorted(rows.values(), reverse=True) == held
+    pair.route()
+    made.until(lambda: len(pair.b.packets) == 20)
+    for number in range(50):
+        pair.a.send(udp(number, destination=C4, size=1000 - len(udp())))
+    made.until(lambda: pair.a.drops == {"queue-full": 110})
+
+
 def test_a_jumbo_packet_arrives_whole_whatever_the_links_rate(pair: Pair) -> None:
     packets = [udp(1, size=20_000), udp(2, size=60_000)]
     for packet in packets:
