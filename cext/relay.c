@@ -5,6 +5,7 @@
 
 #include "frame.h"
 #include "map.h"
+#include "served.h"
 
 enum {
     /* What a waiting frame costs beside its bytes: memory here, a chunk of its own and an acknowledgement on the wire.
@@ -38,6 +39,7 @@ struct link {
     struct place quiet; /* had nothing to send until now: served first, for one quantum */
     struct place turns;
     int64_t cost; /* bytes that wait, and FRAME_COST_BYTES per frame */
+    struct served served; /* the same of what left */
     struct link *idle_next; /* without ways, kept until its allowance is full again: routes set up anew refill none */
     bool spent; /* it has an allowance: */
     double allowance; /* bytes it may still send us at once */
@@ -168,6 +170,7 @@ static struct link *link_hold(struct relay *self, uint32_t id)
         while (*at != link)
             at = &(*at)->idle_next;
         *at = link->idle_next;
+        link->served = (struct served){0};
     }
     link->way_count++;
     return link;
@@ -379,20 +382,22 @@ static int64_t bound(size_t bytes) { return bytes > INT64_MAX / 2 ? INT64_MAX / 
 
 /* How much the way may have waiting, once so many bytes of it are freed: as much as is still free (dynamic
  * thresholds). */
-static int64_t room(const struct relay *self, const struct way *way, int64_t freed)
+static int64_t room(const struct relay *self, const struct way *way, int64_t freed, uint64_t now)
 {
-    int64_t free_bytes = lesser(bound(self->limits.link_bytes_max) - way->out->cost,
-                                bound(self->limits.bytes_max) - self->cost);
+    size_t route_bytes_max = served_bound(&way->out->served, self->limits.route_bytes_max, now);
+    int64_t grown = bound(route_bytes_max) - bound(self->limits.route_bytes_max);
+    int64_t link_bytes_max = bound(self->limits.link_bytes_max) + 2 * grown; /* alone, a way has half of the link's room */
+    int64_t free_bytes = lesser(link_bytes_max - way->out->cost, bound(self->limits.bytes_max) - self->cost);
 
-    return lesser(bound(self->limits.route_bytes_max), free_bytes + freed);
+    return lesser(bound(route_bytes_max), free_bytes + freed);
 }
 
 /* Drop the way's oldest frames until one of that cost fits; false if none would help. */
-static bool make_room(struct relay *self, struct way *way, int64_t cost)
+static bool make_room(struct relay *self, struct way *way, int64_t cost, uint64_t now)
 {
-    if (cost > room(self, way, way->cost))
+    if (cost > room(self, way, way->cost, now))
         return false;
-    while (way->oldest != NULL && way->cost + cost > room(self, way, 0))
+    while (way->oldest != NULL && way->cost + cost > room(self, way, 0, now))
         oldest_drop(self, way, RELAY_FULL);
     return true;
 }
@@ -408,7 +413,7 @@ bool relay_receive_untrusted(struct relay *self, uint32_t link, uint32_t label, 
     enum relay_drop why = RELAY_FULL;
     if (!allowance_take(self, way->back->out, message->size, now))
         why = RELAY_RATE;
-    else if (make_room(self, way, cost_of(message)))
+    else if (make_room(self, way, cost_of(message), now))
         frame = malloc(sizeof *frame);
     if (frame == NULL) {
         sctp_message_delete(message);
@@ -485,6 +490,7 @@ bool relay_next(struct relay *self, uint32_t link, struct relay_frame *out_frame
     if (way != NULL) {
         struct waiting *frame = oldest_take(self, way);
         uint8_t *header = frame->message->data;
+        served_add(&out->served, (size_t)cost_of(frame->message), now);
         way->deficit -= cost_of(frame->message);
         way->frame_count++;
         way->bytes_sent += frame->message->size;

@@ -42,9 +42,10 @@ class DatapathConfig:
     entry_count_max: int = 16  # entries that wait for a stream's next frame
 
     # What waits in a relay delays what follows: 200 ms at 40 Mbit/s for one route.  That much comes at once where a
-    # link of 50 ms and 150 Mbit/s repaired a loss and the frames behind it were waiting for their turn.  A link's
-    # bound is divided among its routes, and the last one among all: a board of 512 MB has 16 to spare.  A frame counts
-    # 256 bytes more (relay.py).
+    # link of 50 ms and 150 Mbit/s repaired a loss and the frames behind it were waiting for their turn.  Over a faster
+    # link what leaves in 50 ms, up to four times as much, and the link's bound grows with it (served.py).  That is
+    # divided among its routes, and the last one among all: a board of 512 MB has 16 to spare.  A frame counts 256 bytes
+    # more (relay.py).
     relay_route_bytes_max: int = 1024 * 1024
     relay_link_bytes_max: int = 2 * 1024 * 1024
     relay_bytes_max: int = 16 * 1024 * 1024

@@ -7,8 +7,9 @@
 Data frames go ahead and feedback comes back; a frame that goes the other way is under no label we know.  A neighbour
 that throws our frames back at us therefore gets nothing passed on.
 
-What waits is bounded three times: per route, per link, and for all.  On a link, a route may queue as much as is still
-free (dynamic thresholds, Choudhury and Hahne 1998): one route alone gets half of the room and n get 1/(n + 1) each, so
+What waits is bounded three times: per route, per link, and for all.  Those of a route and a link grow with what leaves
+over the link in 50 ms (served.py), that of all does not.  On a link, a route may queue as much as is still free
+(dynamic thresholds, Choudhury and Hahne 1998): one route alone gets half of the room and n get 1/(n + 1) each, so
 that a flood costs the flood, and a newcomer finds room without anybody looking for the largest queue.  A route that
 has no more room loses its own oldest frames: what its ends want most is the news.
 
@@ -30,6 +31,7 @@ from conflux.anchor.frame import FRAME_BYTES_MAX
 from conflux.control.budget import TokenBucket
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.interface import Hop, OutFrame
+from conflux.datapath.served import Served
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId
 
@@ -45,12 +47,13 @@ Waiting = tuple[float, int, bytes]  # when it came, its channel, the frame as it
 class LinkQueue:
     """What waits to leave over one link.  At most one of the two lists holds a way, and only once."""
 
-    __slots__ = ("cost", "quiet", "turns", "way_count")
+    __slots__ = ("cost", "quiet", "served", "turns", "way_count")
 
     def __init__(self) -> None:
         self.quiet: deque[Way] = deque()  # had nothing to send until now: served first, for one quantum
         self.turns: deque[Way] = deque()
         self.cost = 0  # bytes, and FRAME_COST_BYTES per frame
+        self.served = Served()  # the same of what left
         self.way_count = 0
 
 
@@ -149,7 +152,7 @@ class RelayTable:
             return True
         cost = len(frame) + FRAME_COST_BYTES
         out = way.out
-        if way.cost + cost > self._room(way, 0) and not self._make_room(way, cost):
+        if way.cost + cost > self._room(way, 0, now) and not self._make_room(way, cost, now):
             return True
         if way.waiting is None:
             way.waiting = deque()
@@ -163,18 +166,21 @@ class RelayTable:
         self._cost += cost
         return True
 
-    def _room(self, way: Way, freed: int) -> int:
+    def _room(self, way: Way, freed: int, now: float) -> int:
         """Return how much the way may have waiting, once so many bytes of it are freed."""
         config = self._config
-        free = min(config.relay_link_bytes_max - way.out.cost, config.relay_bytes_max - self._cost)
-        return min(config.relay_route_bytes_max, free + freed)
+        route_bytes_max = way.out.served.bound(config.relay_route_bytes_max, now)
+        grown = route_bytes_max - config.relay_route_bytes_max
+        link_bytes_max = config.relay_link_bytes_max + 2 * grown  # alone, a way has half of the link's room
+        free = min(link_bytes_max - way.out.cost, config.relay_bytes_max - self._cost)
+        return min(route_bytes_max, free + freed)
 
-    def _make_room(self, way: Way, cost: int) -> bool:
+    def _make_room(self, way: Way, cost: int, now: float) -> bool:
         """Drop the way's oldest frames until one of that cost fits; False if none would help, and it is dropped."""
-        if cost > self._room(way, way.cost):
+        if cost > self._room(way, way.cost, now):
             self._drop("relay-full")
             return False
-        while way.waiting and way.cost + cost > self._room(way, 0):
+        while way.waiting and way.cost + cost > self._room(way, 0, now):
             self._take(way, way.waiting)
             self._drop("relay-full")
         return True
@@ -235,6 +241,7 @@ class RelayTable:
         if came_at + self._config.relay_age_s_max < now:
             self._drop("relay-aged")
             return None
+        out.served.add(cost, now)
         way.deficit -= cost
         way.frame_count += 1
         way.bytes_sent += len(frame)

@@ -295,6 +295,73 @@ def test_a_route_that_is_full_loses_its_oldest_frames() -> None:
     assert datapath.drop_counts() == {"relay-full": 2}
 
 
+COST = 1000 + FRAME_COST_BYTES
+
+
+def pass_on(datapath: ReferenceDatapath, *, per_ms: int, route: int = 0) -> float:
+    """Let so many frames of a route arrive and leave every millisecond; return when that ends."""
+    for step in range(400):
+        for number in range(per_ms):
+            arrive(datapath, number, route, now=step / 1000)
+        leave(datapath, now=step / 1000)
+    return 0.4
+
+
+def flood(datapath: ReferenceDatapath, route: int, now: float, count: int = 1000) -> None:
+    for number in range(count):
+        arrive(datapath, number, route, now=now)
+
+
+@pytest.mark.parametrize(("per_ms", "held"), [(0, 100), (1, 100), (3, 150), (6, 300), (20, 400)])
+def test_a_route_over_a_fast_link_holds_what_leaves_in_a_window(per_ms: int, held: int) -> None:
+    datapath = relay(1, relay_route_bytes_max=100 * COST, relay_link_bytes_max=200 * COST)
+    now = pass_on(datapath, per_ms=per_ms)
+    assert datapath.drop_counts() == {}
+    flood(datapath, 0, now)
+    assert len(leave(datapath, now=now)) == pytest.approx(held, rel=0.05)
+
+
+def test_the_room_of_a_fast_link_is_shared_and_a_flood_costs_the_flood() -> None:
+    """A neighbour with 127 routes over a fast link, and somebody else with one."""
+    datapath = relay(128, relay_route_bytes_max=1000 * COST, relay_link_bytes_max=2000 * COST)
+    now = pass_on(datapath, per_ms=90)
+    for _ in range(100):
+        for route in range(127):
+            flood(datapath, route, now, 1)
+    dropped = datapath.drop_counts()["relay-full"]
+    for number in range(10):
+        arrive(datapath, number, 127, now=now)
+    assert datapath.drop_counts()["relay-full"] == dropped, "the newcomer finds room"
+    left = Counter(peek(out.data)[2] - 4000 for out in leave(datapath, now=now))
+    assert left[127] == 10
+    assert {left[route] for route in range(127)} <= {62, 63}, "a 128th each of four times the room"
+
+
+def test_fast_links_together_hold_no_more_than_slow_ones() -> None:
+    datapath = ReferenceDatapath(
+        DatapathConfig(relay_route_bytes_max=100 * COST, relay_link_bytes_max=200 * COST, relay_bytes_max=800 * COST)
+    )
+    for route in range(8):
+        datapath.add_relay(*hops(route, ahead=LinkId(AHEAD + route)), now=0.0)
+    for step in range(100):
+        for route in range(8):
+            flood(datapath, route, step / 1000, 20)
+            leave(datapath, LinkId(AHEAD + route), now=step / 1000)
+    for route in range(8):
+        flood(datapath, route, 0.1)
+    held = [len(leave(datapath, LinkId(AHEAD + route), now=0.1)) for route in range(8)]
+    assert held == [400, 200, 100, 50, 25, 13, 6, 3], "half of what is still free, as ever"
+
+
+def test_what_left_counts_for_nobody_once_a_link_carries_no_route() -> None:
+    datapath = relay(1, relay_route_bytes_max=100 * COST, relay_link_bytes_max=200 * COST)
+    now = pass_on(datapath, per_ms=20)
+    datapath.remove_relay(BEFORE, 1000)
+    datapath.add_relay(*hops(0), now=now)
+    flood(datapath, 0, now)
+    assert len(leave(datapath, now=now)) == 100
+
+
 def test_a_flood_costs_the_flood() -> None:
     cost = 1000 + FRAME_COST_BYTES
     datapath = relay(3, relay_link_bytes_max=12 * cost)
