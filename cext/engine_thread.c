@@ -5,6 +5,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -285,6 +286,9 @@ struct engine *engine_new(const struct engine_config *config)
 
     if (self == NULL)
         return NULL;
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1); /* of the thread's own, malloc_trim() would give back holes and never the end */
+#endif
     self->config = *config;
     self->queues.bytes_max = config->queues_bytes_max;
     self->age_at = NEVER;

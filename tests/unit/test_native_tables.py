@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import platform
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
@@ -330,6 +333,27 @@ def test_stream_that_is_over_goes_without_the_collector_and_before_its_timers_co
         assert [type(one).__name__ for one in gc.get_objects() if isinstance(one, ends)] == []
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no arenas")
+def test_threads_take_memory_from_one_arena_which_can_be_given_back_to_its_end(tmp_path: Path) -> None:
+    source = """
+import ctypes, sys, threading
+from conflux.datapath.native import NativeDatapath
+datapath = NativeDatapath()
+thread = threading.Thread(target=bytes, args=(100_000,))
+thread.start()
+thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+datapath.stop()
+"""
+    seen = tmp_path / "malloc.xml"
+    subprocess.run([sys.executable, "-c", source, str(seen)], check=True)
+    assert seen.read_text().count("<heap nr=") == 1
 
 
 def test_spoofing_is_judged_by_every_granted_network(made: World) -> None:
