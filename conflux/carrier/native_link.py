@@ -150,6 +150,9 @@ class NativeLink(Link[StreamTether]):
             self._upcall_untrusted(upcall)
         except RemoteProtocolError as error:
             self.end(error.reason)
+        except Exception as error:  # noqa: BLE001  # aioice's or OpenSSL's most likely: judged like any in a callback
+            context = {"message": f"{type(upcall).__name__} on link {self.link}", "exception": error}
+            self._loop.call_exception_handler(context)
 
     def _upcall_untrusted(self, upcall: WireUpcall) -> None:
         match upcall:

@@ -22,6 +22,7 @@ from conflux.anchor import frame
 from conflux.carrier import dtls_keys
 from conflux.carrier.channels import PPID_BINARY, PPID_DCEP, PPID_STRING
 from conflux.carrier.datagrams import DatagramTransport
+from conflux.carrier.ice import Ice
 from conflux.carrier.interface import (
     Closed,
     CloseTether,
@@ -343,6 +344,24 @@ async def test_dcep_that_makes_no_sense_ends_the_link(left: NativeSide, right: N
     right.wire.send(RIGHT, 1, PPID_DCEP, bytes(12))
     assert (await left.event(Closed)).reason == "dcep"
     assert (await right.event(Closed)).reason == "peer"
+
+
+@among_natives
+async def test_a_library_that_fails_on_a_datagram_costs_that_datagram(left: NativeSide, right: NativeSide) -> None:
+    raised: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    await open_link(left, right)
+    bug = ValueError("of the library")
+
+    def fail(self: Ice, data: bytes, address: object) -> None:
+        raise bug
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ice, "engine_received", fail)
+        left.carrier.wire_upcall(WireDatagram(LEFT, stun(), ("127.0.0.1", 9)))
+    assert raised == [bug]
+    right.carrier.perform(SendControl(RIGHT, b"still here"))
+    assert (await left.event(ControlArrived)).data == b"still here"
 
 
 @among_natives
