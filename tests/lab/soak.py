@@ -40,12 +40,11 @@ MINUTES = 30.0
 # Python's and the C library's allocators, caches and pools fill up at first: what is remembered for so and so long
 # (12 s of answers, 30 s of streams, an hour of onions) and the largest burst so far.
 WARM_UP_SHARE = 0.25
-# What a round may add to what a daemon has allocated: a quarter of a frame is more, so whatever keeps a packet, a link
-# or a stream is found.  By the round and not by the hour, for a machine that carries more makes more of them in an
-# hour.  Measured: 6 to 14.  Of that 1.5 are messages that are remembered so as to act on each once, up to 4096 and 2048
-# of them, which takes an hour here; malloc's own count grew by that much.  The rest is chance: where the heap happens
-# to have its holes when it is looked at, half a megabyte up or down.
-GROWTH_KIB_PER_ROUND_MAX = 16.0
+# What a round may add to what a daemon has allocated: a frame, a link or a stream is more, so whatever keeps one of
+# those is found.  By the round and not by the hour, for a machine that carries more makes more of them in an hour.
+# Measured: 0.5 to 1.5 in 20 minutes, and 0.15 MB between the least and the most after the warm-up.  Known to grow still
+# is the memory of onions seen, 4096 of them at most (0.6 MB), so that none is used twice while the hop key lives.
+GROWTH_KIB_PER_ROUND_MAX = 4.0
 JUDGED_S_MIN = 600.0  # a shorter time after the warm-up says nothing about an hour
 
 
