@@ -1,120 +1,207 @@
-# Every command prepares the machine first (.ci/prepare): nothing but git and make has to be there.
+# Every command prepares what it needs first (.ci/prepare): nothing but git and make has to be there.
 
 # Silent recipes: what runs says so itself.
 .SILENT:
-.PHONY: help demo test bench bench-peers fuzz sim-full soak-full arm64-full sanitize lint fmt unit cext lab
-.PHONY: prepare prepare-test prepare-bench prepare-peers prepare-fuzz prepare-arm64 clean
 .NOTPARALLEL:
 
 PYTHON := .ci/as-owner .venv/bin/python
 PYTHON_IN_COPY := .ci/as-owner ../../.venv/bin/python
-LAB := .venv/bin/python tests/lab/enter.py
+LAB := .venv/bin/python tests/lab/rig/enter.py
+PYTEST := $(PYTHON) -m pytest -q
+LAB_PYTEST := $(LAB) -m pytest -q -p no:cacheprovider
+LABS := .venv/bin/python .ci/labs
+RELAY_LABS := $(wildcard tests/lab/test_lab_relay*.py)
+
+# T: one file or folder of tests, or one test (FILE::NAME), for unit, cext and lab.
+T ?=
 FUZZ_SECONDS ?= 30
 MINUTES ?= 30
 ROUNDS ?= 5
 OVERLAYS ?=
+BASE ?=
+VECTORS ?=
+WHAT ?= tcp
 
+define HELP
+At every save
+  make quick          ruff and the tests that need no socket, thread or process: 40 s
+  make fmt            let ruff format and mend
+  make unit T=PATH    one file or folder of tests, or one test; without T the whole lane
+  make cext T=PATH    the same, of the C parts alone
+  make lab T=PATH     the same, of real daemons in network namespaces
+  make lint           ruff, mypy, stubtest
+  make test-control   the control channel's contract, and its labs with a real broker (T=PATH: one lab)
+
+Before a push
+  make test           those of lint, unit, cext, lab, relay, control that the change needs; says which, why, how long
+
+At night
+  make nightly        the seven below, one after another; one line each, and what they said in build/nightly
+  make sim-full       two hundred random lives of six nodes, where make test has nine
+  make fuzz           every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage
+  make soak-full      MINUTES=30 at full rate, links coming and going; nothing may grow; in build/soak.json and .svg
+  make control-full   a thousand nodes on a broker of three servers, and servers in trouble for minutes
+  make sanitize       the compiled datapath and its tests, with address and undefined-behaviour sanitizers
+  make arm64-full     the extensions built for arm64, and the tests of what is compiled, emulated
+  make vectors        Wycheproof's and CCTV's test vectors, all of VECTORS=DIR (tests/vectors/published has a part)
+  make mutants        each line that a claim rests on broken in turn: a test has to fail
+
+To look at
+  make demo           real daemons in network namespaces: links come, carry, move, heal and go
+  make bench          hot paths and whole-program figures, in build/bench.json and as a table
+  make bench-parts    the parts in C, each alone
+  make compare        this tree beside BASE=COMMIT, ROUNDS=5 times in turn: WHAT=tcp (one flow) or parts (hot paths)
+  make rivals         the newest of the other overlays, built in build/rivals for bench-peers
+  make bench-peers    Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg
+  make coverage       which lines the unit and cext lanes run, of Python and of C, least first: 10 min
+
+To look after
+  make map            the rooms of the package and their imports, in docs/pictures/map.svg
+  make bump           the newest packages that pyproject.toml allows, in constraints.txt
+  make clean          remove what was built here, .venv too
+endef
+
+.PHONY: help
 help:
-	echo 'make demo    real daemons in network namespaces: links come, carry, move, heal and go'
-	echo 'make test    what a push is judged by: those of lint, unit, cext, lab, relay that the change needs; says which, and why'
-	echo 'make bench   hot paths and whole-program figures, in build/bench.json and as a table'
-	echo 'make bench-peers   Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg'
-	echo 'make fuzz    every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage'
-	echo 'make sim-full   a hundred random lives of six nodes, where make test has six'
-	echo 'make soak-full   MINUTES=30 at full rate, links coming and going; nothing may grow; in build/soak.json and .svg'
-	echo 'make arm64-full   the extensions built for arm64, and the tests of what is compiled, emulated'
-	echo 'make sanitize   the compiled datapath and its tests, with address and undefined-behaviour sanitizers'
-	echo 'make lint    ruff, mypy, stubtest'
-	echo 'make lab     the tests that run real daemons in network namespaces'
-	echo 'make fmt     let ruff format and mend'
-	echo 'make clean   remove what was built here, .venv too'
+	$(info $(HELP)):
 
-demo: prepare
-	$(LAB) tests/lab/demo.py
+# --- at every save ---
 
-test: prepare-test
+.PHONY: quick fmt unit cext lab lint
+# Half of the tests run beside the others: one process takes twice as long.
+quick: prepare-lint
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	beside=$$(mktemp); $(PYTEST) tests/unit/[d-z]* >$$beside 2>&1 & \
+	$(PYTEST) tests/unit/[a-c]* tests/vectors; status=$$?; wait $$! || status=1; \
+	cat $$beside; rm $$beside; exit $$status
+
+fmt: prepare-lint
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+lint: prepare-lint lint-lane
+unit: prepare-unit unit-lane
+cext: prepare-cext cext-lane
+lab: prepare-lab lab-lane $(if $(T),,relay-lane)
+
+# --- before a push ---
+
+# .ci/test prepares what the lanes need that it chooses.
+.PHONY: test test-control
+test:
 	.ci/test
 
-bench: prepare-bench
-	.ci/as-owner mkdir -p build
-	echo 'hot paths'
-	$(PYTHON) -m pytest -q bench --benchmark-only --benchmark-quiet --benchmark-json=build/bench.json
-	$(LAB) bench/whole_program.py
-	$(PYTHON) bench/report.py
+test-control: prepare-control control-lane
 
-# OVERLAYS: a directory with a newer wireguard-go than the distribution's.
-bench-peers: prepare-peers
-	$(LAB) bench/peers --rounds $(ROUNDS) $(if $(OVERLAYS),--overlays $(abspath $(OVERLAYS)))
+.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane control-lane
+lint-lane:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy.stubtest conflux.anchor._codec conflux.datapath.native._engine
+
+unit-lane:
+	$(PYTEST) $(or $(T),tests/unit tests/loopback --ignore=tests/loopback/control tests/property tests/vectors tests/sim)
+
+cext-lane:
+	$(PYTEST) $(or $(T),tests/cext)
+
+lab-lane:
+	$(if $(T),$(LAB_PYTEST) $(T),$(LABS) $(filter-out $(RELAY_LABS),$(wildcard tests/lab/test_*.py)))
+
+relay-lane:
+	$(LABS) $(RELAY_LABS)
+
+control-lane:
+	$(PYTEST) tests/loopback/control
+	$(if $(T),$(LAB_PYTEST) $(T),$(LABS) tests/lab/control)
+
+# --- at night ---
+
+.PHONY: nightly sim-full fuzz soak-full control-full sanitize arm64-full vectors mutants
+nightly:
+	.ci/nightly
+
+sim-full: prepare-unit
+	from=$$(date +%s) && echo "lives of the seeds from $$from on; CONFLUX_SIM_SEED=N repeats one" && \
+	    CONFLUX_SIM_FROM=$$from CONFLUX_SIM_SEEDS=100 $(PYTEST) tests/sim
 
 fuzz: prepare-fuzz
 	$(PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
-sim-full: prepare-test
-	CONFLUX_SIM_SEEDS=100 $(PYTHON) -m pytest -q tests/sim
-
-soak-full: prepare-test
+soak-full: prepare-lab
 	$(LAB) tests/lab/soak.py --minutes $(MINUTES)
 
-arm64-full: prepare-arm64
-	.ci/as-owner .ci/arm64
+control-full: prepare-control
+	$(LAB_PYTEST) tests/lab/control/long_broker.py
+	$(LAB) tests/lab/scale.py
 
 # In a copy: the extensions in place stay as they are.  Python's own leaks are not looked for.
-sanitize: prepare-test
+sanitize: prepare-cext
 	rm -rf build/sanitize
 	.ci/as-owner mkdir -p build/sanitize
 	.ci/as-owner cp -r cext conflux tests docs setup.py pyproject.toml README.md LICENSE build/sanitize
 	find build/sanitize -name '*.so' -delete
 	cd build/sanitize && CONFLUX_SANITIZE=address,undefined ../../$(PYTHON_IN_COPY) setup.py -q build_ext --inplace
 	cd build/sanitize && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	    ../../$(PYTHON_IN_COPY) -m pytest -q -s -p no:cacheprovider tests/cext tests/*/test_native_*.py
+	    ../../$(PYTHON_IN_COPY) -m pytest -q -s -p no:cacheprovider tests/cext tests/loopback/native
 
-lint: prepare-test lint-lane
-unit: prepare-test unit-lane
-cext: prepare-test cext-lane
-lab: prepare-test lab-lane relay-lane
+arm64-full: prepare-arm64
+	.ci/as-owner .ci/arm64
 
-.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane
-lint-lane:
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy.stubtest conflux.anchor._codec conflux.datapath._engine
+vectors: prepare-unit
+	VECTORS=$(abspath $(or $(VECTORS),tests/vectors/published)) $(PYTEST) tests/vectors/test_published_vectors.py
 
-unit-lane:
-	$(PYTHON) -m pytest -q tests/unit tests/property tests/vectors tests/sim
+mutants: prepare-cext
+	$(PYTHON) tests/mutants/run.py
 
-cext-lane:
-	$(PYTHON) -m pytest -q tests/cext
+# --- to look at ---
 
-lab-lane:
-	$(LAB) -m pytest -q -p no:cacheprovider tests/lab --ignore-glob='*/test_lab_relay*'
+.PHONY: demo bench bench-parts compare rivals bench-peers coverage
+demo: prepare-demo
+	$(LAB) tests/lab/demo.py
 
-relay-lane:
-	$(LAB) -m pytest -q -p no:cacheprovider tests/lab/test_lab_relay*
+bench: prepare-bench
+	.ci/as-owner mkdir -p build
+	echo 'hot paths'
+	$(PYTEST) bench/parts --benchmark-only --benchmark-quiet --benchmark-json=build/bench.json
+	$(LAB) bench/whole_program.py
+	$(PYTHON) bench/report.py
 
-fmt: prepare-test
-	$(PYTHON) -m ruff check --fix .
-	$(PYTHON) -m ruff format .
+bench-parts: prepare-bench
+	$(PYTHON) bench/parts/datapath_tables.py
+	$(PYTHON) bench/parts/dtls_records.py
+	$(PYTHON) bench/parts/sctp_pair.py
 
-prepare:
-	.ci/prepare
+compare: prepare-bench
+	$(PYTHON) bench/compare.py $(or $(BASE),HEAD) --what $(WHAT) --rounds $(ROUNDS)
 
-prepare-test:
-	.ci/prepare test
+# The newest rivals that ordinary clients can build, in build/rivals; what cannot be had is named.
+rivals:
+	PYTHONPATH=bench .ci/as-owner python3 -m overlays.rivals
 
-prepare-bench:
-	.ci/prepare bench
+# OVERLAYS: a directory with other rivals than the distribution's and those of `make rivals`.
+bench-peers: prepare-peers
+	$(LAB) -m overlays --rounds $(ROUNDS) $(if $(OVERLAYS),--overlays $(abspath $(OVERLAYS)))
 
-prepare-peers:
-	.ci/prepare peers
+coverage: prepare-unit prepare-cext
+	$(PYTHON) .ci/coverage
 
-prepare-fuzz:
-	.ci/prepare fuzz
+# --- to look after ---
 
-prepare-arm64:
-	.ci/prepare test arm64
+.PHONY: map bump clean
+map: prepare-lint
+	$(PYTHON) docs/pictures/map.py
+
+bump: prepare-lint
+	$(PYTHON) .ci/bump
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	rm -f cext/*.html $(patsubst %.pyx,%.c,$(wildcard cext/*.pyx))
+	rm -f cext/*/*.html $(patsubst %.pyx,%.c,$(wildcard cext/*/*.pyx))
 	find conflux tests bench -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +
+
+# prepare-lab: what .ci/prepare lab does.
+prepare-%:
+	.ci/prepare $*

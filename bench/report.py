@@ -1,4 +1,4 @@
-"""Show what `make bench` measured, and put it all into build/bench.json.
+"""Shows the figures of `make bench`, and puts them all into build/bench.json.
 
 build/bench.json is pytest-benchmark's own file, with one more key, "whole_program": the figures of
 bench/whole_program.py.  Two such files, from two machines or two commits, are compared with `pytest-benchmark compare`
@@ -14,7 +14,7 @@ from typing import Any
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 
-# Figure, unit, what it is.
+# Figure, unit, meaning.
 WHOLE_PROGRAM = (
     ("cold_ms", "ms", "first ping through a fresh stream and link, median"),
     ("cold_ms_min", "ms", "the same, best"),
@@ -38,13 +38,14 @@ WHOLE_PROGRAM = (
 
 
 def number(value: float) -> str:
-    """Return value with three figures that mean something, and no exponent."""
+    """Return value with three significant digits and no exponent."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
 def duration(seconds: float) -> str:
+    """Return seconds in a fitting unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{number(seconds / size)} {unit}"
@@ -52,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def hot_paths(benchmarks: list[dict[str, Any]]) -> str:
-    """The table of pytest-benchmark's results."""
+    """Return the table of pytest-benchmark's results."""
     width = max((len(row["name"]) for row in benchmarks), default=0)
     lines = [f"  {'hot path':<{width}} {'median':>12} {'best':>12} {'rounds':>8}  noted"]
     for row in sorted(benchmarks, key=lambda row: row["fullname"]):
@@ -64,7 +65,7 @@ def hot_paths(benchmarks: list[dict[str, Any]]) -> str:
 
 
 def whole_program(figures: dict[str, Any]) -> str:
-    """The table of the lab's figures, and what memory and imports are made of."""
+    """Return the table of the lab's figures, with the parts of memory and imports."""
     lines = [f"  {'whole program':<32} {'measured':>16}  what it is"]
     for name, unit, text in WHOLE_PROGRAM:
         lines.append(f"  {name:<32} {f'{number(figures[name])} {unit}':>16}  {text}")
@@ -76,6 +77,7 @@ def whole_program(figures: dict[str, Any]) -> str:
 
 
 def main() -> int:
+    """Join the two reports and print their tables."""
     path = BUILD / "bench.json"
     report: dict[str, Any] = json.loads(path.read_text())
     figures = report["whole_program"] = json.loads((BUILD / "whole_program.json").read_text())

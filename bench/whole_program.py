@@ -1,4 +1,4 @@
-"""What the whole program costs, measured in a lab from outside the daemons.
+"""Measures the whole program in a lab, from outside the daemons.
 
       alpha --- br0 --- bravo        network namespaces, a real daemon in each
 
@@ -12,24 +12,23 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
-import gauge
-from enter import deliver
-from topology import Host, Lab, LabFailure, wait_for
+from rig import gauge
+from rig.enter import deliver
+from rig.topology import Host, Lab, LabFailure
 
-IDLE_TIMEOUT_S = 2.0  # shorter than the default 15, so that cold rounds do not take minutes; nothing else depends on it
+IDLE_TIMEOUT_S = 2.0  # by default 15; shorter, so that cold rounds do not take minutes
 COLD_ROUNDS = 9
 IPERF3_S = 5
-REST_S = 30  # how long the control channel is watched at rest
+REST_S = 30  # of watching the control channel at rest
 PARTS_SHOWN = 12
 
 
 class Bench:
-    """Two hosts and what was measured between them."""
+    """Two hosts, and the figures between them."""
 
     def __init__(self) -> None:
         self.figures: dict[str, Any] = {}
@@ -44,15 +43,12 @@ class Bench:
         self.address = self.bravo.overlay_addresses()[1]
         self.figures["ready_s"] = max(daemon.ready_s for daemon in self.realm.daemons.values())
 
-    def await_nothing_left(self) -> None:
-        wait_for(
-            lambda: not any(daemon.sockets() for daemon in self.realm.daemons.values()),
-            "no data-plane socket",
-            within_s=IDLE_TIMEOUT_S + 5,
-            logs=self.realm.logs(),
-        )
+    def await_idle(self) -> None:
+        """Wait until no daemon has a data-plane socket.  Raises LabFailure."""
+        self.realm.await_idle(within_s=IDLE_TIMEOUT_S + 5)
 
     def memory(self, moment: str) -> None:
+        """Note the memory of a daemon at a moment."""
         daemon = self.realm.daemons["alpha"]
         memory = daemon.memory()
         self.figures[f"rss_{moment}_mb"], self.figures[f"pss_{moment}_mb"] = memory.rss_mb, memory.pss_mb
@@ -62,7 +58,7 @@ class Bench:
         self.figures[f"memory_parts_{moment}_mb"] = shown
 
     def rest(self) -> None:
-        """Watch the control channel when nothing happens."""
+        """Measure the control channel at rest."""
         say(f"at rest, {REST_S} s")
         daemon = self.realm.daemons["alpha"]
         before, cpu_before = self.alpha.wire(), gauge.cpu_s(daemon.pid)
@@ -72,19 +68,16 @@ class Bench:
         self.figures["rest_cpu_percent"] = (gauge.cpu_s(daemon.pid) - cpu_before) * 100 / REST_S
 
     def cold(self) -> None:
-        """Ping from nothing, and count every byte until there is nothing again."""
+        """Ping without a link, and count every byte until the link is gone again."""
         say(f"cold pings, {COLD_ROUNDS} rounds")
         times_ms: list[float] = []
         wire: list[int] = []
         data_plane: list[int] = []
         for _ in range(COLD_ROUNDS):
-            self.await_nothing_left()
+            self.await_idle()
             before, data_before = self.alpha.wire(), self.alpha.data_plane()
-            reply = self.alpha.ping(self.address, "-c", "1", "-W", "10")
-            if reply.lost:
-                raise LabFailure("a cold ping had no answer" + self.realm.tails())
-            times_ms += reply.times_ms
-            self.await_nothing_left()
+            times_ms.append(self.alpha.first_answer_ms(self.address))
+            self.await_idle()
             passed = self.alpha.wire().since(before)
             wire.append(passed.rx_bytes + passed.tx_bytes)
             data_plane.append(self.alpha.data_plane().bytes - data_before.bytes)
@@ -97,6 +90,7 @@ class Bench:
         }
 
     def throughput(self) -> None:
+        """Measure TCP and warm pings."""
         for name, options in (("tcp", ()), ("tcp_reverse", ("--reverse",)), ("tcp_4_flows", ("--parallel", "4"))):
             say(f"iperf3 {name}")
             cpu_before = self.cpu_s()
@@ -107,18 +101,19 @@ class Bench:
         self.figures["warm_ms"] = self.alpha.ping(self.address, "-c", "100", "-i", "0.02").median_ms
 
     def cpu_s(self) -> float:
+        """Return the processor time of both daemons so far."""
         return sum(gauge.cpu_s(daemon.pid) for daemon in self.realm.daemons.values())
 
 
 def import_times_ms(host: Host) -> dict[str, float]:
-    """Return what importing the daemon takes in all, and the packages that take most of it."""
-    # All that a running daemon has loaded, the two that it imports late among it.
+    """Return the time of the daemon's imports in all, and of the packages that take most of it."""
+    # Everything a running daemon has loaded, with the two modules that it imports late.
     done = host.run(
         sys.executable,
         "-X",
         "importtime",
         "-c",
-        "import conflux.daemon, conflux.carrier.rtc_link, conflux.control.lan.discovery",
+        "import conflux.daemon.run, conflux.carrier.rtc.link, conflux.control.lan.discovery",
     )
     packages: dict[str, float] = {}
     for own_us, name in re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", done.stderr, re.MULTILINE):
@@ -129,39 +124,34 @@ def import_times_ms(host: Host) -> dict[str, float]:
 
 
 def say(text: str) -> None:
+    """Print a line of progress."""
     print(f"bench: {text}", flush=True)
 
 
 def main() -> int:
+    """Measure everything and deliver the figures; return 1 after a failure."""
     try:
         bench = Bench()
-        bench.await_nothing_left()
+        bench.await_idle()
         bench.memory("before_the_first_link")
         bench.cold()
         bench.memory("idle")
         bench.rest()
         bench.throughput()
-        bench.await_nothing_left()
+        bench.await_idle()
         bench.memory("idle_after_load")
         bench.figures["import_ms"] = import_times_ms(bench.alpha)
     except LabFailure as failure:
         print(f"bench: failed: {failure}", flush=True)
         return 1
     bench.figures["machine"] = {
-        "processor": processor(),
+        "processor": gauge.processor(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
     deliver("whole_program.json", json.dumps(bench.figures, indent=2) + "\n")
     return 0
-
-
-def processor() -> str:
-    """Return the name of the processor as people know it."""
-    text = subprocess.run(["lscpu"], capture_output=True, text=True, check=True, env={"LC_ALL": "C"}).stdout
-    name = re.search(r"^Model name: +(.*)$", text, re.MULTILINE)
-    return name[1] if name else platform.machine()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,6 @@
 
 import sys
 
-from conflux.cli import main
+from conflux.cli.entry import main
 
 sys.exit(main())

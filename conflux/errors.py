@@ -1,8 +1,11 @@
-"""The errors Conflux raises on purpose; whatever else escapes is a bug.
+"""The errors that Conflux raises on purpose; any other exception is a bug.
 
-A peer's bytes raise RemoteProtocolError and nothing else.  What a person can mend (a config file, a token, a missing
-device) is a subclass of UserError whose text names what is wrong and where; the command line prints it as it stands.
+A peer's bytes raise RemoteProtocolError and nothing else.  An error that a person can correct (a config file, a token,
+a missing device) is a subclass of UserError.  Its text says what is wrong and where, and the command line prints it
+unchanged.
 """
+
+DETAIL_CHARS_MAX = 160  # of what an error says about a peer's bytes: it goes into a line of the log
 
 
 class ConfluxError(Exception):
@@ -10,16 +13,21 @@ class ConfluxError(Exception):
 
 
 class LocalProtocolError(ConfluxError):
-    """This program broke a rule of the protocol: a bug here, never a peer's doing."""
+    """This program broke a rule of the protocol: a bug here, never the fault of a peer."""
 
 
 class RemoteProtocolError(ConfluxError):
     """A peer broke a rule.
 
-    reason: a short slug such as "malformed" or "bad-signature"; drops are counted under it.
+    reason: a short word such as "malformed" or "bad-signature"; drops are counted under it.  detail: for a person; what
+    is longer than a line is cut, and what is not printable escaped, so that a peer's values may stand in it.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
+        if len(detail) > DETAIL_CHARS_MAX:
+            detail = f"{detail[:DETAIL_CHARS_MAX]}..."
+        if not detail.isprintable():
+            detail = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in detail)
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
 
@@ -32,7 +40,7 @@ class AuthError(RemoteProtocolError):
 
 
 class UserError(ConfluxError):
-    """Something a person can mend; the text says what and where."""
+    """An error that a person can correct; the text says what is wrong and where."""
 
 
 class ConfigError(UserError):

@@ -1,4 +1,4 @@
-"""Names of things: node ids, stream ids, and how a person sees them."""
+"""Identifiers of nodes, realms, boots, streams, links and tethers, and how a node id is written for people."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NewType
 
 from conflux.errors import ConfigError
 
-NodeId = NewType("NodeId", bytes)  # 16 bytes: SHA-256 over both public keys, cut
+NodeId = NewType("NodeId", bytes)  # the first 16 bytes of SHA-256 over both public keys
 RealmId = NewType("RealmId", bytes)  # 16 bytes, made the same way from the realm's root keys
 BootId = NewType("BootId", bytes)  # 8 bytes: boot number (5, big-endian, only ever grows), then 3 random
 StreamId = NewType("StreamId", bytes)  # 16 random bytes, chosen by the sender
 LinkId = NewType("LinkId", int)  # local to one process, never sent, never reused
-TetherId = NewType("TetherId", bytes)  # 8 random bytes, chosen by the side that opens the tether
+TetherId = NewType("TetherId", bytes)  # 8 random bytes, chosen by the node that opens the tether
 
 NODE_ID_BYTES = 16
 REALM_ID_BYTES = 16
@@ -26,12 +26,12 @@ IPAddress = IPv4Address | IPv6Address
 
 
 def format_node_id(node: bytes) -> str:
-    """Return the 26 lower-case base32 characters a person sees."""
+    """Return a node id in 26 lower-case base32 characters."""
     return base64.b32encode(node).decode().rstrip("=").lower()
 
 
 def parse_node_id(text: str) -> NodeId:
-    """Return the node id that text shows.  Raises ConfigError."""
+    """Return the node id that format_node_id() wrote; case does not matter.  Raises ConfigError."""
     try:
         node = base64.b32decode(text.upper() + "======")
     except (binascii.Error, ValueError):

@@ -1,6 +1,37 @@
-"""Puts this directory on the path, so that every test can import builders."""
+"""What holds for every test: Hypothesis as we want it, and tests that are coroutines."""
 
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-sys.path.insert(0, str(Path(__file__).parent))
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import settings
+
+settings.register_profile("conflux", deadline=None, print_blob=True)  # a busy machine is no counterexample
+settings.load_profile("conflux")
+
+# A test that hangs fails.  Each wait inside a test has a deadline of its own, and a shorter one.
+ASYNC_TEST_S = 60.0
+
+
+def on_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Return the coroutine function as a plain one, which runs it on an event loop of its own: the daemon's, uvloop."""
+
+    @wraps(test)
+    def run(**arguments: Any) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(asyncio.wait_for(test(**arguments), ASYNC_TEST_S))
+
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Let a test be a coroutine function: `async def test_...`."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = on_event_loop(pyfuncitem.obj)

@@ -1,4 +1,5 @@
-"""Anchor data frames: what one message of a data channel looks like, how it is sealed and how it is opened.
+"""Anchor data frames: the layout of one message of a data channel, how it is sealed and how it is opened.
 
-frame.py names the constants, codec.py has the codec that runs, speed.py says which AEAD this machine is better at.
+frame.py names the constants, key.py has the key of an epoch, codec.py the codec that runs, and speed.py says which AEAD
+is faster on this machine.
 """

@@ -1,7 +1,7 @@
-"""The frame codec in Python: the oracle of the compiled one's tests, and readable.
+"""The frame codec in Python: readable, and the oracle of the compiled codec's tests.
 
-Runs only with CONFLUX_PURE=1.  Same names, same results, same errors in the same order as cext/anchor_codec.pyx.  It
-cannot wipe the memory of a key it forgets, and it is slow.
+It runs only with CONFLUX_PURE=1.  Names, results, errors and their order are those of cext/anchor/codec.pyx.  It is
+slow, and it cannot wipe the memory of a key that it forgets.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def peek(frame: bytes) -> tuple[int, int, int, int]:
 
 
 def relabel(frame: bytes, label: int, congestion: bool) -> bytes:
-    """Return the frame with the next hop's label; congestion marks it, and a mark that stands stays.
+    """Return the frame with the next hop's label; congestion sets the mark; a mark that is set stays.
 
     Raises RemoteProtocolError as peek() does, LocalProtocolError for a label that does not fit 32 bits.
     """
@@ -53,7 +53,7 @@ def relabel(frame: bytes, label: int, congestion: bool) -> bytes:
 
 @final
 class ReplayWindow:
-    """Which counters were seen, of the newest 8192; older ones count as seen."""
+    """Which of the newest 8192 counters were seen; older ones count as seen."""
 
     def __init__(self) -> None:
         self._next = 0  # highest seen + 1
@@ -61,7 +61,7 @@ class ReplayWindow:
 
     @property
     def highest(self) -> int:
-        """The highest counter seen, -1 when none was."""
+        """The highest counter seen; -1: none was."""
         return self._next - 1
 
     def check(self, counter: int) -> bool:
@@ -72,7 +72,7 @@ class ReplayWindow:
         return counter not in self._seen
 
     def update(self, counter: int) -> None:
-        """Take the counter as seen.  No-op where check() says no."""
+        """Take a counter as seen.  No-op if check() refuses it."""
         if not self.check(counter):
             return
         if counter >= self._next + f.REPLAY_WINDOW_COUNT:
@@ -91,9 +91,9 @@ def _check_counter(counter: int) -> None:
 
 @final
 class Sender:
-    """Seals one epoch's frames in one direction; every frame takes the next counter, from 0.
+    """Seals the frames of one epoch in one direction; every frame takes the next counter, from 0.
 
-    aead: frame.AES_256_GCM or CHACHA20_POLY1305.  key: 32 bytes.  nonce_prefix: 4.  epoch: 0 to 255.
+    aead: frame.AES_256_GCM or CHACHA20_POLY1305.  key: 32 bytes.  nonce_prefix: 4 bytes.  epoch: 0 to 255.
     Raises LocalProtocolError for anything else.
     """
 
@@ -111,14 +111,14 @@ class Sender:
 
     @property
     def bytes_sealed(self) -> int:
-        """Bytes of bundles sealed under this key: what wears it."""
+        """How many bytes of bundles were sealed under this key."""
         return self._bytes_sealed
 
     def seal(self, label: int, flags: int, entries: list[tuple[int, bytes]]) -> bytes:
         """Return a whole frame with these (kind, body) entries.
 
-        Raises LocalProtocolError, and takes no counter, for a label, flag, kind or body no peer would accept, for a
-        bundle above 65504 bytes, and once the counter or the key is gone.
+        Raises LocalProtocolError, and takes no counter, for a label, flag, kind or body that no peer would accept, for
+        a bundle above 65504 bytes, and once the counters are used up or the key is erased.
         """
         if self._cipher is None:
             raise LocalProtocolError("the key was erased")
@@ -144,14 +144,14 @@ class Sender:
         return _HEADER.pack(f.VERSION, flags, self._epoch, 0, label, counter) + sealed
 
     def erase(self) -> None:
-        """Forget the key; nothing can be sealed afterwards.  May be called again."""
+        """Forget the key: nothing can be sealed any more.  May be called again."""
         self._cipher = None
         self._prefix = b""
 
 
 @final
 class Receiver:
-    """Opens one epoch's frames in one direction, each counter once.  Arguments as Sender's."""
+    """Opens the frames of one epoch in one direction, each counter once.  The arguments are those of Sender."""
 
     def __init__(self, aead: int, key: bytes, nonce_prefix: bytes, epoch: int) -> None:
         self._cipher: _Cipher | None = _cipher(aead, key, nonce_prefix, epoch)
@@ -163,25 +163,25 @@ class Receiver:
 
     @property
     def highest(self) -> int:
-        """The highest counter that verified, -1 when none did."""
+        """The highest counter of a verified frame; -1: there was none."""
         return self._window.highest
 
     @property
     def received(self) -> int:
-        """How many frames verified."""
+        """How many frames were verified."""
         return self._received
 
     @property
     def marked(self) -> int:
-        """How many of them had congestion experienced set."""
+        """How many of them were marked "congestion experienced"."""
         return self._marked
 
     def unseal(self, frame: bytes) -> list[tuple[int, bytes]]:
         """Return the (kind, body) entries of one frame.
 
-        Raises RemoteProtocolError: truncated, oversized, version, reserved, epoch, replay, auth (an AuthError), and
-        then nothing has changed; or malformed, unknown-kind: the frame verified and counts, its sender is at fault.
-        Raises LocalProtocolError once the key is erased.
+        Raises RemoteProtocolError.  After truncated, oversized, version, reserved, epoch, replay and auth (AuthError)
+        nothing has changed.  After malformed and unknown-kind the frame counts: it was verified, and its sender is at
+        fault.  Raises LocalProtocolError once the key is erased.
         """
         if self._cipher is None:
             raise LocalProtocolError("the key was erased")
@@ -195,14 +195,14 @@ class Receiver:
             bundle = self._cipher.decrypt(_nonce(self._prefix, counter), sealed, _additional(flags, epoch, counter))
         except InvalidTag:
             raise AuthError from None
-        # Only now: a forged counter must not move the window past honest frames.
+        # Not before: a forged counter must not move the window past genuine frames.
         self._window.update(counter)
         self._received += 1
         self._marked += flags & f.CE
         return _parse_untrusted(bundle)
 
     def erase(self) -> None:
-        """Forget the key; nothing can be opened afterwards.  May be called again."""
+        """Forget the key: nothing can be opened any more.  May be called again."""
         self._cipher = None
         self._prefix = b""
 
@@ -230,7 +230,7 @@ def _additional(flags: int, epoch: int, counter: int) -> bytes:
 
 
 def _parse_untrusted(bundle: bytes) -> list[tuple[int, bytes]]:
-    """Return the entries in order; the first fault found is the one raised."""
+    """Return the entries in order.  Raises RemoteProtocolError for the first fault."""
     entries = []
     position = 0
     while position < len(bundle):

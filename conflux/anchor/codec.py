@@ -1,6 +1,7 @@
 """The frame codec that runs: the compiled one, or with CONFLUX_PURE=1 its Python twin.
 
-Never falls back by itself: the twin takes six to nine times as long per packet, and nobody would know why.
+It never falls back to the twin by itself: the twin takes six to nine times as long per packet, and the cause would be
+hard to find.
 """
 
 from __future__ import annotations

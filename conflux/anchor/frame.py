@@ -10,8 +10,8 @@
      +-----------------------------------------------------------------------+
 
 Network byte order.  Nonce: the stream's 4-byte prefix, then the counter.  Additional data: the header with the label
-and CE zeroed, because relays rewrite those two and nothing else.  This file decides numbers only; cext/frame.h repeats
-them for the compiled codec, and tests hold the two together.  Source: docs/protocol.md, "Data frame".
+and CE zeroed, because relays rewrite these two and nothing else.  This file has numbers only; cext/anchor/frame.h
+repeats them for the compiled codec, and tests compare the two.  Source: docs/reference/protocol.md, "Data frame".
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REPORT: Final = 7  # body of a feedback report
 
 KINDS: Final = frozenset({PACKET, OFFLOAD, REKEY, PADDING, CONFIRM, END, REPORT})
 OFFLOAD_HEADER_BYTES: Final = 10
-# An empty packet is refused at the frame: whoever reads a packet's first byte may rely on its being there.
+# The frame codec refuses an empty packet, so that code behind it may read a packet's first byte.
 BODY_BYTES_MIN: Final = {PACKET: 1, OFFLOAD: OFFLOAD_HEADER_BYTES + 1}
 
 # ── keys and counters ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -53,6 +53,6 @@ AEAD_NAMES: Final = {AES_256_GCM: "AES-256-GCM", CHACHA20_POLY1305: "ChaCha20-Po
 KEY_BYTES: Final = 32
 NONCE_PREFIX_BYTES: Final = 4
 
-COUNTER_END: Final = 2**64 - 1  # never sealed and never accepted, so that highest + 1 fits 64 bits
-# A sender's frames overtake one another by at most what is in flight: 8192 frames of 16 KiB are 1 Gbit.
+COUNTER_END: Final = 2**64 - 1  # never sealed and never accepted: so highest + 1 fits 64 bits
+# Frames can overtake each other by at most as many as are in flight: 8192 frames of 16 KiB are 1 Gbit.
 REPLAY_WINDOW_COUNT: Final = 8192

@@ -1,8 +1,8 @@
-"""Which AEAD this machine is better at.
+"""Which AEAD is faster on this machine.
 
 Without AES instructions (Raspberry Pi 4 and older) ChaCha20-Poly1305 is several times as fast as AES-256-GCM; with them
-it is the other way round.  CPU flags say little about what libcrypto makes of them, so this measures.  It reads a
-clock: the daemon calls it once and hands the answer to the machines.
+it is the other way round.  CPU flags say little about how well libcrypto uses them, so this measures.  It reads a
+clock, which machines must not: the daemon calls it once and hands them the answer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from conflux.anchor import codec, frame
 _BODY_BYTES = 16384
 _ROUND_COUNT = 6
 _SEAL_COUNT = 3  # per round; 0.2 ms in all on a server, about 5 ms on a board without AES instructions
-# Near a tie AES-256-GCM wins: it costs half as much on small packets (bench/test_anchor.py), and a choice that changed
-# from start to start would help nobody.
+# Near a tie AES-256-GCM is chosen: it costs half as much on small packets (bench/parts/test_anchor.py), and the choice
+# should be the same at every start.
 _CHACHA_GAIN_MIN = 1.25
 
 
@@ -26,7 +26,7 @@ def best_aead() -> int:
     senders = {aead: codec.Sender(aead, bytes(frame.KEY_BYTES), bytes(4), 0) for aead in frame.AEAD_NAMES}
     bundle = [(frame.PADDING, bytes(_BODY_BYTES))]
     seconds = dict.fromkeys(senders, float("inf"))
-    # In turns and by the best round: what disturbs one round disturbs neither AEAD's figure.
+    # The two alternate, and the best round counts: a disturbance of one round changes neither figure.
     for _ in range(_ROUND_COUNT):
         for aead, sender in senders.items():
             began = time.perf_counter()

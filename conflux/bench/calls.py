@@ -7,15 +7,15 @@ from typing import Final
 
 from conflux.anchor import codec, frame
 from conflux.anchor.speed import best_aead
-from conflux.bench.figure import LESS, MORE, Figure, Plan, Tell, per_second, seconds_each
+from conflux.bench.figure import LESS, MORE, Figure, Plan, Recorder, per_second, seconds_each
 from conflux.crypto import kem, seal, sign
 
 SIZES: Final = (64, 1400, 16384, 60000)  # a small packet, a full one, a bundle, a super-packet
 PACKETS_16K: Final = [(frame.PACKET, bytes(1362))] * 12  # 16,380 bytes with their entry headers
 PACKET_SMALL: Final = [(frame.PACKET, bytes(84))]  # a ping
 
-_BATCH_BYTES = 4 << 20  # of sealed frames kept at once: beyond the caches of small boards, as real frames are
-_BATCH_COUNT_MAX = 1024  # by then a receiver's own beginning is 1 % of the smallest frames' cost
+_BATCH_BYTES = 4 << 20  # of sealed frames kept at once: more than the caches of small boards, as with real frames
+_BATCH_COUNT_MAX = 1024  # making a receiver is then 1 % of the smallest frames' cost
 _OPEN_BYTES = 2500  # about an OPEN, the larger of a handshake's two messages
 
 _KEY, _PREFIX = bytes(range(frame.KEY_BYTES)), bytes(4)
@@ -23,38 +23,38 @@ _KEY, _PREFIX = bytes(range(frame.KEY_BYTES)), bytes(4)
 Bundle = list[tuple[int, bytes]]
 
 
-def ciphers(plan: Plan, tell: Tell) -> None:
+def ciphers(plan: Plan, recorder: Recorder) -> None:
     """Measure both AEADs of frames at several sizes."""
-    for size in SIZES:  # so that what is compared stands, and is measured, side by side
+    for size in SIZES:  # outside: both AEADs of one size are measured, and shown, side by side
         for aead, name in frame.AEAD_NAMES.items():
-            tell.step("ciphers", f"{name}, {size:,} bytes")
+            recorder.step("ciphers", f"{name}, {size:,} bytes")
             entry = size - frame.ENTRY_HEADER_BYTES
             sealing, opening = _both(aead, [(frame.PADDING, bytes(entry))], plan)
             for verb, seconds in (("seal", sealing), ("open", opening)):
                 slug = f"{name.split('-')[0].lower()}_{verb}_{size}"
                 title = f"{name}, {verb} {size:,} bytes"
                 rates = tuple(rate / 1e6 for rate in per_second(size, seconds))
-                tell.figure(Figure("ciphers", slug, title, "MB/s", MORE, rates))
-    tell.setting("aead", frame.AEAD_NAMES[best_aead()])
+                recorder.figure(Figure("ciphers", slug, title, "MB/s", MORE, rates))
+    recorder.setting("aead", frame.AEAD_NAMES[best_aead()])
 
 
-def frames(plan: Plan, tell: Tell) -> None:
-    """Measure frames as they are sent here, with the AEAD this machine asks its peers for."""
+def frames(plan: Plan, recorder: Recorder) -> None:
+    """Measure frames with the AEAD that this machine asks its peers for."""
     aead = best_aead()
-    tell.step("codec", "a bundle of 12 packets, 16 KiB")
+    recorder.step("codec", "a bundle of 12 packets, 16 KiB")
     sealing, opening = _both(aead, PACKETS_16K, plan)
     size = sum(frame.ENTRY_HEADER_BYTES + len(body) for _, body in PACKETS_16K)
     for verb, seconds in (("seal", sealing), ("open", opening)):
         rates = tuple(rate / 1e6 for rate in per_second(size, seconds))
-        tell.figure(Figure("codec", f"frame_{verb}_bundle", f"{verb} a 16 KiB bundle", "MB/s", MORE, rates))
-    tell.step("codec", "one packet of 84 bytes")
+        recorder.figure(Figure("codec", f"frame_{verb}_bundle", f"{verb} a 16 KiB bundle", "MB/s", MORE, rates))
+    recorder.step("codec", "one packet of 84 bytes")
     for verb, seconds in zip(("seal", "open"), _both(aead, PACKET_SMALL, plan), strict=True):
         each = tuple(second * 1e9 for second in seconds)
-        tell.figure(Figure("codec", f"frame_{verb}_small", f"{verb} a frame of one small packet", "ns", LESS, each))
+        recorder.figure(Figure("codec", f"frame_{verb}_small", f"{verb} a frame of one small packet", "ns", LESS, each))
 
 
 def _both(aead: int, bundle: Bundle, plan: Plan) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the seconds that sealing one bundle takes and that opening it takes, of every round."""
+    """Return, for every round, the seconds that one bundle takes to seal, and those that it takes to open."""
     size = sum(len(body) for _, body in bundle)
     count = max(16, min(_BATCH_COUNT_MAX, _BATCH_BYTES // size))
     sender = codec.Sender(aead, _KEY, _PREFIX, 0)
@@ -68,7 +68,7 @@ def _both(aead: int, bundle: Bundle, plan: Plan) -> tuple[tuple[float, ...], tup
     sealed = [far.seal(1, 0, bundle) for _ in range(count)]
 
     def open_batch() -> int:
-        unseal = codec.Receiver(aead, _KEY, _PREFIX, 0).unseal  # a new one: no frame is opened twice
+        unseal = codec.Receiver(aead, _KEY, _PREFIX, 0).unseal  # a new one: a receiver opens no frame twice
         for data in sealed:
             unseal(data)
         return count
@@ -76,8 +76,8 @@ def _both(aead: int, bundle: Bundle, plan: Plan) -> tuple[tuple[float, ...], tup
     return seconds_each(seal_batch, plan), seconds_each(open_batch, plan)
 
 
-def handshake(plan: Plan, tell: Tell) -> None:
-    """Measure the primitives of a stream handshake, and all of it: what both ends compute together."""
+def handshake(plan: Plan, recorder: Recorder) -> None:
+    """Measure the primitives of a stream handshake, and the whole of it: what both ends compute together."""
     context, message = sign.context("bench", bytes(16)), bytes(_OPEN_BYTES)
     signing, private, box = sign.SigningKey.generate(), kem.PrivateKey.generate(), seal.SealKey.generate()
     signature = signing.sign(context, message)
@@ -85,7 +85,7 @@ def handshake(plan: Plan, tell: Tell) -> None:
     sealed = seal.seal(box.public, message, b"info")
 
     def everything() -> object:
-        """An OPEN made, sealed, unsealed and answered; the ACCEPT likewise; one node plays both."""
+        """Make, seal, unseal and answer an OPEN, then likewise an ACCEPT; one node plays both ends."""
         ephemeral = kem.PrivateKey.generate()
         for answer in (False, True):
             signed = signing.sign(context, message)
@@ -107,9 +107,9 @@ def handshake(plan: Plan, tell: Tell) -> None:
         "handshake_both": ("the whole handshake, both ends", everything),
     }
     for slug, (title, call) in calls.items():
-        tell.step("handshake", title)
+        recorder.step("handshake", title)
         each = tuple(seconds * 1e3 for seconds in seconds_each(_one(call), plan))
-        tell.figure(Figure("handshake", slug, title, "ms", LESS, each))
+        recorder.figure(Figure("handshake", slug, title, "ms", LESS, each))
 
 
 def _one(call: Callable[[], object]) -> Callable[[], int]:

@@ -1,9 +1,10 @@
-"""A part measured in a process of its own: what it tells comes back as lines of JSON.
+"""Measures a part in a process of its own, which reports by lines of JSON.
 
     parent: run(command("…bench.link")) ──starts──► child: serve(measure)
-            tell.figure(...)  ◄────────── {"figure": ...} ── measure(plan, Lines())
+            recorder.figure(...)  ◄────────── {"figure": ...} ── measure(plan, Lines())
 
-The child is its own session with all it starts, and is killed whole when the parent is done with it, however that ends.
+The child and the processes it starts are a session of their own.  The parent kills all of it at the end, also after an
+error.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Final
 
-from conflux.bench.figure import Figure, PartFailed, PartSkipped, Plan, Tell
+from conflux.bench.figure import Figure, PartFailed, PartSkipped, Plan, Recorder
 from conflux.errors import ConfluxError
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
@@ -35,12 +36,12 @@ _READ_BYTES: Final = 65536
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return how one of our modules is started."""
-    return [sys.executable, "-P", "-m", module, *arguments]  # -P: nothing comes from the directory we were started in
+    """Return the command that starts one of our modules."""
+    return [sys.executable, "-P", "-m", module, *arguments]  # -P: no module is imported from the current directory
 
 
 def environment() -> dict[str, str]:
-    """Return what it is given of the environment: nothing that could change what is measured."""
+    """Return the child's environment, without what could change the figures."""
     return {"PYTHONPATH": str(_PACKAGE), "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 
@@ -52,10 +53,10 @@ def die_with_parent() -> None:
 # ── parent ──
 
 
-def run(words: list[str], plan: Plan, tell: Tell) -> None:
-    """Have a program measure that ends in serve().
+def run(words: list[str], plan: Plan, recorder: Recorder) -> None:
+    """Run a program that ends in serve(), and pass on what it reports.
 
-    Raises PartSkipped and PartFailed as it did, PartFailed also if it ends otherwise or is not heard of.
+    Raises PartSkipped and PartFailed as the program did; PartFailed also if it ends otherwise or stays silent.
     """
     with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(  # noqa: S603  # our own interpreter
@@ -69,9 +70,9 @@ def run(words: list[str], plan: Plan, tell: Tell) -> None:
         assert child.stdout is not None
         try:
             for line in _lines(child.stdout):
-                if _pass_on(line, tell):
+                if _pass_on(line, recorder):
                     return
-            code = child.wait()  # it has closed its output: it is ending
+            code = child.wait()  # its output is closed, so it is ending
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -83,7 +84,7 @@ def run(words: list[str], plan: Plan, tell: Tell) -> None:
 
 
 def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
-    """Yield lines until the end.  Raises PartFailed when the next one is too long in coming."""
+    """Yield lines until the end.  Raises PartFailed if the next one takes longer than WAIT_S."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
@@ -97,17 +98,17 @@ def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
             yield from whole
 
 
-def _pass_on(line: bytes, tell: Tell) -> bool:
-    """Tell what one line says; True if it is the last."""
+def _pass_on(line: bytes, recorder: Recorder) -> bool:
+    """Record what one line reports; return True for the last."""
     said: dict[str, Any] = json.loads(line)
     match said["say"]:
         case "step":
-            tell.step(said["part"], said["what"])
+            recorder.step(said["part"], said["what"])
         case "figure":
             fields = said["figure"]
-            tell.figure(Figure(**{**fields, "rounds": tuple(fields["rounds"])}))
+            recorder.figure(Figure(**{**fields, "rounds": tuple(fields["rounds"])}))
         case "setting":
-            tell.setting(said["name"], said["value"])
+            recorder.setting(said["name"], said["value"])
         case "skipped":
             raise PartSkipped(said["why"])
         case "failed":
@@ -119,15 +120,18 @@ def _pass_on(line: bytes, tell: Tell) -> bool:
 
 
 class Lines:
-    """A Tell that writes to the parent."""
+    """A Recorder that writes to the parent."""
 
     def step(self, part: str, what: str) -> None:
+        """See Recorder."""
         _say("step", part=part, what=what)
 
     def figure(self, figure: Figure) -> None:
+        """See Recorder."""
         _say("figure", figure=asdict(figure))
 
     def setting(self, name: str, value: object) -> None:
+        """See Recorder."""
         _say("setting", name=name, value=value)
 
 
@@ -136,8 +140,8 @@ def _say(kind: str, **fields: object) -> None:
     sys.stdout.flush()
 
 
-def serve(measure: Callable[[Plan, Tell], None]) -> None:
-    """Be the child: measure, and say how it went."""
+def serve(measure: Callable[[Plan, Recorder], None]) -> None:
+    """Be the child: measure, and report the outcome."""
     die_with_parent()
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true")
@@ -153,7 +157,7 @@ def serve(measure: Callable[[Plan, Tell], None]) -> None:
 
 
 def until(done: Callable[[], bool], what: str, *, within_s: float, pause_s: float) -> None:
-    """Wait until done() says so.  Raises PartFailed naming what it was when that takes too long."""
+    """Wait until done() is true.  Raises PartFailed naming what, after within_s."""
     deadline = time.monotonic() + within_s
     while not done():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What is measured: figures with their rounds, the plan that says how long, and who is told."""
+"""Figures with their rounds, the plan of how long to measure, and where figures go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from conflux.errors import ConfluxError
 
-MORE: Final = "more"  # which is better
+MORE: Final = "more"  # is better
 LESS: Final = "less"
 
 PARTS: Final = {
@@ -29,7 +29,7 @@ class PartSkipped(ConfluxError):
 
 
 class PartFailed(ConfluxError):
-    """A part was being measured and broke; the text says how."""
+    """Measuring a part failed; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Figure:
     """One measured quantity: a value of each round."""
 
     part: str  # a key of PARTS
-    name: str  # unique in a report; what two reports are joined by
+    name: str  # unique in a report; two reports are joined by it
     title: str
     unit: str
     better: str  # MORE or LESS
@@ -45,65 +45,67 @@ class Figure:
 
     @property
     def median(self) -> float:
+        """The median of the rounds."""
         return statistics.median(self.rounds)
 
     @property
     def least(self) -> float:
+        """The least of the rounds."""
         return min(self.rounds)
 
     @property
     def most(self) -> float:
+        """The most of the rounds."""
         return max(self.rounds)
 
 
-class Tell(Protocol):
-    """Who hears what is measured."""
+class Recorder(Protocol):
+    """Gets everything that is measured."""
 
     def step(self, part: str, what: str) -> None:
-        """A measurement begins."""
+        """Note that a measurement begins."""
 
     def figure(self, figure: Figure) -> None:
-        """One is done."""
+        """Keep a figure."""
 
     def setting(self, name: str, value: object) -> None:
-        """A choice that figures depend on; a plain value."""
+        """Keep a choice that figures depend on; a plain value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often and how long; all in all less than two minutes, and than 20 s if quick."""
+    """How often and how long to measure: in all less than two minutes, and less than 20 s if quick."""
 
     quick: bool
     round_count: int
-    call_round_s: (
-        float  # of one call's rounds: dozens of ML-DSA signatures, each of which takes as long as chance has it
-    )
-    flow_round_s: float  # of a flow's rounds: long enough for congestion control to find its rate
+    call_round_s: float  # a round of one call: dozens of ML-DSA signatures, which vary in time by chance
+    flow_round_s: float  # a round of a flow: long enough for congestion control to find its rate
     ping_count: int  # per round
     starts_s_max: float  # spent on starting processes: a small board takes seconds for one
 
     @classmethod
     def of(cls, *, quick: bool) -> Plan:
+        """Return the full plan, or the quick one."""
         if quick:
             return cls(True, 3, 0.02, 0.5, 50, 3.0)
         return cls(False, 5, 0.05, 2.0, 200, 8.0)
 
 
 def seconds_each(batch: Callable[[], int], plan: Plan) -> tuple[float, ...]:
-    """Return, for every round, the processor seconds that one thing takes; batch() does some and says how many."""
-    batch()  # what is done once only: page faults, caches, the clock of a sleeping processor
+    """Return, for every round, the processor seconds of one call; batch() makes some and returns how many."""
+    batch()  # warms up: page faults, caches, the clock of a sleeping processor
     return tuple(_round(batch, plan.call_round_s) for _ in range(plan.round_count))
 
 
 def _round(batch: Callable[[], int], round_s: float) -> float:
     spent, count = 0.0, 0
     while spent < round_s:
-        began = thread_time()  # of the processor's: what others take of it meanwhile is no cost of ours
+        began = thread_time()  # processor time of this thread: the time of other processes does not count
         count += batch()
         spent += thread_time() - began
     return spent / count
 
 
 def per_second(amount: float, seconds: Sequence[float]) -> tuple[float, ...]:
-    """Return rates: amount, done in each of seconds."""
+    """Return the rates of doing amount in each of seconds."""
     return tuple(amount / each for each in seconds)

@@ -1,11 +1,12 @@
-"""What a link carries: two engines joined over loopback, without devices.  Run as a process of its own.
+"""Measures a link: two engines joined over loopback, without devices.  Run as a process of its own.
 
-The far engine has no device, so it counts and drops what it has opened; this process's own thread is no part of the
-engines' cost and is left out of it.
+The far engine has no device, so it counts and drops the packets that it has opened.  The time of this process's own
+thread is no cost of the engines and is left out.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import time
@@ -13,84 +14,84 @@ from dataclasses import dataclass
 from typing import Final
 
 from conflux.bench import child
-from conflux.bench.figure import LESS, MORE, Figure, PartFailed, Plan, Tell
+from conflux.bench.figure import LESS, MORE, Figure, PartFailed, Plan, Recorder
 from conflux.bench.pair import FAR, NEAR, Pair
-from conflux.datapath import _engine
 from conflux.datapath.config import DatapathConfig
-from conflux.report import memory
+from conflux.datapath.native import _engine
+from conflux.host.memory import memory
 
-SUPER_BYTES: Final = 60_000  # of a TCP super-packet: what the kernel hands the engine of a bulk flow
+SUPER_BYTES: Final = 60_000  # of a TCP super-packet, as the kernel hands the engine in a bulk flow
 SMALL_BYTES: Final = 100
 _SEGMENT_BYTES = 1400
 _TCP_CHECKSUM_AT = 16
 _GSO_TCP4, _NEEDS_CHECKSUM = 1, 1  # linux/virtio_net.h
 
 _CONFIG = DatapathConfig()
-# The queue is kept this full and no fuller, so that nothing is dropped for want of room.
+# The queue is kept no fuller than this, so that no packet is dropped for lack of room.
 _QUEUE_BYTES = _CONFIG.queue_bytes_max - 4 * SUPER_BYTES
 _QUEUE_PACKETS = _CONFIG.queue_packets_max - 128
-_SMALL_COUNT = 32  # pushed between two looks at the queue
-_PAUSE_S = 0.0002  # the engine takes longer to empty the queue, at 20 Gbit/s still
+_SMALL_COUNT = 32  # pushed before the queue is looked at again
+_PAUSE_S = 0.0002  # less than the engine takes to empty the queue, even at 20 Gbit/s
 _START_COUNT = 20
 _OPEN_COUNT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What one round got through."""
+    """The packets that one round got through, and what they cost."""
 
     packets: int
     seconds: float
     cpu_s: float  # of the two engines
 
 
-def measure(plan: Plan, tell: Tell) -> None:
-    """Measure how engines start and join, then what a pair carries, then what it holds of memory."""
-    tell.step("start", "an engine, and an association between two")
+def measure(plan: Plan, recorder: Recorder) -> None:
+    """Measure how engines start and join, then what a pair carries, then its memory."""
+    recorder.step("start", "an engine, and an association between two")
     rounds = range(plan.round_count)
-    tell.figure(Figure("start", "start_engine", "an engine starts", "ms", LESS, tuple(_start_ms() for _ in rounds)))
+    recorder.figure(Figure("start", "start_engine", "an engine starts", "ms", LESS, tuple(_start_ms() for _ in rounds)))
     opened = tuple(_open_ms() for _ in rounds)
-    tell.figure(Figure("start", "start_association", "two engines join: SCTP handshake", "ms", LESS, opened))
+    recorder.figure(Figure("start", "start_association", "two engines join: SCTP handshake", "ms", LESS, opened))
     with Pair() as pair:
-        tell.setting("socket_buffer_bytes", pair.near.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
-        tell.step("link", f"super-packets of {SUPER_BYTES:,} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
+        recorder.setting("socket_buffer_bytes", pair.near.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
+        recorder.step("link", f"super-packets of {SUPER_BYTES:,} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
         bulk = [_push(pair, super_packet(SUPER_BYTES), 1, plan.flow_round_s) for _ in rounds]
         bits = SUPER_BYTES * 8
         rates = tuple(push.packets * bits / push.seconds / 1e9 for push in bulk)
         costs = tuple(push.cpu_s / (push.packets * bits / 1e9) for push in bulk)
-        tell.figure(Figure("link", "link_bulk", f"super-packets of {SUPER_BYTES:,} bytes", "Gbit/s", MORE, rates))
-        tell.figure(
+        recorder.figure(Figure("link", "link_bulk", f"super-packets of {SUPER_BYTES:,} bytes", "Gbit/s", MORE, rates))
+        recorder.figure(
             Figure("link", "link_bulk_cpu", "super-packets: processor time, both engines", "CPU-s/Gbit", LESS, costs)
         )
-        tell.step("link", f"packets of {SMALL_BYTES} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
+        recorder.step("link", f"packets of {SMALL_BYTES} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
         small = [_push(pair, small_packet(SMALL_BYTES), _SMALL_COUNT, plan.flow_round_s) for _ in rounds]
         rates = tuple(push.packets / push.seconds / 1e3 for push in small)
         costs = tuple(push.cpu_s / push.packets * 1e6 for push in small)
-        tell.figure(
+        recorder.figure(
             Figure("link", "link_small", f"packets of {SMALL_BYTES} bytes, bundled", "k packets/s", MORE, rates)
         )
-        tell.figure(
+        recorder.figure(
             Figure(
                 "link", "link_small_cpu", "small packets: processor time, both engines", "CPU-µs/packet", LESS, costs
             )
         )
-        held = memory()
+        held = memory()._asdict()
         for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
             if (size := held[kind]) is not None:
                 words = f"Python and two engines after full load: {title}"
-                tell.figure(Figure("memory", f"memory_engines_{kind[:3]}", words, "MB", LESS, (size,)))
-        tell.setting("link_drops", _telling(pair.drops()))
+                recorder.figure(Figure("memory", f"memory_engines_{kind[:3]}", words, "MB", LESS, (size,)))
+        recorder.setting("link_drops", _notable(pair.drops()))
 
 
-def _telling(drops: dict[str, int]) -> dict[str, int]:
-    """Return drops without those that are the far engine's having no device."""
+def _notable(drops: dict[str, int]) -> dict[str, int]:
+    """Return the drops but those that the far engine has for lack of a device."""
     return {reason: count for reason, count in drops.items() if reason != "far: tun-down"}
 
 
 def _start_ms() -> float:
     began = time.perf_counter()
     for _ in range(_START_COUNT):
-        _engine.Engine(-1, False, _CONFIG).close()
+        _engine.Engine(-1, False, _CONFIG, os.urandom).close()
     return (time.perf_counter() - began) / _START_COUNT * 1e3
 
 
@@ -103,12 +104,12 @@ def _open_ms() -> float:
 
 
 def _push(pair: Pair, packet: bytes, count: int, seconds: float) -> Push:
-    """Keep the near engine's queue full for a while, and see everything out."""
+    """Keep the near engine's queue full for a while, then wait until it is empty."""
     engine, egress = pair.near.engine, pair.near.egress
 
     def has_room() -> bool:
-        queued_bytes, queued_packets, *_ = engine.egress(egress)
-        return queued_bytes < _QUEUE_BYTES and queued_packets < _QUEUE_PACKETS
+        queued = engine.egress(egress)
+        return queued.bytes < _QUEUE_BYTES and queued.packets < _QUEUE_PACKETS
 
     packets = pair.far.arrived
     began, cpu, own_cpu = time.perf_counter(), time.process_time(), time.thread_time()
@@ -128,7 +129,7 @@ def _push(pair: Pair, packet: bytes, count: int, seconds: float) -> Push:
 
 
 def super_packet(size: int) -> bytes:
-    """Return a TCP packet from near to far with its offload header: the kernel's word for "segment this"."""
+    """Return a TCP packet from near to far whose offload header asks for segmentation, as the kernel's does."""
     ip_bytes, tcp_bytes = 20, 20
     header = struct.pack(
         "<BBHHHH", _NEEDS_CHECKSUM, _GSO_TCP4, ip_bytes + tcp_bytes, _SEGMENT_BYTES, ip_bytes, _TCP_CHECKSUM_AT

@@ -1,7 +1,7 @@
-"""Ordinary programs' traffic, made and taken in processes of their own: a TCP flow, a flood of UDP packets, pings.
+"""The traffic of ordinary programs, in processes of their own: a TCP flow, a flood of UDP packets, pings.
 
-A worker lives in one network namespace, reads one request a line and answers each with a line, both JSON.  Nothing
-here knows of engines: these are sockets as any program has them.
+A worker lives in one network namespace, reads one request a line and answers each with a line, both JSON.  It knows
+nothing of engines: it uses sockets as any program does.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from conflux.bench import child
 from conflux.bench.figure import PartFailed
 
 PORT: Final = 5001
-CONGESTION_CONTROL: Final = "cubic"  # what most systems run: so that boards with another default compare
+CONGESTION_CONTROL: Final = "cubic"  # as most systems have it, so that boards with another default compare
 UDP_BYTES: Final = 72  # of payload: 100 with IPv4 and UDP headers
 
 _SEND_BYTES = 256 * 1024
 _RECEIVE_BYTES = 1024 * 1024
-_FLOW_S_MAX = 20.0  # a flow that stands still must not hang the bench
+_FLOW_S_MAX = 20.0  # a flow that stands still does not hang the bench
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _PING_BYTES = 56
 _PING_WAIT_S = 1.0
-_UDP_BATCH = 64  # sent between two looks at the clock
+_UDP_BATCH = 64  # sent before the clock is read again
 
 Answer = dict[str, Any]
 
 
 class Worker:
-    """The asking side of a worker process, made in the namespace that the calling thread is in."""
+    """Starts a worker process in the namespace of the calling thread, and asks it for traffic."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
@@ -48,13 +48,14 @@ class Worker:
         self.answer()  # it is up
 
     def ask(self, do: str, **arguments: object) -> None:
-        """Have it begin something; answer() waits for the end of that."""
+        """Have the worker begin a task; answer() waits for its end."""
         stdin = self._process.stdin
         assert stdin is not None
         stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         stdin.flush()
 
     def answer(self) -> Answer:
+        """Return the worker's next answer.  Raises PartFailed if the task failed, or no answer comes."""
         stdout = self._process.stdout
         assert stdout is not None
         if not select.select([stdout], [], [], child.WAIT_S)[0] or not (line := stdout.readline()):
@@ -65,10 +66,12 @@ class Worker:
         return said
 
     def call(self, do: str, **arguments: object) -> Answer:
+        """Have the worker do a task, and return its answer.  Raises PartFailed."""
         self.ask(do, **arguments)
         return self.answer()
 
     def close(self) -> None:
+        """End the worker."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
@@ -81,7 +84,7 @@ class Worker:
 
 
 class _Sockets:
-    """What the worker keeps between requests."""
+    """The worker's state between requests."""
 
     def __init__(self) -> None:
         self.listener: socket.socket | None = None
@@ -90,9 +93,10 @@ class _Sockets:
 
 
 def _listen(sockets: _Sockets) -> Answer:
-    """Be the far side of what comes: TCP flows one by one, and UDP packets, which nobody reads.
+    """Take TCP flows, one by one, and UDP packets, which are not read.
 
-    The UDP socket keeps the kernel from answering every packet with an ICMP message; packets are counted elsewhere.
+    The UDP socket is there so that the kernel does not answer every packet with an ICMP message.  The engine counts the
+    packets.
     """
     sockets.listener = socket.create_server(("", PORT))
     sockets.listener.settimeout(_FLOW_S_MAX)
@@ -119,7 +123,7 @@ def _tcp_receive(sockets: _Sockets) -> Answer:
 def _tcp_send(_sockets: _Sockets, address: str, seconds: float) -> Answer:
     """Send one flow for a while; return the congestion control it had."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as flow:
-        with contextlib.suppress(OSError):  # a kernel without it
+        with contextlib.suppress(OSError):  # this kernel does not have it
             flow.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL.encode())
         control = flow.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
         flow.settimeout(_FLOW_S_MAX)
@@ -146,7 +150,7 @@ def _udp_send(_sockets: _Sockets, address: str, seconds: float) -> Answer:
 
 
 def _ping(sockets: _Sockets, address: str, count: int, interval: float) -> Answer:
-    """Send echo requests, one after the other; return the round trips in milliseconds and how many are missing."""
+    """Send echo requests, one after another; return the round trips in milliseconds and how many were lost."""
     times: list[float] = []
     lost = 0
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
@@ -191,7 +195,7 @@ _REQUESTS: Final[dict[str, Callable[..., Answer]]] = {
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Do what requests say, until they end."""
+    """Carry out requests until their end."""
     sockets = _Sockets()
 
     def say(answer: Answer) -> None:

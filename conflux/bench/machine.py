@@ -1,7 +1,7 @@
 """What machine this is and in what condition, read from the kernel's own files.
 
-root stands for the file system, so that a board can be described from a copy of its files.  What cannot be read is
-None: reports of boards that say little are reports still.
+root is where the file system begins, so that a board can be described from a copy of its files.  A fact that cannot be
+read is None: a report is of use without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Facts = dict[str, Any]
 _ROOT: Final = Path("/")
 _READ_CHARS_MAX: Final = 1 << 20
 
-# What ARM's own cores are called: /proc/cpuinfo has numbers for them alone ("CPU part").
+# The names of ARM's cores: /proc/cpuinfo has only their numbers ("CPU part").
 _ARM: Final = "0x41"
 _ARM_CORES: Final = {
     "0xd03": "Cortex-A53",
@@ -40,7 +40,7 @@ _ARM_CORES: Final = {
     "0xd49": "Neoverse-N2",
 }
 
-# What the ciphers, the checksum of SCTP and the hashes can use, by the kernel's words on ARM and on x86.
+# Instructions for the ciphers, the checksum of SCTP and the hashes, in the kernel's words on ARM and on x86.
 _FEATURES: Final = {
     "aes": {"aes"},
     "carry-less multiply": {"pmull", "pclmulqdq"},
@@ -49,15 +49,15 @@ _FEATURES: Final = {
     "vector": {"asimd", "avx2"},
 }
 
-# What a Raspberry Pi's firmware says of its power and heat: bits of get_throttled.
+# Power and heat as a Raspberry Pi's firmware reports them: bits of get_throttled.
 _THROTTLED: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-_SINCE_BOOT: Final = 16  # the same bits again, higher: at some time since it booted
+_SINCE_BOOT: Final = 16  # the same bits, this much higher: at some time since boot
 
 _PLACEHOLDERS: Final = frozenset({"", "none", "default string", "to be filled by o.e.m.", "system product name"})
 
 
 def describe(root: Path = _ROOT) -> Facts:
-    """Return what does not change while a bench runs."""
+    """Return the facts that do not change while a bench runs."""
     cpu = _cpuinfo(root)
     return {
         "board": board(root),
@@ -79,7 +79,7 @@ def describe(root: Path = _ROOT) -> Facts:
 
 
 def condition(root: Path = _ROOT) -> Facts:
-    """Return what does change: temperature, frequency, who else is using the machine."""
+    """Return the facts that change: temperature, frequency, other load."""
     load = (_text(root / "proc/loadavg") or "").split()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,7 +91,7 @@ def condition(root: Path = _ROOT) -> Facts:
 
 
 def board(root: Path) -> str:
-    """Return the board's name: of its device tree, or of the PC's firmware; else of its processor."""
+    """Return the board's name from its device tree or the PC's firmware; else its processor's."""
     if model := _text(root / "proc/device-tree/model") or _text(root / "sys/firmware/devicetree/base/model"):
         return model
     words = [_text(root / "sys/class/dmi/id" / name) or "" for name in ("sys_vendor", "product_name")]
@@ -100,7 +100,7 @@ def board(root: Path) -> str:
 
 
 def temperature_c(root: Path) -> float | None:
-    """Return the processor's temperature, or the first zone's if none says it is the processor's."""
+    """Return the processor's temperature, in °C; that of the first zone if none is marked as the processor's."""
     zones = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         kind, value = _text(zone / "type") or "", _number(zone / "temp")
@@ -114,7 +114,7 @@ def temperature_c(root: Path) -> float | None:
 
 
 def throttling(root: Path) -> list[str] | None:
-    """Return what holds the processor back, now or since boot; None: the machine does not say."""
+    """Return what limits the processor's speed, now or since boot; None if the machine does not report it."""
     # Under "soc" on a Pi 4, and under "soc@" with an address where the device tree gives it one.
     found = sorted((root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled"))
     firmware = _text(found[0]) if found else None
@@ -202,7 +202,7 @@ def _loaded_libcrypto(root: Path) -> str | None:
 
 
 def _text(path: Path) -> str | None:
-    """Return a kernel file's text without what ends it; None if it cannot be read or is empty."""
+    """Return a kernel file's text, stripped; None if it cannot be read or is empty."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.read(_READ_CHARS_MAX).strip("\0 \n") or None

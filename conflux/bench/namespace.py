@@ -1,6 +1,6 @@
-"""Network namespaces of this process's own, so that a bench needs no second machine and touches nothing of this one.
+"""Private network namespaces, so that a bench needs no second machine and changes nothing of this one.
 
-They end with the last process in them; nothing has to be taken down.
+They end with the last process in them, so there is nothing to take down.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def enter() -> None:
     if error := _unshare(CLONE_NEWUSER | CLONE_NEWNET):
         raise PartSkipped(f"this user may make no network namespaces here ({os.strerror(error)}): run it as root")
     try:
-        # A file of its own kernel: without "deny" a user may write no group map.
+        # Without "deny" here a user may not write the group map.
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
@@ -48,7 +48,7 @@ def enter() -> None:
 
 
 def another() -> int:
-    """Enter one more network namespace; return a descriptor of the one before, for inside()."""
+    """Enter a further network namespace; return a descriptor of the one before, for inside().  Raises PartSkipped."""
     before = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if error := _unshare(CLONE_NEWNET):
         raise PartSkipped(f"a second network namespace was refused ({os.strerror(error)})")
@@ -57,7 +57,7 @@ def another() -> int:
 
 @contextlib.contextmanager
 def inside(namespace: int) -> Iterator[None]:
-    """Make what this thread opens and starts meanwhile belong to the namespace."""
+    """Put this thread into the namespace for a while: sockets and processes it makes belong there."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _set(namespace)

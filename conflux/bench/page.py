@@ -1,4 +1,4 @@
-"""The report as a page for people: one file, nothing loaded from elsewhere, light or dark as the reader has it."""
+"""The report as an HTML page: one file that loads nothing else, light or dark as the reader's system is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from conflux.bench.figure import LESS, MORE, PARTS, Figure
 from conflux.bench.report import Report, digits, facts, warnings
 
-# What a reader wants to know first: name of the figure, and in which words.
+# The figures a reader wants first: name, and title.
 _HEADLINES: Final = (
     ("tunnel_tcp", "TCP through the tunnel"),
     ("tunnel_tcp_cpu", "processor time, both ends"),
@@ -32,7 +32,7 @@ _NOTES: Final = {
     "the faster one.",
     "codec": "With the cipher chosen here.",
     "handshake": "Once per stream. The last line is all that both ends compute together for one.",
-    "start": "With files in the page cache; a board just booted reads them from its card first.",
+    "start": "With files in the page cache; a board just booted reads them from its disk first.",
     "memory": "Proportional share counts what several processes share once.",
 }
 

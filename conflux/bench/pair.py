@@ -3,8 +3,8 @@
     near ──packet()──► egress, sender ─► link ~~~UDP, 127.0.0.1~~~ link ─► receiver ──► TUN, or nowhere
          ◄──────────── receiver, link ~~~                          far, likewise
 
-Nobody shakes hands: keys, labels and channels are made up here, as a daemon's node and carrier would hand them down.
-What carries packets then is what carries them in a daemon.
+There is no handshake: keys, labels and channels are made up here, and the engines get them as from a daemon's node and
+carrier.  The engines then carry packets as in a daemon.
 """
 
 from __future__ import annotations
@@ -17,51 +17,51 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final, Self
 
 from conflux.anchor import frame
+from conflux.anchor.key import EpochKey
 from conflux.anchor.speed import best_aead
 from conflux.bench.figure import PartFailed
-from conflux.carrier.wire import AES_128_GCM, CHACHA20_POLY1305, DtlsKeys
-from conflux.datapath import _engine
+from conflux.carrier.ice.sockets import ENGINE_BUFFER_BYTES, set_buffers
+from conflux.carrier.interface import LIFETIME_MS_MIN, SCTP_PORT, TETHER_CHANNEL_COUNT, Hop
+from conflux.carrier.native.dtls_keys import SEQUENCE_OUT
+from conflux.carrier.wire import AES_128_GCM, CHACHA20_POLY1305, DtlsKeys, StunKeys
 from conflux.datapath.config import DatapathConfig
-from conflux.datapath.interface import EpochKey, Hop
+from conflux.datapath.native import _engine
 from conflux.ids import LinkId, TetherId
 
 NETWORK: Final = IPv4Network("100.64.0.0/24")
 NEAR: Final = IPv4Address("100.64.0.1")
 FAR: Final = IPv4Address("100.64.0.2")
 
-DATAGRAM_BYTES_MAX: Final = 1472  # what an Ethernet takes, though loopback takes more
+DATAGRAM_BYTES_MAX: Final = 1472  # what Ethernet carries; loopback would carry more
 NO_TUN: Final = -1
 
-_LINK, _TETHER, _CHANNEL_COUNT = LinkId(1), TetherId(b"bench\0\0\0"), 4
+_LINK, _TETHER = LinkId(1), TetherId(b"bench\0\0\0")
 _LABEL_NEAR, _LABEL_FAR, _LABEL_BACK = 1, 2, 100
-_LIFETIME_MS = 250
-_SCTP_PORT = 5000
-_SEQUENCE_FIRST = 32  # above what a handshake would have used
-_BUFFER_BYTES = 8 << 20  # as the carrier asks for an engine's sockets
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 _OPEN_S_MAX = 5.0
 _HOST_MASK = b"\xff" * 4
 
 
 class End:
-    """One engine, its socket, and what it was told."""
+    """One engine, its socket, and its handles."""
 
     def __init__(self, own: IPv4Address, tun: int, *, segments_udp: bool) -> None:
         self.socket = _udp_socket()
-        self.engine = _engine.Engine(tun, segments_udp, DatapathConfig())
+        self.engine = _engine.Engine(tun, segments_udp, DatapathConfig(), os.urandom)
         self.engine.configure([(own.packed, _HOST_MASK)], [(NETWORK.network_address.packed, NETWORK.netmask.packed)])
         self.own = own
         self.egress = 0
         self.receiver = 0
 
     def link(self, other: End, keys: DtlsKeys) -> None:
+        """Add the link to other; the association opens once both ends have it."""
         self.engine.add_link(
             _LINK,
             self.socket.fileno(),
             other.socket.getsockname(),
             keys,
-            _SCTP_PORT,
-            _SCTP_PORT,
+            StunKeys(b"no STUN comes", b"no STUN comes"),
+            SCTP_PORT,
+            SCTP_PORT,
             DATAGRAM_BYTES_MAX,
         )
 
@@ -72,26 +72,27 @@ class End:
         self.egress = self.engine.add_egress()
         self.engine.set_addresses(self.egress, [(other.own.packed, _HOST_MASK)])
         sender = self.engine.add_sender(self.egress, key, True)
-        hop = Hop(_LINK, _TETHER, _CHANNEL_COUNT, label_out=label, label_in=label + _LABEL_BACK)
+        hop = Hop(_LINK, _TETHER, TETHER_CHANNEL_COUNT, label_out=label, label_in=label + _LABEL_BACK)
         self.engine.set_route(sender, hop)
 
     @property
     def arrived(self) -> int:
-        """How many packets came here in frames."""
-        return self.engine.receiver(self.receiver, False)[7]
+        """How many packets arrived here."""
+        return self.engine.receiver(self.receiver, False).packets
 
     @property
     def queued(self) -> int:
         """How many packets wait to be sent from here."""
-        return self.engine.egress(self.egress)[1]
+        return self.engine.egress(self.egress).packets
 
     def close(self) -> None:
+        """Stop the engine and close its socket."""
         self.engine.close()
         self.socket.close()
 
 
 class Pair:
-    """near and far, joined.  tuns: descriptors of their devices; segments_udp: those take UDP super-packets."""
+    """near and far, joined.  tuns: descriptors of their devices.  segments_udp: the devices take UDP super-packets."""
 
     def __init__(self, tuns: tuple[int, int] = (NO_TUN, NO_TUN), *, segments_udp: bool = False) -> None:
         self.near = End(NEAR, tuns[0], segments_udp=segments_udp)
@@ -104,8 +105,8 @@ class Pair:
         self.open_s = time.perf_counter() - began
         aead = best_aead()
         for end in (self.near, self.far):
-            for index in range(_CHANNEL_COUNT):
-                end.engine.map(_LINK, 2 * index, _TETHER, index, _LIFETIME_MS)
+            for index in range(TETHER_CHANNEL_COUNT):
+                end.engine.map(_LINK, 2 * index, _TETHER, index, LIFETIME_MS_MIN)
         self.near.send_to(self.far, _epoch_key(aead), label=_LABEL_FAR)
         self.far.send_to(self.near, _epoch_key(aead), label=_LABEL_NEAR)
 
@@ -117,16 +118,16 @@ class Pair:
         self.far.close()
 
     def _wait_open(self) -> None:
-        shut = [self.near.engine, self.far.engine]
+        closed = [self.near.engine, self.far.engine]
         deadline = time.monotonic() + _OPEN_S_MAX
-        while shut:
+        while closed:
             if time.monotonic() > deadline:
                 raise PartFailed("the two engines did not find each other over loopback")
-            select.select([engine.fd for engine in shut], [], [], 0.1)
-            shut = [engine for engine in shut if not _opened(engine)]
+            select.select([engine.fd for engine in closed], [], [], 0.1)
+            closed = [engine for engine in closed if not _opened(engine)]
 
     def drops(self) -> dict[str, int]:
-        """Return what either engine dropped, by reason."""
+        """Return how many packets each engine dropped, by reason."""
         return {
             f"{name}: {reason}": count
             for name, end in (("near", self.near), ("far", self.far))
@@ -135,7 +136,7 @@ class Pair:
 
 
 def _opened(engine: _engine.Engine) -> bool:
-    kinds = [upcall[0] for upcall in engine.take_upcalls()]
+    kinds = [upcall.kind for upcall in engine.take_upcalls()]
     if _engine.WIRE_CLOSED in kinds:
         raise PartFailed("the association of the two engines was refused")
     return _engine.WIRE_OPENED in kinds
@@ -144,23 +145,19 @@ def _opened(engine: _engine.Engine) -> bool:
 def _udp_socket() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
-    for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, _BUFFER_BYTES)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    set_buffers(sock, ENGINE_BUFFER_BYTES)
     sock.bind(("127.0.0.1", 0))
     return sock
 
 
 def _dtls_keys() -> tuple[DtlsKeys, DtlsKeys]:
-    """Return keys as a handshake would leave them to near and far: the suite this machine asks for."""
+    """Return keys for near and far as a handshake leaves them, of the suite that this machine prefers."""
     chacha = best_aead() == frame.CHACHA20_POLY1305
     cipher, key_bytes, iv_bytes = (CHACHA20_POLY1305, 32, 12) if chacha else (AES_128_GCM, 16, 4)
     key_a, key_b, iv_a, iv_b = (os.urandom(size) for size in (key_bytes, key_bytes, iv_bytes, iv_bytes))
     return (
-        DtlsKeys(cipher, key_a, key_b, iv_a, iv_b, _SEQUENCE_FIRST),
-        DtlsKeys(cipher, key_b, key_a, iv_b, iv_a, _SEQUENCE_FIRST),
+        DtlsKeys(cipher, key_a, key_b, iv_a, iv_b, SEQUENCE_OUT),
+        DtlsKeys(cipher, key_b, key_a, iv_b, iv_a, SEQUENCE_OUT),
     )
 
 

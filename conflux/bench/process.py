@@ -1,6 +1,6 @@
-"""What it costs to begin: how long processes take to start, and the memory they hold then.
+"""Measures how long processes take to start, and the memory they hold then.
 
-Their files are in the page cache by then: a board that has just booted also reads 40 MB from its card.
+Their files are in the page cache; a board that has just booted also reads 40 MB from its disk.
 """
 
 from __future__ import annotations
@@ -13,35 +13,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from conflux.bench import child
-from conflux.bench.figure import LESS, Figure, PartFailed, Plan, Tell
+from conflux.bench.figure import LESS, Figure, PartFailed, Plan, Recorder
 
 START_S_MAX = 120.0
 
 _DAEMON = """\
-import json, time
-import conflux.daemon
-from conflux.carrier.native import NativeCarrier
+import json
+from dataclasses import asdict
+import conflux.daemon.run
+from conflux.carrier.native.carrier import NativeCarrier
 NativeCarrier.prepare()
-from conflux.report import memory
-print(json.dumps(memory()))
+from conflux.host.memory import memory
+print(json.dumps(memory()._asdict()))
 """
 
 
-def starts(plan: Plan, tell: Tell) -> None:
-    """Measure how long Python, the command line and all that a daemon imports take, and what the last then holds."""
-    _started("python", "the Python interpreter", [sys.executable, "-I", "-S", "-c", "pass"], plan, tell)
-    _started("command", "the command line (conflux --version)", child.command("conflux", "--version"), plan, tell)
-    said = _started("daemon", "all that a daemon imports", [sys.executable, "-P", "-c", _DAEMON], plan, tell)
+def starts(plan: Plan, recorder: Recorder) -> None:
+    """Measure how long Python, the command line and a daemon's imports take, and the memory of those imports."""
+    _started("python", "the Python interpreter", [sys.executable, "-I", "-S", "-c", "pass"], plan, recorder)
+    _started("command", "the command line (conflux --version)", child.command("conflux", "--version"), plan, recorder)
+    said = _started("daemon", "all that a daemon imports", [sys.executable, "-P", "-c", _DAEMON], plan, recorder)
     held: dict[str, Any] = json.loads(said)
     for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
-        if held[kind] is not None:  # a kernel that does not say
+        if held[kind] is not None:  # the kernel may not say
             words = f"what a daemon imports: {title}"
-            tell.figure(Figure("memory", f"memory_daemon_{kind[:3]}", words, "MB", LESS, (held[kind],)))
+            recorder.figure(Figure("memory", f"memory_daemon_{kind[:3]}", words, "MB", LESS, (held[kind],)))
 
 
-def _started(name: str, title: str, words: Sequence[str], plan: Plan, tell: Tell) -> str:
-    """Start a program again and again, as long as the plan allows; return what it said last."""
-    tell.step("start", title)
+def _started(name: str, title: str, words: Sequence[str], plan: Plan, recorder: Recorder) -> str:
+    """Start a program again and again, as long as the plan allows; return its last output."""
+    recorder.step("start", title)
     rounds: list[float] = []
     began = time.perf_counter()
     said = ""
@@ -50,8 +51,8 @@ def _started(name: str, title: str, words: Sequence[str], plan: Plan, tell: Tell
         said = _start(words)
         rounds.append((time.perf_counter() - start) * 1e3)
     if len(rounds) > 1:
-        del rounds[0]  # it read the files into the page cache
-    tell.figure(Figure("start", f"start_{name}", title, "ms", LESS, tuple(rounds)))
+        del rounds[0]  # the first start read the files into the page cache
+    recorder.figure(Figure("start", f"start_{name}", title, "ms", LESS, tuple(rounds)))
     return said
 
 

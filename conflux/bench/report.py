@@ -1,4 +1,4 @@
-"""The report: figures and the machine they are of, kept as JSON, read back with suspicion, compared.
+"""The report: figures and the machine they belong to.  Kept as JSON, checked when read, compared.
 
     {"schema": "conflux-bench", "version": 1, "quick": false, "seconds": 71.2,
      "machine": {...}, "before": {...}, "after": {...},
@@ -7,8 +7,8 @@
                                 "median": 1.8, "least": 1.7, "most": 2.0, "rounds": [...]}, ...},
      "missing": [{"part": "tunnel", "how": "skipped", "why": "..."}]}
 
-A name keeps its meaning and unit in every version of the program; a figure that comes to mean another thing gets
-another name.  The version counts up when a reader of the old one could not read the new.
+A name keeps its meaning and unit in every version of the program: a figure whose meaning changes gets another name.
+The version counts up when a reader of the old one could not read the new.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SCHEMA: Final = "conflux-bench"
 VERSION: Final = 1
 JSON_NAME: Final = "conflux-bench.json"
 PAGE_NAME: Final = "conflux-bench.html"
-BYTES_MAX: Final = 1 << 20  # of a report that is read: it has 15 kB
+BYTES_MAX: Final = 1 << 20  # of a report that is read; one has 15 kB
 SKIPPED: Final = "skipped"
 FAILED: Final = "failed"
 
-_DIGITS: Final = 5  # of a value that is kept: spread is in the third
+_DIGITS: Final = 5  # kept of a value; rounds differ in the third
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,12 @@ class Report:
         return [figure for figure in self.figures if figure.part == part]
 
     def find(self, name: str) -> Figure | None:
+        """Return the figure of that name, or None."""
         return next((figure for figure in self.figures if figure.name == name), None)
 
     @property
     def failed(self) -> bool:
+        """Whether a part failed."""
         return any(part.how == FAILED for part in self.missing)
 
 
@@ -121,7 +123,7 @@ def decode_untrusted(data: bytes, name: str) -> Report:
                 Missing(*(_typed(each[field], str) for field in ("part", "how", "why"))) for each in value["missing"]
             ),
         )
-        facts(report)  # machine and conditions have many shapes; those that cannot be told of are refused here
+        facts(report)  # machine and conditions have many shapes; a shape that cannot be shown is refused here
         warnings(report)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{name}: a damaged report ({type(error).__name__}: {error})") from None
@@ -214,7 +216,7 @@ def features(machine: Mapping[str, Any]) -> str | None:
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """Return what a person wants to know of machine and conditions, as (name, words); what is unknown is left out."""
+    """Return machine and conditions for a person, as (name, words); unknown facts are left out."""
     machine, before, after = report.machine, report.before, report.after
     versions = machine.get("versions") or {}
     count, cpu = machine.get("cpu_count"), machine.get("cpu")
@@ -242,7 +244,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
 
 
 def warnings(report: Report) -> list[str]:
-    """Return what makes the figures of less worth."""
+    """Return the conditions that make the figures less reliable, one sentence each."""
     found = []
     load, count = report.before.get("load_average"), report.machine.get("cpu_count")
     if load and count and load > 0.5 * count:

@@ -1,4 +1,4 @@
-"""One bench from beginning to end: every part in turn; one that cannot be measured leaves the others alone."""
+"""One bench from beginning to end: every part in turn.  A part that cannot be measured does not stop the others."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from conflux.bench import calls, child, machine, process
-from conflux.bench.figure import PARTS, Figure, PartSkipped, Plan, Tell
+from conflux.bench.figure import PARTS, Figure, PartSkipped, Plan, Recorder
 from conflux.bench.report import FAILED, SKIPPED, Missing, Report
 from conflux.errors import ConfluxError
 
-Measure = Callable[[Plan, Tell], None]
+Measure = Callable[[Plan, Recorder], None]
 
 
 def _apart(module: str) -> Measure:
-    def measure(plan: Plan, tell: Tell) -> None:
-        child.run(child.command(module), plan, tell)
+    def measure(plan: Plan, recorder: Recorder) -> None:
+        child.run(child.command(module), plan, recorder)
 
     return measure
 
 
-# Memory has no turn of its own: those who start processes look at it.
+# "memory" is missing here: the parts that start processes measure it.
 MEASURES: Final[dict[str, Measure]] = {
     "ciphers": calls.ciphers,
     "codec": calls.frames,
@@ -33,7 +33,7 @@ MEASURES: Final[dict[str, Measure]] = {
 
 
 class Findings:
-    """A Tell that keeps what it is told and says each step on."""
+    """A Recorder that keeps figures and settings, and passes each step on as a line."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -41,17 +41,20 @@ class Findings:
         self.settings: dict[str, Any] = {}
 
     def step(self, part: str, what: str) -> None:
+        """See Recorder."""
         self._say(f"{part}: {what}")
 
     def figure(self, figure: Figure) -> None:
+        """See Recorder."""
         self.figures.append(figure)
 
     def setting(self, name: str, value: object) -> None:
+        """See Recorder."""
         self.settings[name] = value
 
 
 def run(plan: Plan, say: Callable[[str], None], measures: dict[str, Measure] = MEASURES) -> Report:
-    """Measure everything that can be measured here.  say: hears a line of every step."""
+    """Measure everything that can be measured here.  say: gets a line for every step."""
     findings = Findings(say)
     missing: list[Missing] = []
     began = time.monotonic()

@@ -1,10 +1,10 @@
-"""What a tunnel carries: programs' sockets, a TUN device, two engines, a TUN device, sockets.  A process of its own.
+"""Measures a tunnel: sockets of programs, a TUN device, two engines, a TUN device, sockets.  Run as its own process.
 
       namespace "near"                                       namespace "far"
       source ─► TUN ─► engine ══ UDP on near's loopback ══ engine ─► TUN ─► sink
       pings  ◄──────────────────────────────────────────────────────────►  the kernel answers
 
-Both engines run in this process, whose processor time is theirs alone: load.py makes the traffic in others.
+Both engines run in this process, so its processor time is theirs; load.py makes the traffic in other processes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import time
 from ipaddress import IPv4Address
 from typing import Final
 
-from conflux import netlink
 from conflux.bench import child, namespace
-from conflux.bench.figure import LESS, MORE, Figure, PartFailed, PartSkipped, Plan, Tell
+from conflux.bench.figure import LESS, MORE, Figure, PartFailed, PartSkipped, Plan, Recorder
 from conflux.bench.load import UDP_BYTES, Worker
 from conflux.bench.pair import FAR, NEAR, NETWORK, Pair
-from conflux.config import TunSettings
+from conflux.config.settings import TunSettings
 from conflux.errors import UserError
-from conflux.tun import Tun
+from conflux.host import netlink
+from conflux.host.tun import Tun
 
 _HEADER_BYTES: Final = 28  # IPv4 and UDP
-_PING_INTERVAL_S = 0.005  # idle: a processor that naps between two packets is part of the figure
-_SETTLE_S = 0.2  # after a flow's end: queues are empty then
+_PING_INTERVAL_S = 0.005  # long enough for the processor to sleep between two, which is part of the figure
+_SETTLE_S = 0.2  # after a flow's end queues are empty within this
 
 
-def measure(plan: Plan, tell: Tell) -> None:
+def measure(plan: Plan, recorder: Recorder) -> None:
     """Make the devices, join them, measure."""
-    tell.step("tunnel", "devices in two namespaces")
+    recorder.step("tunnel", "devices in two namespaces")
     namespace.enter()
     namespace.loopback_up()
     with contextlib.ExitStack() as stack:
@@ -51,21 +51,21 @@ def measure(plan: Plan, tell: Tell) -> None:
             pair = Pair((near_tun.fd, far_tun.fd), segments_udp=near_tun.segments_udp and far_tun.segments_udp)
         stack.enter_context(pair)
         sink.call("listen")
-        tell.setting("tun_mtu", TunSettings().mtu)
-        tell.setting("tun_udp_super_packets", near_tun.segments_udp)
-        pinger.call("ping", address=str(FAR), count=10, interval=_PING_INTERVAL_S)  # what is done once only
-        _pings(plan, tell, pinger)
-        _tcp(plan, tell, source, sink, pinger)
-        _udp(plan, tell, source, pair)
-        tell.setting("tunnel_drops", pair.drops())
+        recorder.setting("tun_mtu", TunSettings().mtu)
+        recorder.setting("tun_udp_super_packets", near_tun.segments_udp)
+        pinger.call("ping", address=str(FAR), count=10, interval=_PING_INTERVAL_S)  # warms up
+        _pings(plan, recorder, pinger)
+        _tcp(plan, recorder, source, sink, pinger)
+        _udp(plan, recorder, source, pair)
+        recorder.setting("tunnel_drops", pair.drops())
 
 
 def _device(name: str, own: IPv4Address) -> Tun:
-    """Make a device as a daemon has it."""
+    """Make a device as a daemon does.  Raises PartSkipped."""
     try:
         tun = Tun.create(name, offloads=True)
         try:
-            netlink.configure(netlink.Setup(name, TunSettings().mtu, (own,), (NETWORK,)))
+            netlink.configure(netlink.DeviceConfig(name, TunSettings().mtu, (own,), (NETWORK,)))
         except UserError:
             tun.close()
             raise
@@ -74,13 +74,13 @@ def _device(name: str, own: IPv4Address) -> Tun:
     return tun
 
 
-def _pings(plan: Plan, tell: Tell, pinger: Worker) -> None:
-    tell.step("tunnel", f"ping, nothing else going on, {plan.round_count} x {plan.ping_count}")
+def _pings(plan: Plan, recorder: Recorder, pinger: Worker) -> None:
+    recorder.step("tunnel", f"ping, nothing else going on, {plan.round_count} x {plan.ping_count}")
     rounds = [
         pinger.call("ping", address=str(FAR), count=plan.ping_count, interval=_PING_INTERVAL_S)
         for _ in range(plan.round_count)
     ]
-    tell.figure(_ping_figure("tunnel_ping_idle", "ping, idle", [each["times_ms"] for each in rounds]))
+    recorder.figure(_ping_figure("tunnel_ping_idle", "ping, idle", [each["times_ms"] for each in rounds]))
 
 
 def _ping_figure(name: str, title: str, rounds: list[list[float]]) -> Figure:
@@ -90,8 +90,8 @@ def _ping_figure(name: str, title: str, rounds: list[list[float]]) -> Figure:
     return Figure("tunnel", name, title, "ms", LESS, tuple(answered))
 
 
-def _tcp(plan: Plan, tell: Tell, source: Worker, sink: Worker, pinger: Worker) -> None:
-    tell.step("tunnel", f"TCP, one flow, {plan.round_count} x {plan.flow_round_s:g} s")
+def _tcp(plan: Plan, recorder: Recorder, source: Worker, sink: Worker, pinger: Worker) -> None:
+    recorder.step("tunnel", f"TCP, one flow, {plan.round_count} x {plan.flow_round_s:g} s")
     rates, costs, control = [], [], ""
     for _ in range(plan.round_count):
         cpu = time.process_time()
@@ -100,11 +100,11 @@ def _tcp(plan: Plan, tell: Tell, source: Worker, sink: Worker, pinger: Worker) -
         costs.append((time.process_time() - cpu) / gigabits)
         rates.append(gigabits / flow["seconds"])
         time.sleep(_SETTLE_S)
-    tell.setting("tcp_congestion_control", control)
-    tell.figure(Figure("tunnel", "tunnel_tcp", "TCP, one flow", "Gbit/s", MORE, tuple(rates)))
+    recorder.setting("tcp_congestion_control", control)
+    recorder.figure(Figure("tunnel", "tunnel_tcp", "TCP, one flow", "Gbit/s", MORE, tuple(rates)))
     title = "TCP: processor time, both engines"
-    tell.figure(Figure("tunnel", "tunnel_tcp_cpu", title, "CPU-s/Gbit", LESS, tuple(costs)))
-    tell.step("tunnel", f"ping beside that flow, {plan.round_count} x {plan.flow_round_s:g} s")
+    recorder.figure(Figure("tunnel", "tunnel_tcp_cpu", title, "CPU-s/Gbit", LESS, tuple(costs)))
+    recorder.step("tunnel", f"ping beside that flow, {plan.round_count} x {plan.flow_round_s:g} s")
     rounds = []
     for _ in range(plan.round_count):
         sink.ask("tcp-receive")
@@ -115,11 +115,11 @@ def _tcp(plan: Plan, tell: Tell, source: Worker, sink: Worker, pinger: Worker) -
         source.answer()
         sink.answer()
         time.sleep(_SETTLE_S)
-    tell.figure(_ping_figure("tunnel_ping_loaded", "ping, beside that flow", rounds))
+    recorder.figure(_ping_figure("tunnel_ping_loaded", "ping, beside that flow", rounds))
 
 
 def _flow(plan: Plan, source: Worker, sink: Worker) -> tuple[dict[str, float], str]:
-    """Have one flow run; return what the sink got of it, and the congestion control the source had."""
+    """Run one flow; return what the sink received, and the congestion control of the source."""
     sink.ask("tcp-receive")
     control = str(source.call("tcp-send", address=str(FAR), seconds=plan.flow_round_s)["control"])
     got = sink.answer()
@@ -128,26 +128,26 @@ def _flow(plan: Plan, source: Worker, sink: Worker) -> tuple[dict[str, float], s
     return got, control
 
 
-def _udp(plan: Plan, tell: Tell, source: Worker, pair: Pair) -> None:
+def _udp(plan: Plan, recorder: Recorder, source: Worker, pair: Pair) -> None:
     size = UDP_BYTES + _HEADER_BYTES
-    tell.step("tunnel", f"UDP, packets of {size} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
+    recorder.step("tunnel", f"UDP, packets of {size} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
     rates, costs, offered = [], [], []
     for _ in range(plan.round_count):
-        written, cpu, began = pair.far.engine.counts()[1], time.process_time(), time.perf_counter()
+        written, cpu, began = pair.far.engine.counts().tun_written, time.process_time(), time.perf_counter()
         sent = source.call("udp-send", address=str(FAR), seconds=plan.flow_round_s)["sent"]
         child.until(lambda: not pair.near.queued, "the end of a UDP flood", within_s=10.0, pause_s=0.001)
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-        delivered = pair.far.engine.counts()[1] - written
+        delivered = pair.far.engine.counts().tun_written - written
         if not delivered:
             raise PartFailed("no UDP packet got through")
         rates.append(delivered / seconds / 1e3)
         costs.append(cpu_s / delivered * 1e6)
         offered.append(sent / seconds / 1e3)
         time.sleep(_SETTLE_S)
-    tell.figure(Figure("tunnel", "tunnel_udp", f"UDP, {size}-byte packets", "k packets/s", MORE, tuple(rates)))
+    recorder.figure(Figure("tunnel", "tunnel_udp", f"UDP, {size}-byte packets", "k packets/s", MORE, tuple(rates)))
     title = "UDP: processor time, both engines"
-    tell.figure(Figure("tunnel", "tunnel_udp_cpu", title, "CPU-µs/packet", LESS, tuple(costs)))
-    tell.setting("tunnel_udp_offered_k_packets_s", round(statistics.median(offered), 1))
+    recorder.figure(Figure("tunnel", "tunnel_udp_cpu", title, "CPU-µs/packet", LESS, tuple(costs)))
+    recorder.setting("tunnel_udp_offered_k_packets_s", round(statistics.median(offered), 1))
 
 
 if __name__ == "__main__":

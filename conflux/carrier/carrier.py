@@ -1,7 +1,7 @@
 """What every carrier of the daemon has: its links by number, their tasks, and commands that find their link.
 
-Takes the commands of interface.py and reports its events.  No exception leaves it: what goes wrong with a link ends the
-link, and Closed says why.  aiortc is loaded by prepare() or by the first link, whichever is first.
+Takes the commands of interface.py and reports its events.  No exception leaves it: an error on a link ends the link,
+and Closed says why.  prepare() or the first link loads aiortc.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from conflux.carrier.context import LinkContext
+from conflux.carrier.drop import Drop
+from conflux.carrier.ice.server import IceServer
 from conflux.carrier.interface import (
+    HOST_COUNT_MAX,
     AddCandidates,
+    CarrierEnd,
     CarrierEvent,
     Closed,
     CloseTether,
@@ -22,25 +27,26 @@ from conflux.carrier.interface import (
     Connect,
     Describe,
     Disconnect,
+    Measured,
     OpenTether,
     SendControl,
 )
-from conflux.carrier.server import IceServer
 from conflux.errors import LocalProtocolError
+from conflux.host.underlay import Underlay
 from conflux.ids import LinkId
 
 if TYPE_CHECKING:
     from conflux.carrier.link import Link
 
-L = TypeVar("L", bound="Link[Any]")
+L = TypeVar("L", bound="Link[Any, Any]")
 
 
 class Carrier(ABC, Generic[L]):
     """Every link of one process.
 
     on_event is called in the event loop's thread and must not block.  excluded: the overlay's own networks; a link
-    through the overlay would carry itself.  addresses: which local addresses to use, asked anew for every link; None
-    for every address of the machine outside excluded.
+    through the overlay would carry itself.  addresses: returns the local addresses to use, and is called for every
+    link; None for every address of the machine outside excluded.
     """
 
     def __init__(
@@ -55,22 +61,22 @@ class Carrier(ABC, Generic[L]):
         self._on_event = on_event
         self._ice_servers = ice_servers
         self._excluded = excluded
-        self._addresses = addresses
+        self._addresses = addresses or Underlay(count_max=HOST_COUNT_MAX, excluded=excluded).addresses
         self._links: dict[LinkId, L] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @abstractmethod
-    def _new_link(self, command: Describe) -> L:
+    def _new_link(self, context: LinkContext) -> L:
         """Make a link.  Raises OSError."""
 
     def perform(self, command: Command) -> None:
-        """Start what the command asks for; its outcome arrives as events.  A link that is gone is a counted drop."""
+        """Start a command; its outcome arrives as events.  A command for a link that is gone is a counted drop."""
         if isinstance(command, Describe):
             self._describe(command)
             return
         link = self._links.get(command.link)
         if link is None:
-            self.drop_counts["command-without-link"] += 1
+            self.drop_counts[Drop.COMMAND_WITHOUT_LINK] += 1
             return
         match command:
             case Connect(remote=remote):
@@ -78,7 +84,7 @@ class Carrier(ABC, Generic[L]):
             case AddCandidates(candidates=candidates):
                 link.add_candidates(candidates)
             case Disconnect():
-                link.end("asked")
+                link.end(CarrierEnd.ASKED)
             case SendControl(data=data):
                 link.send_control(data)
             case OpenTether(tether=tether, channel_count=count):
@@ -90,10 +96,20 @@ class Carrier(ABC, Generic[L]):
         if command.link in self._links:
             raise LocalProtocolError(f"link {command.link} is described already")
         try:
-            link = self._new_link(command)
-        except OSError as error:  # no descriptor left to look at the interfaces with, or the like
-            closed = Closed(command.link, f"failed: {type(error).__name__}")
-            asyncio.get_running_loop().call_soon(self._event, closed)  # an outcome, like all others: later
+            link = self._new_link(
+                LinkContext(
+                    link=command.link,
+                    initiator=command.initiator,
+                    emit=self._event,
+                    drop_counts=self.drop_counts,
+                    addresses=self._addresses,
+                    excluded=self._excluded,
+                    ice_servers=self._ice_servers,
+                )
+            )
+        except OSError as error:  # such as no descriptor left to read the interfaces with
+            closed = Closed(command.link, CarrierEnd.FAILED, type(error).__name__)
+            asyncio.get_running_loop().call_soon(self._event, closed)  # after perform(), as every event
             return
         self._links[command.link] = link
         task = asyncio.create_task(link.run(), name=f"link-{command.link}")
@@ -105,10 +121,15 @@ class Carrier(ABC, Generic[L]):
             self._links.pop(event.link, None)
         self._on_event(event)
 
-    def measured(self, link: LinkId | None) -> dict[str, Any]:
-        """Return what is known of a link's hop, for people; nothing of one that is gone."""
+    def measured(self, link: LinkId | None) -> Measured | None:
+        """Return what is known of a link's hop; None if the link is gone."""
         known = None if link is None else self._links.get(link)
-        return {} if known is None else known.measured()
+        return None if known is None else known.measured()
+
+    def address_changed(self) -> None:
+        """End every link whose local address is gone: to be called some time after one changed."""
+        for link in list(self._links.values()):
+            link.address_changed()
 
     def socket_count(self) -> int:
         """Return how many data-plane sockets are open: 0 when there is no link."""
@@ -117,6 +138,6 @@ class Carrier(ABC, Generic[L]):
     async def close(self) -> None:
         """End every link; afterwards no socket is open and every Closed has been reported."""
         for link in self._links.values():
-            link.end("asked")
+            link.end(CarrierEnd.ASKED)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))

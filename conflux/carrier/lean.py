@@ -1,15 +1,15 @@
-"""The parts of aiortc that carry data channels, without what they never use.
+"""Loads the parts of aiortc that carry data channels, without the media code and the DNS library behind them.
 
-`import aiortc` runs the package's __init__, which imports media code and with it PyAV; aioice imports a DNS library in
-case a peer hides its address behind a multicast DNS name.  Together that is two thirds of the memory and of the time.
-Here the submodules are imported one by one under a bare package object, and two modules have stand-ins for as long as
-the import takes:
+`import aiortc` runs the package's __init__, which imports media code and with it PyAV; aioice imports a DNS library for
+peers that hide their address behind a multicast DNS name.  Together that is two thirds of the memory and of the time.
+Here the submodules are imported one by one under a bare package object, and two modules have stand-ins while the import
+runs:
 
     av            one type, named in an annotation of aiortc.rtp
-    aioice.mdns   tells names from addresses itself; whoever resolves a name makes it load the real module
+    aioice.mdns   tells names from addresses itself; resolving a name loads the real module
 
-Afterwards no stand-in and no bare package is left in sys.modules, so a later `import aiortc` by somebody else runs the
-real __init__ over the same submodules and works as always.
+Afterwards no stand-in and no bare package is left in sys.modules.  So a later `import aiortc` elsewhere runs the real
+__init__ over the same submodules and works as usual.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ async def _create_mdns_protocol(*args: Any, **kwargs: Any) -> Any:
 def load() -> None:
     """Import aiortc's data-channel modules; afterwards `from aiortc.rtcsctptransport import ...` costs nothing.
 
-    Raises ImportError, saying what it met, if aiortc or aioice is laid out in another way than this was written for.
+    Raises ImportError, which says what was missing, if aiortc or aioice is laid out in another way than expected.
     """
     if "aiortc.rtcsctptransport" in sys.modules:
         return
-    if "aiortc" in sys.modules:  # somebody has loaded all of it; nothing is left to save
+    if "aiortc" in sys.modules:  # all of it is loaded already; there is nothing to save
         importlib.import_module("aiortc.rtcsctptransport")
         return
     logging.getLogger("aiortc").addHandler(logging.NullHandler())  # as its __init__ does
@@ -73,7 +73,7 @@ def load() -> None:
             for name in _SUBMODULES:
                 importlib.import_module(f"aiortc.{name}")
     except (ImportError, AttributeError) as error:
-        # Half a package would break whoever imports it next.
+        # Half a package would break the next import of it.
         for name in [name for name in sys.modules if name.startswith(("aiortc.", "aioice"))]:
             del sys.modules[name]
         raise ImportError(f"aiortc is not laid out as in version 1.16, for which this was written: {error}") from error

@@ -1,6 +1,6 @@
-"""What we wait for: requests and questions without an answer yet, and the answers we gave and may have to give again.
+"""What is pending: requests without an answer, and the answers that this node may have to give again.
 
-State and its timetable; plane.py decides and sends.
+Only state and timetables; requests.py and plane.py decide.
 """
 
 from __future__ import annotations
@@ -9,21 +9,16 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from conflux.control.channel import Kind
-from conflux.control.question import Who
+from conflux.control.envelope import Kind
 from conflux.ids import BootId, NodeId
 
 REQUEST_RETRY_S = (0.25, 1.0, 4.0)  # after the first try
 REQUEST_TIMEOUT_S = 10.0
-REQUEST_COUNT_MAX = 1024  # a body each, a few kB; above it the caller hears "busy"
-ABSENT_RETRY_S = 0.3  # an engine learns of a node that just came back within this
+REQUEST_COUNT_MAX = 1024  # each holds a body of a few kB; above it a request fails as busy
+ABSENT_RETRY_S = 0.3  # an engine notices within this time that a node has come back
 
-QUESTION_RETRY_S = (0.3, 1.0, 2.0)
-QUESTION_TIMEOUT_S = 3.0
-QUESTION_COUNT_MAX = 256
-
-ANSWER_COUNT_MAX = 256  # up to 28 kB each, and then it is somebody's flood
-ANSWER_LIFETIME_S = REQUEST_TIMEOUT_S + 2.0  # the asker has given up by then
+ANSWER_COUNT_MAX = 256  # up to 28 kB each; more are a flood
+ANSWER_LIFETIME_S = REQUEST_TIMEOUT_S + 2.0  # by then the asking node has given up
 
 JITTER = 0.2
 
@@ -36,10 +31,10 @@ class Timetable:
     ends_at: float
     next_at: float
     first_at: float | None = None  # None: not tried yet
-    retry_count: int = 0  # retries that were planned
+    retry_count: int = 0  # retries that were planned so far
 
     def tried(self, now: float, rng: random.Random) -> None:
-        """Note a try at now and plan the next; after the last there is only the end."""
+        """Note a try and plan the next one; after the last one only the end is left."""
         if self.first_at is None:
             self.first_at = now
         self.next_at = self.ends_at
@@ -55,7 +50,7 @@ class Timetable:
 class Request:
     """A message that wants an answer.  message: the signed Inner, encoded; it never changes.
 
-    withdrawn: it is sent no more; an answer that is on its way is still one.
+    withdrawn: it is not sent again, but an answer that is on its way is still taken.
     """
 
     peer: NodeId
@@ -63,30 +58,18 @@ class Request:
     seq: int
     message: bytes
     times: Timetable
-    absent_count: int = 0
-    key_id: bytes | None = None  # hop key that payload is sealed to; None: not sealed yet, no card
+    absent_count: int = 0  # times in a row that no channel knew the peer to be there
+    takers: frozenset[str] = frozenset()  # channels that took the last try, and did not find the peer absent since
+    missed: frozenset[str] = frozenset()  # channels that ever took a try and then found the peer absent
+    key_id: bytes | None = None  # the hop key that payload is sealed to; None: not sealed yet, for want of a card
     payload: bytes = b""
     withdrawn: bool = False
-
-
-@dataclass(slots=True)
-class Pursuit:
-    """A question on its way.  asked: somebody called who(); otherwise the plane wants the card itself.
-
-    quiet: nobody but the node itself is asked, because who is looked for is nobody else's business.
-    """
-
-    who: Who
-    seq: int
-    times: Timetable
-    asked: bool
-    everybody: bool  # ask the area; False: first ask the node itself
-    quiet: bool = False
+    hurried: bool = False  # a card of the peer had it sent again before its time
 
 
 @dataclass(slots=True)
 class Answer:
-    """What we replied.  message: the signed Inner, encoded, so that the same request gets the identical answer."""
+    """An answer that was given.  message: the signed Inner, encoded: a repeated request gets the identical answer."""
 
     message: bytes
     plain: bool
@@ -96,18 +79,18 @@ class Answer:
 
 
 class Answers:
-    """Answers given lately, by the request they answer."""
+    """Answers given lately, by the request that each answers."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[tuple[NodeId, BootId, int], Answer] = OrderedDict()
 
     def find(self, peer: NodeId, boot: BootId, seq: int, now: float) -> Answer | None:
-        """Return the answer that request got, if it is still remembered."""
+        """Return the answer to that request, if it is still remembered."""
         self._expire(now)
         return self._answers.get((peer, boot, seq))
 
     def add(self, peer: NodeId, boot: BootId, seq: int, message: bytes, now: float, *, plain: bool = False) -> Answer:
-        """Remember an answer; the oldest goes if there are too many."""
+        """Remember an answer; above ANSWER_COUNT_MAX the oldest is forgotten."""
         self._expire(now)
         self._answers.pop((peer, boot, seq), None)
         if len(self._answers) >= ANSWER_COUNT_MAX:
@@ -116,13 +99,13 @@ class Answers:
         return answer
 
     def sealed_to(self, peer: NodeId, boot: BootId, now: float) -> list[Answer]:
-        """Return what that boot of peer was answered under seal."""
+        """Return the sealed answers to that boot of peer."""
         self._expire(now)
         return [answer for key, answer in self._answers.items() if key[:2] == (peer, boot) and not answer.plain]
 
     def _expire(self, now: float) -> None:
         while self._answers:
-            oldest = next(iter(self._answers))  # lifetimes are equal, so order of age is order of expiry
+            oldest = next(iter(self._answers))  # all lifetimes are equal, so the oldest expires first
             if self._answers[oldest].expires_at > now:
                 return
             del self._answers[oldest]

@@ -1,25 +1,28 @@
-"""Which messages of a source have been seen: by boot id and sequence, not by clocks, which boards do not have."""
+"""Which messages of a source have been seen: by boot id and sequence number, as boards may have no clock."""
 
 from __future__ import annotations
 
 import enum
 from collections import OrderedDict
 
+from conflux.control.envelope import Envelope
+from conflux.crypto.kdf import sha256
 from conflux.ids import BootId, NodeId
 
-WINDOW_SIZE = 1024  # a retry comes 4 s after the first try; no node sends 256 messages a second for long
-SOURCE_COUNT_MAX = 4096  # about 300 B each; the source unheard of longest goes first
-# A second channel is seconds behind the first at most; what is repeated later, the window of its source knows.
+WINDOW_SIZE = 1024  # the last retry is 4 s after the first try, and no node sends 256 messages a second for long
+SOURCE_COUNT_MAX = 4096  # about 300 B each; the source not heard of for longest goes first
+# A second channel is at most seconds behind the first.  A later repetition is found by the window of its source.
 ENVELOPE_S = 60.0
 ENVELOPE_COUNT_MAX = 2048
+DIGEST_BYTES = 16
 
 
 class Verdict(enum.Enum):
-    """What the window says of a message."""
+    """What is known of a message."""
 
     FRESH = "fresh"
     REPEATED = "repeated"  # seen: a retry, a second copy or a replay
-    TOO_OLD = "replayed"  # below the window: seen or not, nobody can tell
+    TOO_OLD = "too-old"  # below the window: whether it was seen is not known any more
     OLD_BOOT = "old-boot"  # sent before the source restarted
 
 
@@ -42,7 +45,7 @@ class ReplayWindow:
         return Verdict.REPEATED if self._bits >> behind & 1 else Verdict.FRESH
 
     def accept(self, seq: int) -> None:
-        """Mark seq as seen.  Only after the signature verified: else a forger could shut the sender out."""
+        """Mark seq as seen.  Only after its signature verified: otherwise a forger could shut the sender out."""
         if seq > self._top:
             ahead = seq - self._top
             self._bits = 1 if ahead >= WINDOW_SIZE else (self._bits << ahead | 1) & ((1 << WINDOW_SIZE) - 1)
@@ -52,7 +55,7 @@ class ReplayWindow:
 
 
 class Sources:
-    """The window of every source; a source's boots only ever grow."""
+    """The window of every source.  The boot ids of a source only grow."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[NodeId, tuple[BootId, ReplayWindow]] = OrderedDict()
@@ -78,19 +81,33 @@ class Sources:
 
 
 class SeenEnvelopes:
-    """Ids of the envelopes that came and verified: the same transmission over a second channel is one transmission."""
+    """The envelopes that verified: a second copy, over another channel, is the same transmission.
+
+    They are told apart by a digest of the id and of all that is authenticated: who is it for, and the payload.  The id
+    alone would not do: whoever passes an envelope on sees it, and could send a message of its own under it first.
+    """
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[bytes, float] = OrderedDict()  # id → when it came
+        self._digests: OrderedDict[bytes, float] = OrderedDict()  # digest → when it arrived
 
-    def __contains__(self, envelope_id: bytes) -> bool:
-        return envelope_id in self._ids
+    def __contains__(self, envelope: Envelope) -> bool:
+        return _digest(envelope) in self._digests
 
-    def add(self, envelope_id: bytes, now: float) -> None:
-        """Remember an id; the old go, and the oldest if there are too many."""
-        while self._ids:
-            oldest = next(iter(self._ids))
-            if self._ids[oldest] > now - ENVELOPE_S and len(self._ids) < ENVELOPE_COUNT_MAX:
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def add(self, envelope: Envelope, now: float) -> None:
+        """Remember an envelope.  Those older than ENVELOPE_S are forgotten, and the oldest if there are too many."""
+        while self._digests:
+            oldest = next(iter(self._digests))
+            if self._digests[oldest] > now - ENVELOPE_S and len(self._digests) < ENVELOPE_COUNT_MAX:
                 break
-            del self._ids[oldest]
-        self._ids[envelope_id] = now
+            del self._digests[oldest]
+        self._digests[_digest(envelope)] = now
+
+
+def _digest(envelope: Envelope) -> bytes:
+    """Return what an envelope is known by.  A copy that came another way may have less hops left."""
+    to, key_id = envelope.to or b"", envelope.key_id or b""  # neither is ever empty, and each has one length
+    lengths = bytes((len(to), len(key_id)))
+    return sha256(envelope.id + lengths + to + key_id + envelope.payload)[:DIGEST_BYTES]

@@ -1,1 +1,1 @@
-"""Every primitive Conflux uses, each behind one small door.  No other part imports pqcrypto or touches a raw key."""
+"""Every cryptographic primitive that Conflux uses.  No other package imports pqcrypto or touches a raw key."""

@@ -12,9 +12,9 @@ SHA256_BYTES = 32
 
 
 def sha256(*parts: bytes) -> bytes:
-    """Return SHA-256 over the parts one after another.
+    """Return SHA-256 over the parts, one after another.
 
-    Nothing marks where one part ends: callers pass parts of fixed size, or at most one that is not.
+    Nothing marks where a part ends, so at most one part may be of variable size.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -33,5 +33,5 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 
 
 def equal(a: bytes, b: bytes) -> bool:
-    """Compare in time that depends on the lengths alone, so a forger cannot feel his way byte by byte."""
+    """Compare in a time that depends only on the lengths, so that timing does not help to guess byte by byte."""
     return hmac.compare_digest(a, b)

@@ -4,8 +4,8 @@
     ciphertext   ML-KEM-768 1088 | X25519 32
     secret       SHA3-256(ML-KEM secret | X25519 secret | X25519 ciphertext | X25519 public key | label)
 
-ML-KEM (FIPS 203) comes from pqcrypto, whose decapsulation needs the key as bytes: those copies are the interpreter's to
-free.  Everything else of the private key is erased when the handshake is over.
+ML-KEM (FIPS 203) comes from pqcrypto, whose decapsulation needs the key as bytes: the interpreter frees those copies
+without erasing them.  All other copies of the private key are erased when the handshake is over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-# pqcrypto makes its submodules at import and ships no types; the sizes are checked here, so nothing else rests on them.
+# pqcrypto makes its submodules at import and ships no types.
 from pqcrypto.kem import ml_kem_768  # type: ignore[import-untyped]
 
 from conflux.errors import LocalProtocolError, RemoteProtocolError
@@ -23,7 +23,7 @@ from conflux.errors import LocalProtocolError, RemoteProtocolError
 PUBLIC_BYTES = 1216
 CIPHERTEXT_BYTES = 1120
 SECRET_BYTES = 32
-LABEL = b"\\.//^\\"  # the X-Wing, seen from above
+LABEL = b"\\.//^\\"  # from the draft: an X-Wing drawn in ASCII
 
 _ML_PUBLIC_BYTES = 1184
 _ML_CIPHERTEXT_BYTES = 1088
@@ -79,8 +79,8 @@ class PrivateKey:
     def decapsulate(self, ciphertext: bytes) -> bytes:
         """Return the 32-byte secret.
 
-        A ciphertext of the right size for another key gives a random-looking secret (FIPS 203's implicit rejection):
-        what is sealed under it tells.  Raises RemoteProtocolError if it is malformed.
+        A ciphertext that was made for another key gives a secret that looks random (implicit rejection in FIPS 203);
+        it does not unseal what was sealed under the real one.  Raises RemoteProtocolError if ciphertext is malformed.
         """
         if self._x is None:
             raise LocalProtocolError("the KEM key is erased")
@@ -95,7 +95,7 @@ class PrivateKey:
         return combine(ml_secret, x_secret, x_ciphertext, self.public[_ML_PUBLIC_BYTES:])
 
     def erase(self) -> None:
-        """Forget the private parts; decapsulate() is then a LocalProtocolError.  Safe to repeat."""
+        """Erase the private parts; decapsulate() then raises LocalProtocolError.  Safe to repeat."""
         self._ml_secret_key[:] = bytes(len(self._ml_secret_key))
         self._x = None
 

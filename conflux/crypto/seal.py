@@ -1,4 +1,4 @@
-"""Sealing to a key nobody has spoken to yet: HPKE base mode (RFC 9180), one message each.
+"""Sealing one message to a public key without a handshake: HPKE in base mode (RFC 9180).
 
 Suite: MLKEM768-X25519 (0x647A), HKDF-SHA-256, ChaCha20-Poly1305.
 
@@ -33,7 +33,8 @@ _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
     """Return plaintext sealed to a 1216-byte public key; 1136 bytes longer.
 
-    info: what both sides know and the seal binds (purpose, realm, key id).  Raises RemoteProtocolError for a bad key.
+    info: what both ends know and the seal is bound to (purpose, realm, key id).  Raises RemoteProtocolError for a bad
+    key.
     """
     if len(public) != PUBLIC_BYTES:
         raise RemoteProtocolError("malformed", f"sealing key of {len(public)} bytes, not {PUBLIC_BYTES}")
@@ -48,12 +49,12 @@ def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
 
 
 def check_public_untrusted(public: bytes) -> None:
-    """Raise RemoteProtocolError unless seal() takes this key: that depends on nothing but the key."""
+    """Raise RemoteProtocolError unless seal() takes this key, whatever the plaintext and the info."""
     seal(public, b"", b"")
 
 
 class SealKey:
-    """The private side: a node's hop key."""
+    """A private key that unseals: a node's hop key."""
 
     __slots__ = ("_key", "public")
 
@@ -78,7 +79,7 @@ class SealKey:
             raise AuthError("sealed message") from None
 
     def erase(self) -> None:
-        """Let the private key go (OpenSSL clears it); unseal() is then a LocalProtocolError.  Safe to repeat."""
+        """Free the private key, which OpenSSL clears; unseal() then raises LocalProtocolError.  Safe to repeat."""
         self._key = None
 
     def __repr__(self) -> str:

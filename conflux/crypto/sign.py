@@ -1,10 +1,11 @@
-"""Hybrid signatures: Ed25519 (RFC 8032) and ML-DSA-65 (FIPS 204) over the same bytes, and both must verify.
+"""Hybrid signatures: Ed25519 (RFC 8032) and ML-DSA-65 (FIPS 204) over the same bytes; both must verify.
 
     public key   Ed25519 32 | ML-DSA-65 1952
     signature    Ed25519 64 | ML-DSA-65 3309
     seed         Ed25519 32 | ML-DSA-65 32
 
-A forger has to break both.  What must be small (control envelopes) carries the Ed25519 half alone.
+To forge a signature, both algorithms have to be broken.  Control envelopes, which must be small, carry only the Ed25519
+half.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SEED_BYTES = 64
 
 
 def context(purpose: str, realm_id: bytes) -> bytes:
-    """Return what stands before every signed message: no signature can be taken for one of another kind or realm."""
+    """Return the bytes put before every signed message, so that a signature counts for one purpose and one realm."""
     return b"conflux/1/" + purpose.encode("ascii") + b"\0" + realm_id
 
 
@@ -44,7 +45,7 @@ class VerifyKey:
 
     @classmethod
     def decode_untrusted(cls, encoded: bytes) -> Self:
-        """Return the key of 1984 bytes, or raise RemoteProtocolError."""
+        """Return the key encoded in 1984 bytes.  Raises RemoteProtocolError."""
         if len(encoded) != PUBLIC_BYTES:
             raise RemoteProtocolError("malformed", f"public key of {len(encoded)} bytes, not {PUBLIC_BYTES}")
         try:
@@ -87,7 +88,7 @@ class VerifyKey:
 
 
 class SigningKey:
-    """Both private keys.  They live inside OpenSSL's objects, which erase them when the last reference goes."""
+    """Both private keys, inside OpenSSL's objects, which erase them when the last reference is gone."""
 
     __slots__ = ("_ed25519", "_mldsa", "public")
 
@@ -105,14 +106,14 @@ class SigningKey:
 
     @classmethod
     def from_seed(cls, seed: bytes | bytearray) -> Self:
-        """Return the key that 64 bytes determine."""
+        """Return the key of a 64-byte seed."""
         if len(seed) != SEED_BYTES:
             raise LocalProtocolError(f"seed of {len(seed)} bytes, not {SEED_BYTES}")
         return cls(Ed25519PrivateKey.from_private_bytes(seed[:32]), MLDSA65PrivateKey.from_seed_bytes(seed[32:]))
 
     @property
     def seed(self) -> bytes:
-        """The 64 bytes to store."""
+        """The 64 bytes that from_seed() takes."""
         return self._ed25519.private_bytes_raw() + self._mldsa.private_bytes_raw()
 
     def sign(self, context: bytes, message: bytes) -> bytes:

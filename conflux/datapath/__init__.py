@@ -1,1 +1,1 @@
-"""Where packets move.  The datapath holds tables and makes no decisions; see interface.py."""
+"""Moves packets.  A datapath holds tables and decides nothing; interface.py has its contract."""

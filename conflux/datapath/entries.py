@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conflux.anchor.frame import ENTRY_HEADER_BYTES
+from conflux.datapath.drop import Drop
 from conflux.errors import LocalProtocolError
 
 
 class Entries:
-    """At most as many, and as large, as fit one frame; beyond that the oldest are dropped as "entry-full".
+    """Bounded in count and size by one frame; beyond that the oldest entries are dropped as "entry-full".
 
-    A peer decides how often we answer it, so too many entries are a drop and never an error of ours.  What waits
-    already is not queued again: a repeated request has one answer.
+    A peer decides how often we answer it, so too many entries are a drop and not an error of ours.  An entry that waits
+    is not queued a second time: a repeated request gets one answer.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_count_max", "_drop", "_waiting")
@@ -28,7 +29,7 @@ class Entries:
         return len(self._waiting)
 
     def push(self, kind: int, body: bytes) -> None:
-        """Keep one entry.  Raises LocalProtocolError for one that no frame could hold."""
+        """Keep one entry.  Raises LocalProtocolError for an entry that no frame could hold."""
         entry = (kind, body)
         size = ENTRY_HEADER_BYTES + len(body)
         if size > self._bytes_max:
@@ -37,12 +38,12 @@ class Entries:
             return
         while self._waiting and (len(self._waiting) >= self._count_max or self._bytes + size > self._bytes_max):
             self._bytes -= ENTRY_HEADER_BYTES + len(self._waiting.pop(0)[1])
-            self._drop("entry-full")
+            self._drop(Drop.ENTRY_FULL)
         self._waiting.append(entry)
         self._bytes += size
 
     def take(self) -> tuple[list[tuple[int, bytes]], int]:
-        """Return what waits and how many bytes of bundle it is; nothing waits afterwards."""
+        """Return and forget what waits, and its size in bytes of bundle."""
         taken, size = self._waiting, self._bytes
         self._waiting, self._bytes = [], 0
         return taken, size

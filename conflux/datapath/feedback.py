@@ -1,24 +1,25 @@
-"""What a receiver reports, and what the sender makes of it.
+"""What a receiver reports, and what the sender computes from it.
 
      0                8                16               24               32               40       44       48
      +----------------+----------------+----------------+----------------+----------------+--------+--------+
      | counter_highest| received_count | marked_count   | received_bytes | arrived_us     | held_us| int._us|
      +----------------+----------------+----------------+----------------+----------------+--------+--------+
 
-Frames carry no timestamp: the sender remembers when it sent which counter, and a report says when the newest counter
-arrived on the receiver's clock (arrived_us, from an origin of the receiver's choosing) and how long ago that was
-(held_us).  The sender alone can then tell the round trip, and the change of the one-way delay; the clocks' offset is in
-every sample and falls out.  In the other direction a REPORT entry of four bytes asks the receiver for an interval.
+Frames carry no timestamp.  The sender remembers when it sent which counter.  A report says when the newest counter
+arrived on the receiver's clock (arrived_us, from an origin that the receiver chooses) and how long ago that was
+(held_us).  From these the sender computes the round trip and the change of the one-way delay: the offset of the two
+clocks is the same in every sample and cancels out.  In the other direction, a REPORT entry of four bytes asks the
+receiver for another interval.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from dataclasses import dataclass
 from math import nan
-from typing import Final
+from typing import Final, NamedTuple
 
+from conflux.datapath.drop import Drop
 from conflux.errors import RemoteProtocolError
 
 _REPORT: Final = struct.Struct(">QQQQQII")
@@ -26,13 +27,12 @@ _INTERVAL: Final = struct.Struct(">I")
 _U32_MAX: Final = 2**32 - 1
 _U64_MASK: Final = 2**64 - 1
 
-SENT_COUNT_MAX: Final = 8192  # counters remembered without a report: one replay window's worth
-DELAY_BASE_S: Final = 60.0  # RFC 6817, section 4.2: minima per minute, so that drift and moved routes age out
+SENT_COUNT_MAX: Final = 8192  # counters remembered until they are reported: as many as a replay window
+DELAY_BASE_S: Final = 60.0  # RFC 6817, section 4.2: minima per minute, so that clock drift and old routes age out
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the receiver saw of one epoch.  All counts since its first frame."""
+class Report(NamedTuple):
+    """What the receiver saw of one epoch; every count is since the epoch's first frame."""
 
     counter_highest: int
     received_count: int
@@ -56,12 +56,12 @@ class Report:
 
     @classmethod
     def decode_untrusted(cls, body: bytes) -> Report:
-        """Return the report.  Raises RemoteProtocolError("bad-report") for another size or counts that cannot be."""
+        """Return the report.  Raises RemoteProtocolError("bad-report") for a wrong size or impossible counts."""
         if len(body) != _REPORT.size:
-            raise RemoteProtocolError("bad-report", f"{len(body)} bytes")
+            raise RemoteProtocolError(Drop.BAD_REPORT, f"{len(body)} bytes")
         report = cls(*_REPORT.unpack(body))
         if not 0 < report.received_count <= report.counter_highest + 1 or report.marked_count > report.received_count:
-            raise RemoteProtocolError("bad-report", "counts")
+            raise RemoteProtocolError(Drop.BAD_REPORT, "counts")
         return report
 
 
@@ -73,12 +73,12 @@ def encode_interval(interval_s: float) -> bytes:
 def decode_interval_untrusted(body: bytes) -> float:
     """Return the seconds asked for.  Raises RemoteProtocolError("bad-report")."""
     if len(body) != _INTERVAL.size:
-        raise RemoteProtocolError("bad-report", f"{len(body)} bytes")
+        raise RemoteProtocolError(Drop.BAD_REPORT, f"{len(body)} bytes")
     return float(_INTERVAL.unpack(body)[0]) / 1e6
 
 
 class SentTimes:
-    """When each counter was sent, for those not reported yet; the oldest give way beyond SENT_COUNT_MAX."""
+    """When each counter was sent that is not reported yet; beyond SENT_COUNT_MAX the oldest are forgotten."""
 
     __slots__ = ("_first", "_times")
 
@@ -87,19 +87,19 @@ class SentTimes:
         self._first = 0  # counter of the leftmost
 
     def sent(self, now: float) -> None:
-        """Take the next counter as sent now; NaN: at an unknown time."""
+        """Take the next counter as sent at this time; NaN: unknown."""
         if len(self._times) == SENT_COUNT_MAX:
             self._first += 1
         self._times.append(now)
 
     def reported(self, counter: int) -> float | None:
-        """Return when counter was sent, None if unknown, and forget it and all before it.
+        """Return when a counter was sent, or None if unknown; forget it and all before it.
 
-        Raises RemoteProtocolError("bad-report") for a counter never sent.
+        Raises RemoteProtocolError("bad-report") for a counter that was never sent.
         """
         times = self._times
         if counter >= self._first + len(times):
-            raise RemoteProtocolError("bad-report", "a counter never sent")
+            raise RemoteProtocolError(Drop.BAD_REPORT, "a counter never sent")
         at = nan
         while self._first <= counter:
             at = times.popleft()
@@ -108,12 +108,12 @@ class SentTimes:
 
     @property
     def count(self) -> int:
-        """How many counters wait for a report."""
+        """How many counters are not reported yet."""
         return len(self._times)
 
 
 class DelayChange:
-    """One-way delay against the least seen in this minute and the one before."""
+    """The one-way delay, compared with the least of this minute and the minute before."""
 
     __slots__ = ("_least", "_least_before", "_minute_end")
 
@@ -123,7 +123,7 @@ class DelayChange:
         self._minute_end = 0.0
 
     def update(self, delay_us: int, now: float) -> int:
-        """Return the change, microseconds, 0 or more.  delay_us has any constant offset, the same each time."""
+        """Return how much larger delay_us is than the least, in microseconds.  delay_us may have a constant offset."""
         if self._least is None or now >= self._minute_end:
             self._least_before = self._least
             self._least = delay_us

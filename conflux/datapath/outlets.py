@@ -1,27 +1,24 @@
-"""What the parts of one datapath share: its limits, its timers, and where what they produce goes."""
+"""What the parts of one datapath share: its limits, its timers, and where their products go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.interface import Upcall
-from conflux.datapath.queue import AllQueues
 from conflux.datapath.timers import Timers
 from conflux.ids import StreamId
 
 
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Handed to every queue, sender and receiver at construction."""
+class Outlets(NamedTuple):
+    """Given to every queue, sender and receiver at construction."""
 
     config: DatapathConfig
     timers: Timers
-    queues: AllQueues
     own: set[bytes]  # our addresses, packed; the datapath changes the set in place
-    drop: Callable[[str], None]
-    deliver: Callable[[bytes], None]
-    upcall: Callable[[Upcall], None]  # what our own tables cause: bounded by them
-    upcall_untrusted: Callable[[Upcall], None]  # what a peer causes: dropped when too many wait
-    feedback_ready: Callable[[StreamId], None]  # the receiver of this stream has feedback to send now
+    drop: Callable[[str], None]  # count one dropped packet, frame or entry under a Drop or a reason of the node's
+    deliver: Callable[[bytes], None]  # an IP packet for the TUN device
+    upcall: Callable[[Upcall], None]  # an upcall that our own tables cause, and bound
+    upcall_untrusted: Callable[[Upcall], None]  # an upcall that a peer causes; dropped when too many wait
+    feedback_ready: Callable[[StreamId], None]  # the stream's receiver has feedback to send now

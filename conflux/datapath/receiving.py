@@ -1,20 +1,23 @@
-"""What every receiving end of a stream does, whoever opens its frames: it reports what arrived, and watches time.
+"""The receiving end of a stream, as far as both datapaths share it: it reports what arrived, and watches time.
 
-A subclass opens frames itself (receiver.py) or has the engine open them (native_receiver.py), and knows what arrived.
+A subclass opens frames itself (reference/receiver.py) or has the engine open them (native/receiver.py), and knows what
+arrived.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from conflux.anchor import frame as f
 from conflux.anchor.codec import Sender
+from conflux.anchor.key import EpochKey
+from conflux.carrier.interface import Hop, OutFrame
 from conflux.datapath.entries import Entries
 from conflux.datapath.feedback import Report, decode_interval_untrusted
-from conflux.datapath.interface import EpochKey, Hop, OutFrame, ReceiverIdle, ReceiverVerified
+from conflux.datapath.interface import Label, ReceiverIdle, ReceiverVerified
 from conflux.datapath.outlets import Outlets
+from conflux.datapath.status import ReceiverStatus
 from conflux.datapath.timers import Timer
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId, format_node_id
@@ -22,19 +25,20 @@ from conflux.ids import NodeId, StreamId, format_node_id
 FEEDBACK_CHANNEL: Final = 0  # reports belong to no flow
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """What came in the present epoch."""
+class Arrived(NamedTuple):
+    """What came in the present epoch; the last two count every epoch."""
 
-    highest: int  # -1: nothing yet
-    highest_at: float
-    received: int
-    marked: int
+    highest: int  # counter; -1: nothing yet
+    highest_at: float  # when it arrived
+    received: int  # frames
+    marked: int  # of them, those that carried congestion experienced
     bytes: int  # of bundles
+    frames_ever: int
+    packets_ever: int
 
 
 class ReceivingEpoch:
-    """One key of the stream: what seals its feedback."""
+    """One epoch of the stream: the key that seals its feedback."""
 
     __slots__ = ("feedback", "number")
 
@@ -51,7 +55,7 @@ Epoch = TypeVar("Epoch", bound=ReceivingEpoch)
 
 
 class Receiving(ABC, Generic[Epoch]):
-    """The life of one stream's receiving end, without its frames."""
+    """One stream's receiving end, without its frames."""
 
     __slots__ = (
         "_before",
@@ -82,7 +86,7 @@ class Receiving(ABC, Generic[Epoch]):
     def __init__(self, stream: StreamId, source: NodeId, epoch: Epoch, outlets: Outlets, now: float) -> None:
         self.stream = stream
         self.source = source
-        self.routes: dict[tuple[int, int], Hop] = {}  # by (link, label), oldest first
+        self.routes: dict[Label, Hop] = {}  # oldest first
         self.hop: Hop | None = None  # where feedback goes
         self.entries = Entries(
             count_max=outlets.config.entry_count_max, bytes_max=outlets.config.bundle_bytes_max, drop=outlets.drop
@@ -92,9 +96,9 @@ class Receiving(ABC, Generic[Epoch]):
         self._config = outlets.config
         self._timers = outlets.timers
         self._drop = outlets.drop
-        self._created_at = now  # also the origin of the clock in our reports: our uptime is nobody's business
+        self._created_at = now  # the origin of the clock in our reports: they do not show our uptime
         self._epoch = epoch
-        self._next: Epoch | None = None  # agreed on, no frame of it came yet
+        self._next: Epoch | None = None  # agreed on; no frame of it came yet
         self._before: Epoch | None = None
         self._before_until = 0.0
         self._verified = False
@@ -107,7 +111,7 @@ class Receiving(ABC, Generic[Epoch]):
         self._timer_grace = Timer(self._grace_deadline, self._grace_fire)
         self._timers.arm(self._timer_idle)
 
-    # ── what the subclass knows ──
+    # ── what the subclass does and knows ──
 
     @abstractmethod
     def rekey(self, data: EpochKey, feedback: EpochKey) -> None:
@@ -115,20 +119,20 @@ class Receiving(ABC, Generic[Epoch]):
 
     @abstractmethod
     def verify_last_untrusted(self, frame: bytes) -> bool:
-        """Say whether frame holds one END entry, verified for the first time."""
+        """Say whether frame holds one END entry and is verified for the first time."""
 
     @abstractmethod
     def _active_at(self) -> float:
-        """When the newest frame came, or the stream began."""
+        """Return when the newest frame came, or the stream began."""
 
     @abstractmethod
     def _arrived(self) -> Arrived:
-        """What came in the present epoch."""
+        """Return what came."""
 
     # ── tables ──
 
     def _expect_epoch(self, epoch: Epoch) -> None:
-        """Accept the next epoch too."""
+        """Keep the next epoch; one that was agreed on before and never used is erased."""
         if self._next is not None:
             self._next.erase()
         self._next = epoch
@@ -143,12 +147,12 @@ class Receiving(ABC, Generic[Epoch]):
                 self._outlets.feedback_ready(self.stream)
 
     def remove_route(self, link: int, label: int) -> None:
-        """Forget a route; feedback goes over the newest of those that remain."""
+        """Forget a route; feedback goes over the newest of the remaining routes."""
         if self.routes.pop((link, label), None) is self.hop:
             self.hop = next(reversed(self.routes.values()), None)
 
     def erase(self) -> None:
-        """Erase every key and want nothing more of time."""
+        """Erase every key and end every timer."""
         for timer in (self._timer_idle, self._timer_report, self._timer_grace):
             self._timers.end(timer)
         for epoch in (self._epoch, self._next, self._before):
@@ -158,7 +162,7 @@ class Receiving(ABC, Generic[Epoch]):
     # ── in ──
 
     def _came(self, now: float) -> None:
-        """Take note that a frame came and verified."""
+        """Take note that a frame came and was verified."""
         self._idle_told = False
         if self._timer_idle.at is None:
             self._timers.arm(self._timer_idle)
@@ -172,8 +176,8 @@ class Receiving(ABC, Generic[Epoch]):
             elif self._timer_report.at is None:
                 self._timers.arm(self._timer_report)
 
-    def _turn_epoch(self, epoch: Epoch, now: float) -> None:
-        """The sender has switched: from now on the old key is on its way out."""
+    def _switch_epoch(self, epoch: Epoch, now: float) -> None:
+        """Make the next epoch the present one: the sender uses it; the one before is accepted for the grace."""
         if self._before is not None:
             self._before.erase()
         self._before = self._epoch
@@ -184,7 +188,7 @@ class Receiving(ABC, Generic[Epoch]):
         self._timers.arm(self._timer_grace)
 
     def ask_untrusted(self, body: bytes) -> None:
-        """Take the sender's wish for a feedback interval; a malformed one is dropped and counted."""
+        """Take the sender's request for a feedback interval; a malformed one is dropped and counted."""
         try:
             asked_s = decode_interval_untrusted(body)
         except RemoteProtocolError as error:
@@ -197,12 +201,12 @@ class Receiving(ABC, Generic[Epoch]):
     # ── feedback ──
 
     def queue_entry(self, kind: int, body: bytes) -> None:
-        """Send an entry in a feedback frame at once.  Raises LocalProtocolError for one no frame could hold."""
+        """Send an entry in a feedback frame at once.  Raises LocalProtocolError if no frame could hold it."""
         self.entries.push(kind, body)
         self._outlets.feedback_ready(self.stream)
 
     def feedback(self, now: float) -> OutFrame | None:
-        """Seal the feedback that is due; None if there is none, or no route for it."""
+        """Seal the feedback that is due; return None if none is, or if there is no route for it."""
         hop = self.hop
         if hop is None or not (self.entries or self._unreported):
             return None
@@ -256,15 +260,19 @@ class Receiving(ABC, Generic[Epoch]):
             self._before.erase()
             self._before = None
 
-    def _status(self) -> dict[str, object]:
-        """What a person may see, whoever opens the frames."""
+    # ── what came of it ──
+
+    def status(self) -> ReceiverStatus:
+        """Return what `conflux status` shows of it."""
         arrived = self._arrived()
-        return {
-            "stream": self.stream.hex(),
-            "source": format_node_id(self.source),
-            "epoch": self._epoch.number,
-            "link": None if self.hop is None else self.hop.link,
-            "lost_frames": arrived.highest + 1 - arrived.received,
-            "marked_frames": arrived.marked,
-            "reports": self.report_count,
-        }
+        return ReceiverStatus(
+            stream=self.stream.hex(),
+            source=format_node_id(self.source),
+            epoch=self._epoch.number,
+            link=None if self.hop is None else self.hop.link,
+            lost_frames=arrived.highest + 1 - arrived.received,
+            marked_frames=arrived.marked,
+            reports=self.report_count,
+            frames=arrived.frames_ever,
+            packets=arrived.packets_ever,
+        )

@@ -1,7 +1,7 @@
-"""What the tables of every datapath do, whoever moves the frames: each rule about streams and labels stands here, once.
+"""The rules about streams and labels that both datapaths have in common.
 
-A subclass moves frames itself (reference.py) or has the engine move them (native.py).  It keeps the queues of the
-destinations, the labels of receivers and the relays, and says which labels those hold.
+A subclass moves frames itself (reference/) or has the engine move them (native/).  It keeps the queues of the
+destinations, the labels of the receivers and the relays, and says which labels those hold.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Generic, Protocol, TypeVar
 
+from conflux.anchor.key import EpochKey
+from conflux.carrier.interface import Hop, OutFrame
 from conflux.datapath.config import DatapathConfig
-from conflux.datapath.interface import EpochKey, Hop, OutFrame, Upcall
+from conflux.datapath.drop import Drop
+from conflux.datapath.interface import Label, Upcall
 from conflux.datapath.outlets import Outlets
 from conflux.datapath.pending import Pending
-from conflux.datapath.queue import AllQueues
 from conflux.datapath.receiving import Receiving
 from conflux.datapath.sending import Sending
 from conflux.datapath.timers import Timers
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
-
-Label = tuple[int, int]  # of ours: the link it counts on, and the label
 
 S = TypeVar("S", bound=Sending[Any])
 R = TypeVar("R", bound=Receiving[Any])
@@ -31,15 +31,15 @@ Emptying = TypeVar("Emptying")
 
 
 class Emptied(Protocol[Emptying]):
-    """What every datapath knows of a destination's queue: the sender that empties it."""
+    """A destination's queue, as far as both datapaths know it: which sender empties it."""
 
     sender: Emptying | None
 
 
 class StreamTables(ABC, Generic[S, R]):
-    """See interface.Tables, which says what every method promises."""
+    """The part of interface.Tables that both datapaths share; the contracts stand there."""
 
-    _egresses: Mapping[NodeId, Emptied[S]]  # the subclass's own
+    _egresses: Mapping[NodeId, Emptied[S]]  # kept by the subclass
 
     def __init__(self, config: DatapathConfig | None, own: set[bytes], deliver: Callable[[bytes], None]) -> None:
         self._config = config or DatapathConfig()
@@ -53,7 +53,6 @@ class StreamTables(ABC, Generic[S, R]):
         self._outlets = Outlets(
             config=self._config,
             timers=self._timers,
-            queues=AllQueues(self._config.queues_bytes_max),
             own=own,
             drop=self._drop,
             deliver=deliver,
@@ -63,7 +62,7 @@ class StreamTables(ABC, Generic[S, R]):
         )
         self._pending = Pending(self._outlets)
 
-    # ── what the subclass knows ──
+    # ── what the subclass does ──
 
     @abstractmethod
     def _make_sender(
@@ -75,22 +74,22 @@ class StreamTables(ABC, Generic[S, R]):
         offload_kinds: tuple[int, ...],
         now: float,
     ) -> S:
-        """Return the sender of a destination that has an egress."""
+        """Return a sender for a destination that has an egress."""
 
     @abstractmethod
     def _empties(self, sender: S) -> bool:
-        """Say whether it empties its destination's queue: it was not replaced, and the egress is still there."""
+        """Say whether the sender empties its destination's queue: neither of the two was replaced or removed."""
 
     def _rerouted(self, sender: S, now: float) -> None:
-        """Take note that it came, or that its route changed."""
+        """Take note that the sender is new, or that its route changed."""
 
     @abstractmethod
     def _erase_sender(self, sender: S) -> None:
-        """Erase its keys, and let its destination's queue hold."""
+        """Erase the sender's keys; its destination's queue holds its packets from now on."""
 
     @abstractmethod
     def _queue_sender_entry(self, sender: S, kind: int, body: bytes) -> None:
-        """Send an entry in its next frame."""
+        """Send an entry in the sender's next frame."""
 
     @abstractmethod
     def _make_receiver(
@@ -107,27 +106,28 @@ class StreamTables(ABC, Generic[S, R]):
 
     @abstractmethod
     def _take_label(self, receiver: R, hop: Hop) -> bool:
-        """Have its frames accepted under hop.label_in; False: another receiver's are."""
+        """Accept the receiver's frames under hop.label_in; False if the label is another receiver's."""
 
     @abstractmethod
     def _give_labels_back(self, receiver: R) -> None:
-        """Accept frames under none of its labels any more."""
+        """Accept no more frames under the receiver's labels."""
 
     @abstractmethod
     def _receives(self, label: Label) -> bool:
-        """Say whether a receiver's frames are accepted under a label."""
+        """Say whether a label is a receiver's."""
 
     @abstractmethod
     def _relays_under(self, label: Label, *, feedback: bool) -> bool:
-        """Say whether data, or feedback, is passed on under a label."""
+        """Say whether data (or feedback) that comes under a label is passed on."""
 
     @abstractmethod
     def _make_relay(self, before: Hop, ahead: Hop, now: float) -> None:
-        """Pass frames on.  Raises LocalProtocolError if it cannot, or if a relay has one of the labels."""
+        """Pass frames on.  Raises LocalProtocolError if that is impossible, or if a relay has one of the labels."""
 
     # ── tables: egress ──
 
     def refuse(self, address: IPAddress, reason: str) -> None:
+        """Drop what waits for an address that is no node's."""
         self._pending.refuse(address.packed, reason)
 
     # ── tables: sender ──
@@ -142,6 +142,7 @@ class StreamTables(ABC, Generic[S, R]):
         offload_kinds: tuple[int, ...] = (),
         now: float,
     ) -> None:
+        """Seal a destination's packets with a stream; the stream that did so before is detached."""
         egress = self._egresses.get(destination)
         if egress is None:
             raise LocalProtocolError("a sender for a destination without egress")
@@ -154,9 +155,11 @@ class StreamTables(ABC, Generic[S, R]):
         self._rerouted(sender, now)
 
     def rekey_sender(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        """Start the next epoch of a stream we send."""
         self._sender(stream).rekey(data, feedback, now)
 
     def set_route(self, stream: StreamId, hop: Hop | None, *, now: float) -> None:
+        """Send a stream over a hop, and accept its feedback under the hop's label."""
         sender = self._sender(stream)
         if not self._empties(sender):
             if hop is not None:
@@ -172,14 +175,17 @@ class StreamTables(ABC, Generic[S, R]):
         self._rerouted(sender, now)
 
     def remove_feedback_label(self, link: LinkId, label: int) -> None:
+        """Accept no more feedback under a label."""
         sender = self._feedback_labels.pop((link, label), None)
         if sender is not None:
             sender.labels.discard((link, label))
 
     def last_frame(self, stream: StreamId) -> bytes:
+        """Seal and return a stream's last frame."""
         return self._sender(stream).last_frame()
 
     def remove_sender(self, stream: StreamId) -> None:
+        """Erase the keys of a stream we send, and give its labels back."""
         sender = self._senders.pop(stream, None)
         if sender is None:
             return
@@ -206,34 +212,41 @@ class StreamTables(ABC, Generic[S, R]):
         offload_kinds: tuple[int, ...] = (),
         now: float,
     ) -> None:
+        """Accept a stream; it has no label yet."""
         if stream in self._receivers:
             raise LocalProtocolError("the stream has a receiver")
         receiver = self._make_receiver(stream, source, inner_sources, data, feedback, offload_kinds, now)
         self._receivers[stream] = receiver
 
     def rekey_receiver(self, stream: StreamId, data: EpochKey, feedback: EpochKey, *, now: float) -> None:
+        """Accept the next epoch of a stream we receive, too."""
         self._receiver(stream).rekey(data, feedback)
 
     def add_receiver_route(self, stream: StreamId, hop: Hop, *, now: float) -> None:
+        """Accept a stream's frames under a hop's label."""
         receiver = self._receiver(stream)
         if self._relays_under((hop.link, hop.label_in), feedback=False) or not self._take_label(receiver, hop):
             raise LocalProtocolError("the label is taken")
         receiver.add_route(hop)
 
     def seal_feedback(self, stream: StreamId, body: bytes) -> bytes:
+        """Seal the feedback frame that confirms a route."""
         return self._receiver(stream).seal_confirmation(body)
 
     def unseal_confirmation(self, stream: StreamId, frame: bytes) -> bytes:
+        """Return what confirms a route.  Raises RemoteProtocolError."""
         sender = self._senders.get(stream)
         if sender is None:
-            raise RemoteProtocolError("unknown-stream")
+            raise RemoteProtocolError(Drop.UNKNOWN_STREAM)
         return sender.unseal_confirmation_untrusted(frame)
 
     def verify_last(self, stream: StreamId, frame: bytes) -> bool:
+        """Say whether a frame is the last of a stream we receive."""
         receiver = self._receivers.get(stream)
         return receiver is not None and receiver.verify_last_untrusted(frame)
 
     def remove_receiver(self, stream: StreamId) -> None:
+        """Erase the keys of a stream we receive, and give its labels back."""
         receiver = self._receivers.pop(stream, None)
         if receiver is None:
             return
@@ -248,6 +261,7 @@ class StreamTables(ABC, Generic[S, R]):
         return receiver
 
     def queue_entry(self, stream: StreamId, kind: int, body: bytes) -> None:
+        """Send an entry in a stream's next frame or feedback."""
         sender = self._senders.get(stream)
         if sender is None:
             self._receiver(stream).queue_entry(kind, body)
@@ -257,6 +271,7 @@ class StreamTables(ABC, Generic[S, R]):
     # ── tables: relay ──
 
     def add_relay(self, before: Hop, ahead: Hop, *, now: float) -> None:
+        """Pass frames on between two hops."""
         if self._receives((before.link, before.label_in)) or (ahead.link, ahead.label_in) in self._feedback_labels:
             raise LocalProtocolError("the label is taken")
         self._make_relay(before, ahead, now)
@@ -274,20 +289,24 @@ class StreamTables(ABC, Generic[S, R]):
         return None
 
     def next_upcall(self) -> Upcall | None:
+        """Return one upcall, or None."""
         return self._upcalls.popleft() if self._upcalls else None
 
     def next_timeout(self) -> float | None:
+        """Return when handle_timeout() is due, or None for never."""
         return self._timers.next_timeout()
 
     def handle_timeout(self, *, now: float) -> None:
-        self._timers.fire(now)
+        """Fire every timer that is due."""
+        self._timers.handle_timeout(now=now)
 
     def _drop(self, reason: str) -> None:
-        self._drops[reason] += 1
+        """Count one drop; every drop of the datapath comes here."""
+        self._drops[str(reason)] += 1  # str(): a Drop becomes its word
 
     def _upcall_untrusted(self, upcall: Upcall) -> None:
         if len(self._upcalls) >= self._config.upcall_count_max:
-            self._drop("upcall-full")
+            self._drop(Drop.UPCALL_FULL)
         else:
             self._upcalls.append(upcall)
 

@@ -1,7 +1,7 @@
 """One heap of deadlines, so that next_timeout() is cheap with a thousand streams.
 
-A timer asks its owner for the deadline when armed and again when due: an owner whose deadline moves later (every packet
-moves the idle deadline) tells nobody, the timer finds out when it fires and goes back to sleep.
+A timer asks its owner for the deadline twice: when it is armed and when it is due.  So an owner whose deadline moves
+later, as every packet moves the idle deadline, need not say so: the timer finds out when it is due, and sleeps on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 class Timer:
     """One reason to be woken.
 
-    deadline() is the single computation of when; fire(now) runs once now has reached it, and must move the deadline
+    deadline() is the only computation of when.  fire(now) runs once now has reached the deadline, and must move it
     later or to None.
     """
 
@@ -22,7 +22,7 @@ class Timer:
     def __init__(self, deadline: Callable[[], float | None], fire: Callable[[float], None]) -> None:
         self.deadline = deadline
         self.fire = fire
-        self.at: float | None = None  # when the heap will look at it; None: not in the heap
+        self.at: float | None = None  # when the heap looks at it; None: it is not in the heap
 
 
 def _never() -> None:
@@ -34,7 +34,7 @@ def _nothing(now: float) -> None:
 
 
 class Timers:
-    """The heap.  Entries of timers that were cancelled or moved earlier stay until their time comes, then vanish."""
+    """The heap.  The entry of a timer that was cancelled or moved earlier stays until its time has come."""
 
     __slots__ = ("_heap", "_serial")
 
@@ -43,7 +43,7 @@ class Timers:
         self._serial = 0  # equal deadlines fire in the order they were armed
 
     def arm(self, timer: Timer) -> None:
-        """Look at the timer no later than its deadline."""
+        """Look at the timer at its deadline, or earlier."""
         at = timer.deadline()
         if at is None or (timer.at is not None and timer.at <= at):
             return
@@ -52,22 +52,22 @@ class Timers:
         heappush(self._heap, (at, self._serial, timer))
 
     def cancel(self, timer: Timer) -> None:
-        """Never fire the timer, unless armed again."""
+        """Do not fire the timer unless it is armed again."""
         timer.at = None
 
     def end(self, timer: Timer) -> None:
-        """Never fire the timer again, and let go of its owner: the heap may keep the entry for minutes."""
+        """Never fire the timer again, and release its owner: the heap may keep the entry for minutes."""
         timer.at = None
         timer.deadline, timer.fire = _never, _nothing
 
     def next_timeout(self) -> float | None:
-        """Return when the first timer wants to be looked at, or None."""
+        """Return when handle_timeout() is due, or None for never."""
         heap = self._heap
         while heap and heap[0][2].at != heap[0][0]:
             heappop(heap)
         return heap[0][0] if heap else None
 
-    def fire(self, now: float) -> None:
+    def handle_timeout(self, *, now: float) -> None:
         """Fire every timer whose deadline has come."""
         heap = self._heap
         while heap and heap[0][0] <= now:

@@ -1,13 +1,12 @@
-"""Links to adjacent nodes: when to dial, whose offer wins, when to let go.  Decides; never does I/O."""
+"""Links to adjacent nodes: when to dial, whose offer wins, when to let go.  Sans-IO."""
 
-from conflux.link.interface import DialFailed, LinkConfig, LinkDown, LinkMessage, LinkUp, Signal
-from conflux.link.links import LinkEvent, Links
+from conflux.link.event import DialFailed, LinkConfig, LinkDown, LinkMessage, LinkUp, Signal
+from conflux.link.links import Links
 
 __all__ = [
     "DialFailed",
     "LinkConfig",
     "LinkDown",
-    "LinkEvent",
     "LinkMessage",
     "LinkUp",
     "Links",

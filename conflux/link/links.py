@@ -1,12 +1,12 @@
 """The link machine: one link per adjacent node, from the first wish for it to the last use of it.
 
-                 ┌────────────────failure, somebody still wants it───────────────┐
+                 ┌────────────────failure, the peer still has a user─────────────┐
                  ▼                                                               │
     idle ──► waiting ──slot free, back-off over──► dialing ──Opened──► open ──release──► draining ──linger──► idle
       └─────────────────────OFFER─────────────────────┘                 └◄────acquire──────┘
 
-Decides who dials and when, whose offer wins and when a link may go.  Does not know what a link carries, how its offers
-travel or what opens it: signals, commands and events are drained by the caller after every input.
+It decides which node dials and when, whose offer wins and when a link may go.  It does not know what a link carries,
+how its offers travel or what opens it: the caller drains signals, commands and events after every input.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from collections.abc import Callable, Hashable
 from random import Random
 
 from conflux.carrier.interface import (
+    CANDIDATE_COUNT_MAX,
     AddCandidates,
     CandidatesFound,
+    CarrierEnd,
     CarrierEvent,
     Closed,
     Command,
@@ -32,22 +34,42 @@ from conflux.carrier.interface import (
     TetherDown,
     TetherUp,
 )
-from conflux.control.channel import Kind
+from conflux.control.envelope import Kind
 from conflux.errors import LocalProtocolError, RemoteProtocolError
-from conflux.ids import LinkId, NodeId, format_node_id
-from conflux.link.interface import DialFailed, LinkConfig, LinkDown, LinkMessage, LinkUp, Signal
+from conflux.ids import LinkId, NodeId
+from conflux.link.event import (
+    DialEnd,
+    DialFailed,
+    Drop,
+    Event,
+    LinkConfig,
+    LinkDown,
+    LinkEnd,
+    LinkMessage,
+    LinkStatus,
+    LinkUp,
+    Signal,
+)
 from conflux.link.peer import Attempt, Peer, State
-from conflux.link.records import ATTEMPT_BYTES, CANDIDATE_COUNT_MAX, NUMBER_MAX, Answer, Candidates, Offer, Refusal
-
-LinkEvent = LinkUp | LinkDown | LinkMessage | DialFailed | TetherUp | TetherDown
+from conflux.link.records import (
+    ATTEMPT_BYTES,
+    DISAGREEMENTS,
+    NUMBER_MAX,
+    Answer,
+    Candidates,
+    Offer,
+    Refusal,
+    RefusalWord,
+)
+from conflux.realm.listbook import DIGEST_BYTES
 
 REDIAL_COUNT_MAX = 3  # dials in a row without back-off; a pair that still disagrees then cools down like any failure
 
-# Refusals that say "we two disagree about which attempt is on", not "no".
-_DISAGREEMENTS = frozenset({"glare", "stale", "unknown-attempt", "withdrawn"})
+# Ends of an open link that count as no failure: let go by either end, its process ended, or it dialled anew.
+_ORDERLY = frozenset(LinkEnd) - {LinkEnd.FAILED}
 
-# Ends of an open link that are nobody's failure: we closed it, they closed it, their process ended, they dialled anew.
-_ORDERLY = frozenset({"asked", "peer", "peer-lost", "replaced"})
+# The carrier's orderly ends; each other one is a failure.
+_CARRIER_ENDS = {CarrierEnd.ASKED: LinkEnd.ASKED, CarrierEnd.PEER: LinkEnd.PEER}
 
 
 class Links:
@@ -64,16 +86,23 @@ class Links:
         self.me = me
         self.config = config or LinkConfig()
         self.drop_counts: Counter[str] = Counter()
+        self._lists: Callable[[], bytes] = lambda: bytes(DIGEST_BYTES)
+        self._lists_told: Callable[[NodeId, bytes, float], None] = lambda peer, digest, now: None
         self._rng = rng
         self._entropy = entropy
-        self._peers: dict[NodeId, Peer] = {}  # bounded by our own users, answer_count_max and the back-off's memory
+        # Bounded by the users of this node, by answer_count_max and by how long a failure is remembered.
+        self._peers: dict[NodeId, Peer] = {}
         self._by_link: dict[LinkId, Peer] = {}
         self._closing: dict[LinkId, NodeId] = {}  # disconnected, Closed not yet seen
         self._waiting: dict[NodeId, None] = {}  # in the order they asked
         self._link_next = 1
         self._signals: deque[Signal] = deque()
         self._commands: deque[Command] = deque()
-        self._events: deque[LinkEvent] = deque()
+        self._events: deque[Event] = deque()
+
+    def compare_lists(self, lists: Callable[[], bytes], told: Callable[[NodeId, bytes, float], None]) -> None:
+        """Tell peers the digest of this node's signed lists, which lists() returns; told() takes that of a peer."""
+        self._lists, self._lists_told = lists, told
 
     # ── what the node asks ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,14 +122,14 @@ class Links:
                 return entry.attempt.link
             case State.IDLE:
                 if entry.hold_until > now:
-                    self._events.append(DialFailed(peer, "backing-off", entry.hold_until))
+                    self._events.append(DialFailed(peer, DialEnd.BACKING_OFF, entry.hold_until))
                 self._wait(entry, now=now)
             case State.WAITING | State.DIALING:
                 pass
         return None
 
     def release(self, peer: NodeId, user: Hashable, *, now: float) -> None:
-        """Want it no longer.  The last user's leaving starts the linger of an open link and stops a dial of ours."""
+        """Want a link no longer.  When the last user leaves, an open link lingers and a dial of this node stops."""
         entry = self._peers.get(peer)
         if entry is None or user not in entry.users:
             return
@@ -113,7 +142,7 @@ class Links:
             case State.WAITING:
                 self._rest(entry, now=now)
             case State.DIALING if entry.is_dialing:
-                self._abandon(entry, "withdrawn")
+                self._abandon(entry, RefusalWord.WITHDRAWN)
                 self._rest(entry, now=now)
             case _:
                 pass
@@ -122,7 +151,7 @@ class Links:
         """Send one message on the link's conflux.link.1; no-op once the link is down."""
         entry = self._by_link.get(link)
         if entry is None or not entry.is_up:
-            self.drop_counts["send-on-closed-link"] += 1
+            self._drop(Drop.SEND_ON_CLOSED_LINK)
             return
         self._commands.append(SendControl(link, data))
 
@@ -131,8 +160,19 @@ class Links:
         entry = self._peers.get(peer)
         return entry.attempt.link if entry is not None and entry.is_up and entry.attempt is not None else None
 
+    def described_at(self, peer: NodeId) -> float | None:
+        """Return since when the peer may have this node's description of their link.
+
+        infinity: the carrier makes it at this moment.  None: there is no link, and none is being opened.
+        """
+        entry = self._peers.get(peer)
+        attempt = None if entry is None else entry.attempt
+        if attempt is None:
+            return None
+        return float("inf") if attempt.described_at is None else attempt.described_at
+
     def peer_returned(self, peer: NodeId, *, now: float) -> None:
-        """Forget past failures: the peer was just heard of, so a dial is worth trying now."""
+        """Forget past failures: the peer was just heard of, so a dial may succeed now."""
         entry = self._peers.get(peer)
         if entry is None:
             return
@@ -143,7 +183,7 @@ class Links:
             self._rest(entry, now=now)
 
     def peer_lost(self, peer: NodeId, *, now: float) -> None:
-        """The process at the other end is gone, or is another one now: nothing opened with it can still work."""
+        """The peer's process is gone, or is another one now: nothing opened with it can still work."""
         entry = self._peers.get(peer)
         if entry is None:
             return
@@ -151,12 +191,33 @@ class Links:
         entry.failure_count, entry.hold_until = 0, now
         match entry.state:
             case State.OPEN | State.DRAINING:
-                self._after_down(entry, self._drop_attempt(entry), "peer-lost", now=now)
+                self._after_down(entry, self._drop_attempt(entry), LinkEnd.PEER_LOST, now=now)
             case State.DIALING:
                 self._drop_attempt(entry)
                 self._wait_or_rest(entry, now=now)
             case State.IDLE | State.WAITING:
                 self.peer_returned(peer, now=now)
+
+    def peer_revoked(self, peer: NodeId, *, now: float) -> None:
+        """End the link to a peer that is a member no more, and every wish for one."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return
+        waited = bool(entry.users) and not entry.is_up
+        entry.failure_count, entry.hold_until = 0, now
+        if entry.is_up:
+            self._after_down(entry, self._drop_attempt(entry), LinkEnd.REVOKED, now=now)
+            return
+        entry.users.clear()
+        if entry.state is State.DIALING:
+            self._drop_attempt(entry)
+        self._rest(entry, now=now)
+        if waited:
+            self._events.append(DialFailed(peer, DialEnd.REVOKED, now))
+
+    def peers(self) -> tuple[NodeId, ...]:
+        """Return every node that this one has a link with, or wants one to."""
+        return tuple(self._peers)
 
     # ── what the peer says ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,9 +230,13 @@ class Links:
             raise RemoteProtocolError("malformed", "link signalling from oneself")
         match kind:
             case Kind.OFFER:
-                self._receive_offer(peer, Offer.decode_untrusted(body), seq, now=now)
+                offer = Offer.decode_untrusted(body)
+                self._lists_told(peer, offer.lists, now)
+                self._receive_offer(peer, offer, seq, now=now)
             case Kind.ANSWER:
-                self._receive_answer(peer, Answer.decode_untrusted(body))
+                answer = Answer.decode_untrusted(body)
+                self._lists_told(peer, answer.lists, now)
+                self._receive_answer(peer, answer)
             case Kind.CANDIDATES:
                 self._receive_candidates(peer, Candidates.decode_untrusted(body))
             case Kind.LINK_REFUSED:
@@ -179,14 +244,14 @@ class Links:
             case _:
                 raise LocalProtocolError(f"{kind!r} is not link signalling")
 
-    def signal_failed(self, peer: NodeId, attempt: bytes, reason: str, *, now: float) -> None:
-        """No answer came to a signal that wanted one."""
+    def signal_failed(self, peer: NodeId, attempt: bytes, said: str, *, now: float) -> None:
+        """No answer came to a signal that wanted one.  said: the control plane's word for it."""
         entry = self._peers.get(peer)
         if entry is None or entry.attempt is None or entry.attempt.id != attempt or not entry.is_dialing:
             return
         if entry.attempt.remote is None:
             self._drop_attempt(entry)
-            self._cool_down(entry, reason, now=now)
+            self._cool_down(entry, DialEnd.NO_ANSWER, said, now=now)
 
     def _receive_offer(self, peer: NodeId, offer: Offer, seq: int, *, now: float) -> None:
         entry = self._peers.get(peer) or Peer(peer)
@@ -196,18 +261,20 @@ class Links:
                 self._repeat_answer(entry, current, seq)
                 return
             crossed = offer.number == current.number
-            # The peer gave an attempt up and begins to count anew, as when it sees that we are another process.
+            # The peer gave an attempt up and counts from the start, as it does when it sees that this node restarted.
             anew = crossed and not current.initiator and seq > current.offer_seq
             crossed = crossed and not anew
             if offer.number < current.number or (crossed and not (current.initiator and peer < self.me)):
-                self._refuse(peer, offer.attempt, current.number, "glare" if crossed else "stale", re=seq)
+                # Over an open link no offers cross: the peer lost it, and may dial again at once with a higher number.
+                word = RefusalWord.GLARE if crossed and not entry.is_up else RefusalWord.STALE
+                self._refuse(peer, offer.attempt, current.number, word, re=seq)
                 return
         answer_count = sum(other.is_answering for other in self._peers.values())
         if answer_count >= self.config.answer_count_max and not entry.is_answering:
-            self._refuse(peer, offer.attempt, offer.number, "busy", re=seq)
+            self._refuse(peer, offer.attempt, offer.number, RefusalWord.BUSY, re=seq)
             return
         if entry.is_up:
-            self._after_down(entry, self._drop_attempt(entry), "replaced", now=now)
+            self._after_down(entry, self._drop_attempt(entry), LinkEnd.REPLACED, now=now)
         elif current is not None:
             self._drop_attempt(entry)
         self._peers[peer] = entry
@@ -218,9 +285,9 @@ class Links:
         self._pump(now=now)
 
     def _repeat_answer(self, entry: Peer, attempt: Attempt, seq: int) -> None:
-        """The offer came again: the answer was lost, or is not ready yet."""
+        """Answer an offer that came again: the answer was lost, or is not ready yet."""
         if attempt.initiator:
-            self.drop_counts["own-attempt-offered"] += 1
+            self._drop(Drop.OWN_ATTEMPT_OFFERED)
             return
         attempt.offer_seq = seq
         if attempt.local is not None:
@@ -230,12 +297,14 @@ class Links:
         entry = self._peers.get(peer)
         attempt = entry.attempt if entry is not None else None
         if entry is None or attempt is None or answer.attempt != attempt.id or not attempt.initiator:
-            # Tell the far side, or it keeps a socket open until its own timeout.
-            self.drop_counts["late-answer"] += 1
-            self._refuse(peer, answer.attempt, entry.number if entry is not None else 0, "unknown-attempt", re=None)
+            # Tell the far end, or it keeps a socket open until its own timeout.
+            self._drop(Drop.LATE_ANSWER)
+            self._refuse(
+                peer, answer.attempt, entry.number if entry is not None else 0, RefusalWord.UNKNOWN_ATTEMPT, re=None
+            )
             return
         if attempt.remote is not None or attempt.local is None:
-            self.drop_counts["repeated-answer"] += 1
+            self._drop(Drop.REPEATED_ANSWER)
             return
         attempt.remote = answer.description
         self._connect(attempt, answer.description)
@@ -244,7 +313,7 @@ class Links:
         entry = self._peers.get(peer)
         attempt = entry.attempt if entry is not None else None
         if attempt is None or found.attempt != attempt.id:
-            self.drop_counts["late-candidates"] += 1
+            self._drop(Drop.LATE_CANDIDATES)
             return
         if attempt.connected:
             self._commands.append(AddCandidates(attempt.link, found.candidates))
@@ -255,59 +324,61 @@ class Links:
         entry = self._peers.get(peer)
         attempt = entry.attempt if entry is not None else None
         if entry is None or attempt is None or refusal.attempt != attempt.id or entry.is_up:
-            # Of an open link only its carrier can tell the end: an old word must not cut it.
-            self.drop_counts["late-refusal"] += 1
+            # Only the carrier can end an open link: a refusal that comes late must not.
+            self._drop(Drop.LATE_REFUSAL)
             return
         entry.number = max(entry.number, refusal.number)
         self._drop_attempt(entry)
-        if refusal.reason not in _DISAGREEMENTS or entry.redial_count >= REDIAL_COUNT_MAX:
-            self._cool_down(entry, f"refused: {refusal.reason}", now=now)
+        if refusal.reason not in DISAGREEMENTS or entry.redial_count >= REDIAL_COUNT_MAX:
+            self._cool_down(entry, DialEnd.REFUSED, refusal.reason, now=now)
             return
         entry.redial_count += 1
-        if refusal.reason == "glare":  # their offer is under way; only its loss makes ours worth repeating
+        if refusal.reason == RefusalWord.GLARE:
+            # The peer's offer is under way; another one of this node helps only if that is lost.
             entry.hold_until = now + self.config.yield_s
         self._wait_or_rest(entry, now=now)
 
     # ── what the carrier says ────────────────────────────────────────────────────────────────────────────────────────
 
     def carrier_event(self, event: CarrierEvent, *, now: float) -> None:
-        """Take one event of the carrier, in the order they came."""
+        """Take one event of the carrier; the caller keeps their order."""
         if isinstance(event, Closed) and self._closing.pop(event.link, None) is not None:
             return
         entry = self._by_link.get(event.link)
         attempt = entry.attempt if entry is not None else None
         if entry is None or attempt is None:
-            self.drop_counts["late-carrier-event"] += 1
+            self._drop(Drop.LATE_CARRIER_EVENT)
             return
         match event:
             case Described(local=local):
-                self._described(entry, attempt, local)
+                self._described(entry, attempt, local, now=now)
             case CandidatesFound(candidates=candidates):
                 body = Candidates(attempt.id, candidates[:CANDIDATE_COUNT_MAX]).encode()
                 self._signals.append(Signal(entry.node, Kind.CANDIDATES, body, None, attempt.id, answered=False))
             case Opened():
                 self._opened(entry, attempt, now=now)
-            case Closed(reason=reason):
+            case Closed(end=carrier_end, words=words):
                 was_up = entry.is_up
                 del self._by_link[attempt.link]
                 entry.attempt = None
                 if was_up:
-                    self._after_down(entry, attempt, reason, now=now)
+                    end = _CARRIER_ENDS.get(carrier_end, LinkEnd.FAILED)
+                    self._after_down(entry, attempt, end, words if end is LinkEnd.FAILED else "", now=now)
                 else:
-                    self._tell(entry, attempt, "failed")
-                    self._cool_down(entry, reason, now=now)
+                    self._tell(entry, attempt, RefusalWord.FAILED)
+                    self._cool_down(entry, DialEnd.FAILED, words, now=now)
             case ControlArrived(data=data):
                 self._events.append(LinkMessage(entry.node, attempt.link, data))
             case TetherUp() | TetherDown():
                 self._events.append(event)
 
-    def _described(self, entry: Peer, attempt: Attempt, local: Description) -> None:
+    def _described(self, entry: Peer, attempt: Attempt, local: Description, *, now: float) -> None:
         if attempt.local is not None:
-            self.drop_counts["described-twice"] += 1
+            self._drop(Drop.DESCRIBED_TWICE)
             return
-        attempt.local = local
+        attempt.local, attempt.described_at = local, now
         if attempt.initiator:
-            body = Offer(attempt.id, attempt.number, local).encode()
+            body = Offer(attempt.id, attempt.number, local, self._lists()).encode()
             self._signals.append(Signal(entry.node, Kind.OFFER, body, None, attempt.id, answered=True))
             return
         assert attempt.remote is not None
@@ -316,7 +387,7 @@ class Links:
 
     def _opened(self, entry: Peer, attempt: Attempt, *, now: float) -> None:
         if entry.is_up:
-            self.drop_counts["opened-twice"] += 1
+            self._drop(Drop.OPENED_TWICE)
             return
         attempt.opened_at = now
         entry.redial_count = 0
@@ -336,13 +407,13 @@ class Links:
         """Return one command for the carrier, or None."""
         return self._commands.popleft() if self._commands else None
 
-    def next_event(self) -> LinkEvent | None:
+    def next_event(self) -> Event | None:
         """Return one event for the node, or None."""
         return self._events.popleft() if self._events else None
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, in the caller's monotonic seconds; None for never."""
-        full = self._dial_count() >= self.config.dial_count_max  # those who wait are then woken by a dial's end
+        full = self._dial_count() >= self.config.dial_count_max  # the end of a dial then wakes the next peer that waits
         return min(
             (
                 entry.wake_at
@@ -353,28 +424,26 @@ class Links:
         )
 
     def handle_timeout(self, *, now: float) -> None:
-        """Do what time asks for: dials too old, back-offs over, links nobody used."""
+        """Give up dials that are too old, dial again after a back-off, and close links without a user."""
         due = [entry for entry in self._peers.values() if entry.wake_at is not None and entry.wake_at <= now]
         for entry in due:
             match entry.state:
                 case State.DIALING:
-                    self._abandon(entry, "timeout")
-                    self._cool_down(entry, "timeout", now=now)
+                    self._abandon(entry, RefusalWord.TIMEOUT)
+                    self._cool_down(entry, DialEnd.TIMEOUT, now=now)
                 case State.DRAINING:
-                    self._after_down(entry, self._drop_attempt(entry), "asked", now=now)
+                    self._after_down(entry, self._drop_attempt(entry), LinkEnd.ASKED, now=now)
                 case State.IDLE:
                     entry.failure_count = 0
                     self._rest(entry, now=now)
                 case State.WAITING | State.OPEN:
-                    pass  # the pump below serves those who wait
+                    pass  # _pump() below serves the peers that wait
         self._pump(now=now)
 
-    def status(self) -> list[dict[str, object]]:
-        """Every peer with a link, the wish for one or a failure remembered, as plain values."""
-        closing = [
-            {"peer": format_node_id(node), "state": "closed", "link": link} for link, node in self._closing.items()
-        ]
-        return [entry.status() for entry in self._peers.values()] + closing
+    def status(self) -> tuple[LinkStatus, ...]:
+        """Return every peer with a link, with a wish for one or with failures remembered."""
+        closing = (LinkStatus(node, "closed", link) for link, node in self._closing.items())
+        return (*(entry.status() for entry in self._peers.values()), *closing)
 
     # ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -411,26 +480,26 @@ class Links:
             attempt.early = ()
 
     def _answer(self, entry: Peer, attempt: Attempt, local: Description) -> None:
-        body = Answer(attempt.id, local).encode()
+        body = Answer(attempt.id, local, self._lists()).encode()
         self._signals.append(Signal(entry.node, Kind.ANSWER, body, attempt.offer_seq, attempt.id, answered=False))
 
-    def _refuse(self, peer: NodeId, attempt: bytes, number: int, reason: str, *, re: int | None) -> None:
-        body = Refusal(attempt, number, reason).encode()
+    def _refuse(self, peer: NodeId, attempt: bytes, number: int, word: RefusalWord, *, re: int | None) -> None:
+        body = Refusal(attempt, number, word).encode()
         self._signals.append(Signal(peer, Kind.LINK_REFUSED, body, re, attempt, answered=False))
 
-    def _tell(self, entry: Peer, attempt: Attempt, reason: str) -> None:
-        """Tell the far side that an attempt it can know of is over."""
+    def _tell(self, entry: Peer, attempt: Attempt, word: RefusalWord) -> None:
+        """Tell the far end that an attempt which it can know of is over."""
         if not attempt.initiator:
             re = attempt.offer_seq if attempt.local is None else None  # the offer still wants its answer
-            self._refuse(entry.node, attempt.id, entry.number, reason, re=re)
+            self._refuse(entry.node, attempt.id, entry.number, word, re=re)
         elif attempt.local is not None:
-            self._refuse(entry.node, attempt.id, entry.number, reason, re=None)
+            self._refuse(entry.node, attempt.id, entry.number, word, re=None)
 
-    def _abandon(self, entry: Peer, reason: str) -> None:
-        self._tell(entry, self._drop_attempt(entry), reason)
+    def _abandon(self, entry: Peer, word: RefusalWord) -> None:
+        self._tell(entry, self._drop_attempt(entry), word)
 
     def _drop_attempt(self, entry: Peer) -> Attempt:
-        """Close the attempt or link here; the state is the caller's to set."""
+        """Close the attempt or link here; the caller sets the state."""
         attempt = entry.attempt
         assert attempt is not None
         entry.attempt = None
@@ -444,22 +513,22 @@ class Links:
         linger_s = self.config.linger_s if entry.attempt.initiator else self.config.answer_linger_s
         entry.state, entry.wake_at = State.DRAINING, now + linger_s
 
-    def _after_down(self, entry: Peer, attempt: Attempt, reason: str, *, now: float) -> None:
-        """A link that was up is no more."""
+    def _after_down(self, entry: Peer, attempt: Attempt, end: LinkEnd, said: str = "", *, now: float) -> None:
+        """Tell of a link that was up and is no more."""
         assert attempt.opened_at is not None
         entry.users.clear()
-        self._events.append(LinkDown(entry.node, attempt.link, reason))
-        if reason not in _ORDERLY and now - attempt.opened_at < self.config.settle_s:
+        self._events.append(LinkDown(entry.node, attempt.link, end, said))
+        if end not in _ORDERLY and now - attempt.opened_at < self.config.settle_s:
             self._back_off(entry, now=now)
         else:
             entry.failure_count = 0
         self._rest(entry, now=now)
 
-    def _cool_down(self, entry: Peer, reason: str, *, now: float) -> None:
-        """An attempt came to nothing: back off, and tell whoever waits."""
+    def _cool_down(self, entry: Peer, end: DialEnd, said: str = "", *, now: float) -> None:
+        """Back off after an attempt that came to nothing, and tell the users that wait."""
         self._back_off(entry, now=now)
         if entry.users:
-            self._events.append(DialFailed(entry.node, reason, entry.hold_until))
+            self._events.append(DialFailed(entry.node, end, entry.hold_until, said))
         self._wait_or_rest(entry, now=now)
 
     def _back_off(self, entry: Peer, *, now: float) -> None:
@@ -482,7 +551,7 @@ class Links:
         self._pump(now=now)
 
     def _rest(self, entry: Peer, *, now: float) -> None:
-        """Nobody wants the peer: remember its failures for a while, and otherwise nothing."""
+        """Remember a peer without users only for its failures, and those only for a while."""
         self._waiting.pop(entry.node, None)
         entry.state, entry.wake_at = State.IDLE, None
         if entry.failure_count:
@@ -491,3 +560,6 @@ class Links:
             entry.redial_count = 0
             self._peers.pop(entry.node, None)
         self._pump(now=now)
+
+    def _drop(self, reason: Drop) -> None:
+        self.drop_counts[reason] += 1

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from conflux.carrier.interface import Description
-from conflux.ids import LinkId, NodeId, format_node_id
+from conflux.ids import LinkId, NodeId
+from conflux.link.event import LinkStatus
 
 
-class State(enum.Enum):
+class State(StrEnum):
+    """Where the link to a peer stands."""
+
     IDLE = "idle"
-    WAITING = "waiting"  # for a dial slot, for the back-off's end or for the offer that won over ours
-    DIALING = "dialing"  # our offer or our answer is under way
+    WAITING = "waiting"  # for a dial to end, for the back-off to end, or for the peer's offer that won
+    DIALING = "dialing"  # an offer or an answer of this node is under way
     OPEN = "open"
-    DRAINING = "draining"  # open, and nobody here uses it
+    DRAINING = "draining"  # open, without a user here
 
 
 @dataclass(slots=True)
@@ -27,9 +30,10 @@ class Attempt:
     initiator: bool
     number: int
     local: Description | None = None
+    described_at: float | None = None  # since when there is local
     remote: Description | None = None
     connected: bool = False  # Connect was commanded
-    offer_seq: int = 0  # the message our answer answers
+    offer_seq: int = 0  # the control message that the answer is for
     early: tuple[str, ...] = ()  # candidates that came before they could be used
     opened_at: float | None = None
 
@@ -42,34 +46,37 @@ class Peer:
     state: State = State.IDLE
     users: set[Hashable] = field(default_factory=set)
     attempt: Attempt | None = None  # in DIALING, OPEN and DRAINING
-    number: int = 0  # highest attempt number seen, of either side
+    number: int = 0  # highest attempt number seen, of either node
     failure_count: int = 0
     redial_count: int = 0
-    hold_until: float = 0.0  # no dial of ours before: back-off, or the other side's turn
+    hold_until: float = 0.0  # no dial of this node before: it backs off, or the peer's offer is under way
     wake_at: float | None = None  # when the state's own time is up; None for never
 
     @property
     def is_up(self) -> bool:
+        """Say whether the link is open."""
         return self.state in (State.OPEN, State.DRAINING)
 
     @property
     def is_answering(self) -> bool:
+        """Say whether an offer of the peer is under way."""
         return self.state is State.DIALING and self.attempt is not None and not self.attempt.initiator
 
     @property
     def is_dialing(self) -> bool:
+        """Say whether an offer of this node is under way."""
         return self.state is State.DIALING and self.attempt is not None and self.attempt.initiator
 
-    def status(self) -> dict[str, object]:
-        """Return the peer as plain values."""
+    def status(self) -> LinkStatus:
+        """Return what a person may see of it."""
         attempt = self.attempt
-        return {
-            "peer": format_node_id(self.node),
-            "state": self.state.value,
-            "link": attempt.link if attempt is not None else None,
-            "initiator": attempt.initiator if attempt is not None else None,
-            "opened_at": attempt.opened_at if attempt is not None else None,
-            "user_count": len(self.users),
-            "failure_count": self.failure_count,
-            "wake_at": self.wake_at,
-        }
+        return LinkStatus(
+            self.node,
+            self.state.value,
+            None if attempt is None else attempt.link,
+            None if attempt is None else attempt.initiator,
+            None if attempt is None else attempt.opened_at,
+            len(self.users),
+            self.failure_count,
+            self.wake_at,
+        )

@@ -1,27 +1,21 @@
-"""One destination: what its packets wait for, and what they go by once they flow.  State; destinations.py decides."""
+"""One destination's state: the stream its packets wait for, the paths that are tried, the route that carries it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple
 
-from conflux.ids import IPAddress, NodeId, StreamId
+from conflux.carrier.interface import Hop
+from conflux.ids import NodeId, StreamId
+from conflux.node.event import NodeEnd, Reason
+from conflux.node.status import DestinationState, DestinationStatus
 from conflux.realm.card import Card
 from conflux.route.onion import HopKey
-from conflux.search.interface import Path
+from conflux.search.interface import Candidate, Path
 
 RETRY_S_MIN = 0.5  # after the first failure; doubles
 RETRY_S_MAX = 30.0
-PAUSE_S_MIN = 1.0  # of a destination that was given up; doubles
-PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
-
-
-class Tell(Protocol):
-    """How the node is told what a person may want to see."""
-
-    def __call__(
-        self, kind: str, card: Card | None, text: str = "", took_s: float | None = None, name: str = ""
-    ) -> None: ...
 
 
 @dataclass(slots=True)
@@ -29,96 +23,158 @@ class Try:
     """One path for the stream: being tried, carrying it, or retiring."""
 
     path: Path
-    wanted: bool  # whoever asked for exactly this route gets it, better or not (a move, a refresh)
+    wanted: bool  # exactly this path was asked for (a move, a refresh): it carries the stream, better or not
     cold: bool  # relays may still have to open links, so the time to its confirmation says nothing of its round trip
     dialing: bool = False
-    again: bool = False  # a link on it was let go under the set-up, which is made a second time
+    dialed_at: float | None = None  # when a link to its first hop was first asked for; None: it was there
+    measured_count: int = 0  # confirmations whose time was a round trip
+    again: bool = False  # the set-up is made a second time, because a link on the path was let go under the first
     route: int | None = None  # while it is set up and after
     began_at: float = 0.0  # of the set-up
-    until: float = 0.0  # retiring only
+    early: Hop | None = None  # packets go by its route although that is not confirmed
+    suspect: bool = False  # carrying only: feedback stopped, so the next route that is confirmed takes over
+    refresh_at: float | None = None  # carrying only: when a new route over the same path is to replace it
+    until: float = 0.0  # retiring only: when it is torn down
+
+
+@dataclass(slots=True)
+class Race:
+    """The paths that are tried at once for one stream."""
+
+    tries: list[Try] = field(default_factory=list)
+    next_at: float | None = None  # when the next candidate is tried too
+    seek_at: float | None = None  # when a relay that every node can dial is asked for again, if nothing carries then
+    direct_at: float | None = None  # when the direct path is tried again, if a relayed one carries then
+    beaten: set[Path] = field(default_factory=set)  # work, but not better than what carries: not tried again
+    reason: Reason | None = None  # why the last try failed; None if none did
+
+
+class Counts(NamedTuple):
+    """What the far end has counted in an epoch, by its last feedback."""
+
+    received: int = 0
+    lost: int = 0
+    marked: int = 0
+
+
+@dataclass(slots=True)
+class Sending:
+    """The stream to a destination, from its opening until it is dropped.  It is replaced whole."""
+
+    stream: StreamId
+    began_at: float  # since when packets wait for a route
+    agreed: bool = False
+    vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named
+    epoch: int = 0
+    counts: Counts = field(default_factory=Counts)
+    race: Race = field(default_factory=Race)
+    active: Try | None = None  # carries the stream
+    retiring: list[Try] = field(default_factory=list)
+
+    @property
+    def routed(self) -> list[Try]:
+        """Return every try that may hold a route."""
+        return [*([self.active] if self.active else []), *self.race.tries, *self.retiring]
+
+    @property
+    def suspect(self) -> bool:
+        """Say whether feedback stopped on what carries the stream."""
+        return self.active is not None and self.active.suspect
+
+    @property
+    def is_carried(self) -> bool:
+        """Say whether a route carries the stream, as far as is known."""
+        return self.active is not None and not self.active.suspect
+
+    @property
+    def failure(self) -> Reason | None:
+        """Return why the stream has no route and no path left to try; None while it has one."""
+        if self.active is not None or self.race.tries:
+            return None
+        return Reason(NodeEnd.NO_PATH) if self.agreed else self.race.reason
+
+    def deadlines(self) -> Iterator[float]:
+        """Yield every time at which something is due."""
+        if self.race.next_at is not None:
+            yield self.race.next_at
+        if self.race.seek_at is not None:
+            yield self.race.seek_at
+        if self.race.direct_at is not None:
+            yield self.race.direct_at
+        if self.active is not None and self.active.refresh_at is not None:
+            yield self.active.refresh_at
+        yield from (attempt.until for attempt in self.retiring)
+
+    def of_route(self, number: int) -> Try | None:
+        """Return the try, not yet or no longer carrying, that holds a route."""
+        return next((attempt for attempt in (*self.race.tries, *self.retiring) if attempt.route == number), None)
 
 
 @dataclass(slots=True)
 class Destination:
-    """State only; destinations.py decides.  In every state its queue is its own: nobody waits behind it."""
+    """A node that packets of this host go to.  It has a queue of its own in every state: no other waits behind it."""
 
     card: Card
-    began_at: float
-    stream: StreamId | None = None
-    stream_agreed: bool = False
-    active: Try | None = None  # carries the stream
-    tries: list[Try] = field(default_factory=list)
-    retiring: list[Try] = field(default_factory=list)
-    race_at: float | None = None  # when the next candidate is tried too
-    beaten: set[Path] = field(default_factory=set)  # work, but not better than what carries: this race is over for them
-    refresh_at: float = float("inf")
-    renewed_at: float = float("-inf")  # when the stream was last opened anew for the sake of its vantage
-    vantage: dict[NodeId, HopKey] = field(default_factory=dict)  # relays the destination named
-    suspect: bool = False  # feedback stopped: whatever is confirmed next carries
-    failure_count: int = 0
-    retry_at: float | None = None  # between tries; None while one is under way or the stream flows
-    epoch: int = 0
-    received_count: int = 0  # of the last feedback, to tell what is new
-    lost_count: int = 0
-    marked_count: int = 0
+    sending: Sending | None = None  # None between two tries
+    retry_at: float | None = None  # when the next try begins; None while sending
+    failure_count: int = 0  # in a row
+    renewed_at: float = float("-inf")  # when the stream was last opened anew because a set-up was refused
+    forced_at: float = float("-inf")  # when its direct path was last tried as soon as that was lost
+    early: bool = False  # made for an answer before there was one
 
     @property
     def node(self) -> NodeId:
+        """Return the destination's id."""
         return self.card.node_id
 
     @property
-    def name(self) -> str:
-        return self.card.name
+    def unused(self) -> bool:
+        """Say whether the far end has not reported one frame of the present stream."""
+        return self.sending is not None and self.sending.epoch == 0 and self.sending.counts == Counts()
 
     @property
     def routed(self) -> list[Try]:
-        """Everything that may hold a route."""
-        return [*([self.active] if self.active else []), *self.tries, *self.retiring]
+        """Return every try that may hold a route."""
+        return [] if self.sending is None else self.sending.routed
 
     @property
-    def state(self) -> str:
-        """The word `conflux streams` shows."""
-        if self.active is not None:
-            return "suspect" if self.suspect else "flowing"
+    def tries(self) -> list[Try]:
+        """Return the paths that are being tried."""
+        return [] if self.sending is None else self.sending.race.tries
+
+    @property
+    def state(self) -> DestinationState:
+        """Return where it stands."""
+        sending = self.sending
+        if sending is None:
+            return DestinationState.WAITING
+        if sending.active is not None:
+            return DestinationState.SUSPECT if sending.suspect else DestinationState.FLOWING
+        if not sending.agreed:
+            return DestinationState.HANDSHAKE
+        has_route = any(attempt.route is not None for attempt in sending.race.tries)
+        return DestinationState.ROUTE if has_route else DestinationState.DIALING
+
+    def deadlines(self) -> Iterator[float]:
+        """Yield every time at which something is due."""
         if self.retry_at is not None:
-            return "waiting to retry"
-        if not self.stream_agreed:
-            return "handshake"
-        return "route" if any(attempt.route is not None for attempt in self.tries) else "dialing"
+            yield self.retry_at
+        if self.sending is not None:
+            yield from self.sending.deadlines()
 
-    def of_route(self, number: int) -> Try | None:
-        """Return the try, not yet or no longer carrying, that holds a route."""
-        return next((attempt for attempt in (*self.tries, *self.retiring) if attempt.route == number), None)
-
-
-@dataclass(slots=True)
-class _Pause:
-    until: float
-    pause_s: float
-
-
-class Pauses:
-    """Who was given up, and until when nothing is tried for it: longer each time in a row."""
-
-    def __init__(self) -> None:
-        self._pauses: dict[NodeId | IPAddress, _Pause] = {}
-
-    def holds(self, who: NodeId | IPAddress, now: float) -> bool:
-        """Say whether nothing is to be tried now."""
-        pause = self._pauses.get(who)
-        return pause is not None and pause.until > now
-
-    def begin(self, who: NodeId | IPAddress, now: float) -> None:
-        """Try nothing for a while."""
-        old = self._pauses.pop(who, None)
-        pause_s = PAUSE_S_MIN if old is None else min(2 * old.pause_s, RETRY_S_MAX)
-        self._pauses[who] = _Pause(now + pause_s, pause_s)
-        if len(self._pauses) > PAUSE_COUNT_MAX:
-            del self._pauses[next(iter(self._pauses))]
-
-    def end(self, who: NodeId | IPAddress) -> None:
-        """It is there again, or was heard of."""
-        self._pauses.pop(who, None)
+    def status(self, candidates: tuple[Candidate, ...]) -> DestinationStatus:
+        """Return what a person may see of it."""
+        sending = self.sending
+        return DestinationStatus(
+            self.node,
+            self.card.name,
+            self.card.addresses,
+            self.state,
+            None if sending is None else sending.stream,
+            None if sending is None or sending.active is None else sending.active.path.hops,
+            self.failure_count,
+            candidates,
+        )
 
 
 def retry_delay_s(failure_count: int, jitter: float) -> float:

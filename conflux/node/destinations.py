@@ -1,400 +1,375 @@
 """Every destination's life: search, handshake, dial, route, move, repair, idle.
 
 A destination has its own queue in the datapath and its own state here; nothing is shared, so one that is dead or slow
-holds up no other.  Decides for the sending side; what arrives from others is the node's.
-
-A stream is tried over several paths at once (racing.py): the first route confirmed carries it, a better one takes over,
-and the one before stays until what is under way on it has arrived.  The stream does not notice.  The stream of an
-answer is agreed on beforehand (answering.py).
+holds up no other.  Here is decided when a stream is opened and dropped, and when a destination is given up.  racing.py
+tries the stream's paths, carrying.py chooses the route that carries it, and answering.py agrees on the stream of an
+answer beforehand.  Streams that other nodes send here are node.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
 from random import Random
-from typing import Any
 
+from conflux.budget import BudgetTable
 from conflux.control.plane import ControlPlane
-from conflux.control.question import Who
-from conflux.datapath.interface import Feedback, Hop, Tables
+from conflux.control.who import Who
+from conflux.datapath.interface import Feedback, Tables
 from conflux.errors import UserError
-from conflux.ids import IPAddress, NodeId, StreamId, format_node_id
+from conflux.ids import IPAddress, NodeId, StreamId
+from conflux.link.event import DialFailed
 from conflux.link.links import Links
 from conflux.node.answering import Answering
-from conflux.node.destination import Destination, Pauses, Tell, Try, retry_delay_s
-from conflux.node.racing import Races, path_names, path_words
+from conflux.node.carrying import Carrying
+from conflux.node.destination import Counts, Destination, Sending, Try, retry_delay_s
+from conflux.node.event import Event, EventKind, NodeEnd, Reason
+from conflux.node.pauses import Pauses
+from conflux.node.racing import Races
+from conflux.node.relaying import is_public_relay
+from conflux.node.status import DestinationStatus
 from conflux.realm.card import Card
-from conflux.route import machine as route
+from conflux.route.event import RouteAsked, RouteFailed, RouteLost, RouteReady
 from conflux.route.onion import HopKey
-from conflux.search.interface import Measured, Path, Search
-from conflux.stream import machine as stream
+from conflux.route.routes import Routes
+from conflux.search.interface import Path, Search
+from conflux.stream.event import SenderFailed, SenderReady, SenderRekeyed
+from conflux.stream.streams import Streams
 
-RETIRE_S = 1.0  # a route that was left takes what is under way on it; then it is torn down
-REFRESH_S = route.LIFETIME_S * 0.8  # then a new route over the same path replaces the one that would expire
-RENEW_S_MIN = 10.0  # between streams opened for their vantage alone, or a relay that says "stale-key" costs us many
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
+
+# How often one neighbour's word that it joins LANs ends pauses: an honest one restarts, or gains and loses a LAN, a few
+# times in a row at most.
+BRIDGE_RATE, BRIDGE_BURST = 0.1, 4.0
+BRIDGE_COUNT_MAX = 256  # neighbours whose words are counted; the one that said nothing for longest goes first
 
 
 class Destinations:
-    """Everybody this node sends to, or wants to."""
+    """Every node this node sends to, or wants to."""
 
     def __init__(
         self,
         *,
         datapath: Tables,
         plane: ControlPlane,
-        streams: stream.Streams,
-        routes: route.Routes,
+        streams: Streams,
+        routes: Routes,
         links: Links,
         search: Search,
         rng: Random,
-        tell: Tell,
+        early: Callable[[NodeId], bool] = lambda node: False,
     ) -> None:
+        """early: says whether packets may go by a direct route to a node before it is confirmed."""
+        self._early = early
         self._datapath = datapath
         self._plane = plane
         self._streams = streams
         self._routes = routes
-        self._links = links
         self._search = search
         self._rng = rng
-        self._tell = tell
         self._destinations: dict[NodeId, Destination] = {}
         self._by_stream: dict[StreamId, Destination] = {}
         self._asked: dict[IPAddress, float] = {}  # since when an address waits for its owner's card
         self._pauses = Pauses()
+        self._bridge_budget = BudgetTable(BRIDGE_RATE, BRIDGE_BURST, BRIDGE_COUNT_MAX)
         self._answering = Answering(streams)
+        self._events: deque[Event] = deque()
         self._races = Races(
-            datapath=datapath,
-            plane=plane,
-            routes=routes,
-            links=links,
-            search=search,
-            tell=tell,
-            all_failed=self._fail,
+            datapath=datapath, plane=plane, routes=routes, links=links, search=search, events=self._events
+        )
+        self._carrying = Carrying(
+            datapath=datapath, plane=plane, links=links, search=search, races=self._races, events=self._events
         )
 
     def nodes(self) -> tuple[NodeId, ...]:
-        """Return who has a queue here now."""
+        """Return every node that has a queue here now."""
         return tuple(self._destinations)
 
     # ── what the datapath reports ──
 
     def miss(self, address: IPAddress, now: float) -> None:
-        """A packet waits under an address nobody serves yet."""
+        """A packet waits under an address that no queue serves yet."""
         card = self._plane.card_by_address(address)
-        if self._pauses.holds(address if card is None else card.node_id, now):
-            self._datapath.refuse(address, "unreachable")
+        if self._plane.is_revoked:
+            self._datapath.refuse(address, "revoked")
+        elif self._pauses.holds(address if card is None else card.node_id, now):
+            self._datapath.refuse(address, "unknown-destination" if card is None else "unreachable")
         elif card is not None:
             self._wake(card, now)
         elif address not in self._asked:
+            asked = Who(address=address)
             self._asked[address] = now
-            self._tell("queue", None, "a packet waits", name=str(address))
-            self._tell("who", None, "asked who owns it", name=str(address))
-            self._plane.who(Who(address=address), now=now)
+            self._events.append(Event(EventKind.QUEUE, asked=asked))
+            self._events.append(Event(EventKind.WHO, asked=asked))
+            self._plane.who(asked, now=now)
+
+    def reached_by(self, node: NodeId | None, neighbour: NodeId, now: float) -> None:
+        """A route from the node came here by way of a neighbour: the answer needs one too, so begin with it now.
+
+        If it waited for the answer's packet, that would be a round trip more, and a search where a relay is needed.
+        """
+        if node is None:
+            return
+        card = self._plane.card(neighbour)
+        if card is not None and neighbour != node and is_public_relay(card) and self._search.wants_relay(node):
+            self._search.heard(node, neighbour)
+            self.relay_found(card, now)
+        card = self._plane.card(node)
+        if card is not None and node not in self._destinations and self._answering.waits_for(node):
+            self._prepare(card, now, early=True)
 
     def sender_idle(self, id_: StreamId, now: float) -> None:
         """All packets are through: the stream ends."""
         if destination := self._by_stream.get(id_):
-            self._tell("idle", destination.card)
+            if destination.unused:
+                self._answering.was_unused(destination.node)
+            self._events.append(Event(EventKind.IDLE, destination.node))
             self._close(destination, now)
 
     def suspect(self, id_: StreamId, now: float) -> None:
-        """Nothing came back for what was sent: ask for the same route again, and race every other path beside it."""
+        """Nothing came back for the frames that were sent."""
         if destination := self._by_stream.get(id_):
-            self._tell("suspect", destination.card, "no feedback")
-            self._doubt(destination, now)
+            self._events.append(Event(EventKind.SUSPECT, destination.node))
+            self._carrying.doubt(destination, now)
+            self._end_lost(destination, now)
 
     def feedback(self, feedback: Feedback, now: float) -> None:
-        """The far end says what it saw: the search learns from what is new in it."""
+        """The far end says what it saw."""
         destination = self._by_stream.get(feedback.stream)
-        if destination is None or destination.active is None or feedback.epoch != destination.epoch:
-            return  # a late report of the epoch before: its counts say nothing about this one
-        destination.suspect = False
-        counts = (feedback.received_count, feedback.lost_count, feedback.marked_count)
-        before = (destination.received_count, destination.lost_count, destination.marked_count)
-        new = (max(0, count - old) for count, old in zip(counts, before, strict=True))
-        destination.received_count, destination.lost_count, destination.marked_count = counts
-        self._search.measured(destination.active.path, Measured(feedback.rtt_s, *new), now=now)
+        if destination is not None and destination.sending is not None:
+            self._carrying.feedback(destination.sending, feedback, now)
 
     # ── what the control plane reports ──
 
     def opened_to_us(self, card: Card, now: float) -> None:
-        """The card's node will send to us: what answers it need not wait for a handshake then."""
+        """The card's node will send here: agree on the stream for answers beforehand."""
         if card.node_id not in self._destinations and not self._pauses.holds(card.node_id, now):
             self._answering.expect(card, now)
 
     def card_found(self, card: Card, now: float) -> None:
-        """Somebody's card came: packets for its addresses may wait, and so may routes that pass it."""
+        """A card came: packets for its addresses may wait, and so may routes through its node."""
         waiting = [address for address in card.addresses if address in self._asked]
         for address in waiting:
-            self._tell("card", card, took_s=now - self._asked.pop(address))
+            self._events.append(Event(EventKind.CARD, card.node_id, took_s=now - self._asked.pop(address)))
         self._pauses.end(card.node_id)
         if waiting:
             self._wake(card, now)
         for destination in self._through(card.node_id):
             self._races.advance(destination, now)
+            self._end_lost(destination, now)
+
+    def relay_found(self, card: Card, now: float) -> None:
+        """A node says that it relays for any two: try it for those that are not reached yet."""
+        if not is_public_relay(card) or card.node_id == self._plane.me:
+            return
+        self._search.relay_found(card.node_id)
+        self._try_by(card.node_id, now)
+
+    def bridge_up(self, node: NodeId, now: float) -> None:
+        """A neighbour says that it joins LANs: it may lead to what is not reached, and to nodes not heard of.
+
+        Pauses are cut short for it, so it is heeded only so often.
+        """
+        if self._bridge_budget.take(node, now):
+            self._pauses.cut_short(lambda who: not isinstance(who, bytes), now)
+            self._try_by(node, now)
+
+    def _try_by(self, node: NodeId, now: float) -> None:
+        """Try the paths by way of a node that is new or came back, beside what runs, where nothing carries."""
+
+        def leads_to(who: NodeId | IPAddress) -> bool:
+            return isinstance(who, bytes) and any(node in path.relays for path in self._search.paths(who, now=now))
+
+        self._pauses.cut_short(leads_to, now)
+        for destination in list(self._destinations.values()):
+            if destination.sending is None and leads_to(destination.node):
+                self._start(destination, now)
+            self._races.try_by(destination, node, now)
+            self._end_lost(destination, now)
 
     def who_failed(self, query: Who, now: float) -> None:
-        """Nobody owns it: what waited for an address is dropped, and paths through the node are not to be had."""
+        """No node answers to it: what waited for an address is dropped, and paths through the node are given up."""
         if query.address is not None:
             self._asked.pop(query.address, None)
             self._pauses.begin(query.address, now)
             self._datapath.refuse(query.address, "unknown-destination")
         elif query.node is not None:
             for destination in self._through(query.node):
-                for attempt in list(destination.tries):
-                    if attempt.route is None and query.node in attempt.path.relays:
-                        self._races.drop(destination, attempt, "unknown-relay", now)
+                self._races.relay_unknown(destination, query.node, now)
+                self._end_lost(destination, now)
 
     def channel_up(self, node: NodeId, now: float) -> None:
-        """The node can be spoken to again: whoever waits for it need not."""
+        """The node can be spoken to again: a destination that waits to retry need not."""
         self._pauses.end(node)
         self._search.returned(node)
         destination = self._destinations.get(node)
-        if destination is not None and destination.retry_at is not None:
+        if destination is not None and destination.sending is None:
             self._start(destination, now)
+        self._try_by(node, now)
 
     def channel_down(self, node: NodeId, now: float) -> None:
-        """Its process may be gone: ask over the links themselves."""
-        for destination in self._destinations.values():
-            if destination.active is not None and destination.active.path.first == node:
-                self._doubt(destination, now)
+        """The node's process may be gone: doubt the streams that begin with it."""
+        for destination in list(self._destinations.values()):
+            sending = destination.sending
+            if sending is not None and sending.active is not None and sending.active.path.first == node:
+                self._carrying.doubt(destination, now)
+                self._end_lost(destination, now)
 
     def restarted(self, card: Card, now: float) -> None:
-        """The node is a new process: nothing agreed with the old one means anything."""
+        """The node is a new process: nothing that was agreed with the old one is valid."""
         self._pauses.end(card.node_id)
         self._search.returned(card.node_id)
         self._answering.forget(card.node_id)
         destination = self._destinations.get(card.node_id)
-        if destination is not None:
+        if destination is not None and destination.early and destination.unused:
+            self._forget(destination, "closed", now)  # no packet waited for it
+        elif destination is not None:
             destination.card = card
             destination.failure_count = 0
-            self._drop_stream(destination, now)
-            self._start(destination, now)
+            self._start_anew(destination, now)
+        self._try_by(card.node_id, now)
+
+    def revoked(self, node: NodeId, now: float) -> None:
+        """The node is a member no more: what waits for it is dropped, and no path leads through it."""
+        self._pauses.end(node)
+        self._answering.forget(node)
+        destination = self._destinations.get(node)
+        if destination is not None:
+            self._events.append(Event(EventKind.UNREACHABLE, node, reason=Reason(NodeEnd.REVOKED)))
+            self._forget(destination, "unreachable", now)
+        for other in list(self._destinations.values()):
+            self._carrying.avoid(other, node, now)
+            self._end_lost(other, now)
 
     # ── what the streams report ──
 
-    def sender_ready(self, event: stream.SenderReady, now: float) -> None:
+    def sender_ready(self, event: SenderReady, now: float) -> None:
         """The stream is agreed."""
         destination = self._by_stream.get(event.stream)
-        if destination is None:
+        if destination is None or destination.sending is None:
             if not self._answering.sender_ready(event):  # given up meanwhile
                 self._streams.close_sender(event.stream)
             return
-        destination.stream_agreed = True
+        sending = destination.sending
+        sending.agreed = True
         self._datapath.add_sender(
             event.peer, event.stream, event.data, event.feedback, offload_kinds=event.offload_kinds, now=now
         )
-        self._tell("handshake", destination.card, took_s=now - destination.began_at)
-        destination.vantage = {
+        self._events.append(Event(EventKind.HANDSHAKE, destination.node, took_s=now - sending.began_at))
+        sending.vantage = {
             NodeId(entry.node): HopKey(NodeId(entry.node), entry.hop_key_id, entry.hop_public)
             for entry in event.vantage
+            if not self._plane.denies(NodeId(entry.node))  # the destination need not know yet
         }
-        self._search.vantage_of(event.peer, tuple(destination.vantage))
-        candidates = self._search.paths(destination.node, now=now)
-        guesses = [attempt for attempt in destination.tries if attempt.path not in candidates]
-        for attempt in guesses:
-            destination.tries.remove(attempt)  # its dial may serve the next one
-        self._races.advance(destination, now)
-        if destination.active is None and (guesses or destination.race_at is None):
-            self._races.try_next(destination, now)
-        for attempt in guesses:
-            self._races.release_unused(destination, attempt.path.first, now)
+        self._search.vantage_of(event.peer, tuple(sending.vantage))
+        self._races.agreed(destination, now)
+        self._end_lost(destination, now)
 
-    def sender_failed(self, event: stream.SenderFailed, now: float) -> None:
+    def sender_failed(self, event: SenderFailed, now: float) -> None:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""
         destination = self._by_stream.get(event.stream)
-        if destination is None:
+        if destination is None or destination.sending is None:
             self._answering.sender_failed(event)
-            return
-        if destination.stream_agreed:
-            self._drop_stream(destination, now)
-            self._start(destination, now)
+        elif destination.sending.agreed:
+            self._start_anew(destination, now)
         else:
-            self._fail(destination, f"handshake: {event.reason}", now)
+            self._fail(destination, Reason(event.end, event.said), now)
 
-    def sender_rekeyed(self, event: stream.SenderRekeyed, now: float) -> None:
+    def sender_rekeyed(self, event: SenderRekeyed, now: float) -> None:
         """The stream has its next keys."""
         self._datapath.rekey_sender(event.stream, event.data, event.feedback, now=now)
-        if destination := self._by_stream.get(event.stream):
-            destination.epoch = event.data.epoch
-            destination.received_count = destination.lost_count = destination.marked_count = 0
-            self._tell("rekey", destination.card, f"epoch {event.data.epoch}")
+        destination = self._by_stream.get(event.stream)
+        if destination is not None and destination.sending is not None:
+            destination.sending.epoch = event.data.epoch
+            destination.sending.counts = Counts()
+            self._events.append(Event(EventKind.REKEY, destination.node, epoch=event.data.epoch))
 
     # ── what the routes report ──
 
-    def route_ready(self, event: route.RouteReady, now: float) -> None:
-        """A route is confirmed: it carries the stream if none does, if it was asked for, or if it is clearly better."""
-        destination = self._by_stream.get(event.stream)
-        attempt = None if destination is None else destination.of_route(event.route)
-        if destination is None or attempt is None:
+    def route_asked(self, event: RouteAsked, now: float) -> None:
+        """Frames may go by a route that is not confirmed yet."""
+        found = self._of_route(event.stream, event.route)
+        if found is not None and self._early(found[0].node):
+            self._carrying.route_asked(*found, event, now)
+
+    def route_ready(self, event: RouteReady, now: float) -> None:
+        """A route is confirmed."""
+        found = self._of_route(event.stream, event.route)
+        if found is None:
             self._routes.close(event.route)
             return
-        took_s = now - attempt.began_at
+        destination, sending, attempt = found
         destination.failure_count = 0
         self._pauses.end(destination.node)
-        self._search.opened(attempt.path, took_s, now=now)
-        if not attempt.cold:
-            self._search.measured(attempt.path, Measured(took_s, 0, 0, 0), now=now)
-        active = destination.active
-        if active is None or attempt.wanted or destination.suspect:
-            self._switch(destination, attempt, event.hop, now)
-        elif attempt.path == active.path:  # a probe, and feedback has come meanwhile: nothing to put right
-            destination.tries.remove(attempt)
-            self._races.close_route(attempt)
-        elif attempt.cold:  # its links are open now: once more, for the time it takes
-            self._races.close_route(attempt)
-            attempt.cold = False
-            self._races.advance(destination, now)
-        elif self._search.prefers(attempt.path, took_s, active.path):
-            self._switch(destination, attempt, event.hop, now)
-        else:
-            destination.beaten.add(attempt.path)
-            destination.tries.remove(attempt)
-            self._races.close_route(attempt)
-            self._races.release_unused(destination, attempt.path.first, now)
+        self._carrying.route_ready(destination, sending, attempt, event, now)
+        self._end_lost(destination, now)
 
-    def route_failed(self, event: route.RouteFailed, now: float) -> None:
+    def route_failed(self, event: RouteFailed, now: float) -> None:
         """A route that was asked for is not to be had."""
-        destination = self._by_stream.get(event.stream)
-        attempt = None if destination is None else destination.of_route(event.route)
-        if destination is None or attempt is None:
-            return
-        attempt.route = None
-        if event.reason == "link-closed" and not attempt.again:  # whoever closed it did not know of the set-up yet
-            attempt.again, attempt.cold = True, bool(attempt.path.relays)
-            self._races.advance(destination, now)
-            return
-        if event.reason == "unknown-stream" and event.hop == len(attempt.path.hops) - 1:
-            # The far end lost or ended the stream: agree on a new one.  A relay's word for it is only a failed path.
-            self._drop_stream(destination, now)
-            self._start(destination, now)
-            return
-        hops, stale = attempt.path.hops, _stale_hop(event)
-        if stale is not None and stale < len(hops):  # its hop key turned: what we hold is old
-            if hops[stale] in (hops[0], hops[-1]):  # our neighbour and the destination know us, and may be asked
-                self._plane.refresh(hops[stale], now=now)
-            elif self._renew_vantage(destination, attempt, now):
-                return
-        active = destination.active
-        of_active = active is not None and attempt.path == active.path
-        # The path of what carries the stream is as good as its feedback says, whatever one set-up over it came to: a
-        # hop may be busy for a moment.  A refresh is tried again.
-        if not of_active or destination.suspect:
-            if event.reason == "timeout" and not attempt.path.relays:
-                self._links.peer_lost(attempt.path.first, now=now)  # nobody at the other end of the link
-            if of_active:
-                self._lose_active(destination, now)  # the probe of what carries the stream: it carries no more
-        self._races.drop(destination, attempt, event.reason, now)
+        found = self._of_route(event.stream, event.route)
+        if found is not None:
+            destination, sending, attempt = found
+            if self._carrying.route_failed(destination, sending, attempt, event, now):
+                self._start_anew(destination, now)
+            self._end_lost(destination, now)
 
-    def _renew_vantage(self, destination: Destination, attempt: Try, now: float) -> bool:
-        """A relay that the destination named has another key now: have it named anew; False if that was just done.
-
-        The relay itself is not asked: it had but to claim this to learn who uses it.
-        """
-        if destination.active is not None:
-            if attempt.path != destination.active.path or destination.suspect:
-                return False
-            destination.tries.remove(attempt)  # to replace the route before it expires; until then it carries
-            self._tell("failed", destination.card, f"{path_words(attempt.path, self._plane)}: stale-key")
-            destination.refresh_at = float("inf")
-            return True
-        if now < destination.renewed_at + RENEW_S_MIN:
-            return False
-        destination.renewed_at = now
-        self._drop_stream(destination, now)
-        self._start(destination, now)
-        return True
-
-    def route_lost(self, event: route.RouteLost, now: float) -> None:
+    def route_lost(self, event: RouteLost, now: float) -> None:
         """A route that was confirmed is gone."""
         self._datapath.remove_feedback_label(event.hop.link, event.hop.label_in)
         destination = self._by_stream.get(event.stream)
-        if destination is None:
-            return
-        if destination.active is not None and destination.active.route == event.route:
-            self._search.failed(destination.active.path, event.reason, now=now)
-            self._tell("suspect", destination.card, f"route lost: {event.reason}")
-            self._lose_active(destination, now)
-        elif (attempt := destination.of_route(event.route)) in destination.retiring:
-            destination.retiring.remove(attempt)
-            self._races.release_unused(destination, attempt.path.first, now)
+        if destination is not None and destination.sending is not None:
+            self._carrying.route_lost(destination, destination.sending, event, now)
+            self._end_lost(destination, now)
 
     # ── what the links report ──
 
     def link_changed(self, peer: NodeId, now: float) -> None:
         """A link to peer opened or closed: go on, or say again that one is wanted."""
         for destination in list(self._destinations.values()):
-            for attempt in destination.tries:
-                if attempt.path.first == peer:
-                    attempt.dialing = False
-            self._races.advance(destination, now)
+            self._races.link_changed(destination, peer, now)
+            self._end_lost(destination, now)
 
-    def dial_failed(self, peer: NodeId, reason: str, now: float) -> None:
+    def dial_failed(self, event: DialFailed, now: float) -> None:
         """A dial came to nothing: paths that begin with it are not to be had now."""
-        if reason == "backing-off":
-            return
         for destination in list(self._destinations.values()):
-            for attempt in [entry for entry in destination.tries if entry.path.first == peer and entry.route is None]:
-                self._races.drop(destination, attempt, f"dial: {reason}", now)
+            self._races.dial_failed(destination, event, now)
+            self._end_lost(destination, now)
 
-    # ── time, commands, status ──
+    # ── time, commands, outputs ──
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        wake_ats = [at for at, _ in self._deadlines()]
+        wake_ats = [at for destination in self._destinations.values() for at in destination.deadlines()]
         answering_at = self._answering.next_timeout()
         return min(wake_ats if answering_at is None else [*wake_ats, answering_at], default=None)
 
     def handle_timeout(self, *, now: float) -> None:
         """Start the tries that are due, and end what has retired."""
         self._answering.handle_timeout(now=now)
-        for at, destination in list(self._deadlines()):
-            if at > now or destination.node not in self._destinations:
+        for destination in list(self._destinations.values()):
+            if all(at > now for at in destination.deadlines()):
                 continue
             if destination.retry_at is not None and destination.retry_at <= now:
                 self._start(destination, now)
-            if destination.race_at is not None and destination.race_at <= now:
-                self._races.try_next(destination, now)
-            for attempt in [entry for entry in destination.retiring if entry.until <= now]:
-                destination.retiring.remove(attempt)
-                self._races.close_route(attempt)
-                self._races.release_unused(destination, attempt.path.first, now)
-            if destination.refresh_at <= now and destination.active is not None:
-                destination.refresh_at = now + route.RELAYED_TIMEOUT_S
-                self._races.try_path(destination, destination.active.path, now, wanted=True)
+            self._races.handle_timeout(destination, now=now)
+            self._carrying.handle_timeout(destination, now=now)
+            self._end_lost(destination, now)
 
-    def _deadlines(self) -> Iterator[tuple[float, Destination]]:
-        for destination in self._destinations.values():
-            for at in (destination.retry_at, destination.race_at):
-                if at is not None:
-                    yield at, destination
-            for attempt in destination.retiring:
-                yield attempt.until, destination
-            if destination.active is not None:
-                yield destination.refresh_at, destination
+    def next_event(self) -> Event | None:
+        """Return one event for people, or None."""
+        return self._events.popleft() if self._events else None
 
     def move(self, node: NodeId, via: tuple[NodeId, ...] | None, now: float) -> Path:
         """Move the stream to the node onto another path: through via, or the best one it is not on.
 
-        Returns the path; the event "moved" or "failed" follows.  Raises UserError if there is nothing to move or to
-        move to.
+        Returns the path; the event MOVED or FAILED follows.  Raises UserError if there is nothing to move or to move
+        to.
         """
         destination = self._destinations.get(node)
-        if destination is None or destination.active is None:
+        if destination is None or destination.sending is None or destination.sending.active is None:
             raise UserError("no stream flows there: nothing to move")
-        current = destination.active.path
-        if via is not None:
-            path = Path((*via, node))
-            ends = {node, self._plane.me}
-            if ends & set(via) or len(set(via)) < len(via) or len(path.hops) > route.HOP_COUNT_MAX:
-                raise UserError(f"a path is at most {route.HOP_COUNT_MAX} hops, each another node")
-        else:
-            others = [entry for entry in self._search.paths(node, now=now) if entry != current]
-            if not others:
-                raise UserError("no other path is known")
-            path = others[0]
-        self._races.try_path(destination, path, now, wanted=True)
+        path = self._carrying.move(destination, destination.sending.active.path, via, now)
+        self._end_lost(destination, now)
         return path
 
     def close_all(self, now: float) -> None:
@@ -403,121 +378,71 @@ class Destinations:
         for destination in list(self._destinations.values()):
             self._close(destination, now)
 
-    def status(self, now: float) -> list[dict[str, Any]]:
-        """Every destination, as plain values."""
-        return [
-            {
-                "node": format_node_id(destination.node),
-                "name": destination.name,
-                "addresses": [str(address) for address in destination.card.addresses],
-                "state": destination.state,
-                "stream": None if destination.stream is None else destination.stream.hex(),
-                "path": None if destination.active is None else path_names(destination.active.path, self._plane),
-                "failures": destination.failure_count,
-                "paths": self._search.explain(destination.node, now=now),
-            }
+    def status(self, now: float) -> tuple[DestinationStatus, ...]:
+        """Return every destination as it is now."""
+        return tuple(
+            destination.status(self._search.explain(destination.node, now=now))
             for destination in self._destinations.values()
-        ]
+        )
 
     # ── one destination: starting ──
 
     def _wake(self, card: Card, now: float) -> None:
         """Packets wait for the card's node: give it its queue and start, unless it has both."""
-        destination = self._destinations.get(card.node_id)
-        if destination is None:
-            self._tell("queue", card, "packets wait")
-            destination = self._destinations[card.node_id] = Destination(card, now)
+        if card.node_id in self._destinations:
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
-            self._start(destination, now)
-        else:
-            self._datapath.add_egress(card.node_id, card.addresses, now=now)
+            return
+        self._events.append(Event(EventKind.QUEUE, card.node_id))
+        self._prepare(card, now)
+
+    def _prepare(self, card: Card, now: float, *, early: bool = False) -> None:
+        """Give a node its queue, and start."""
+        destination = self._destinations[card.node_id] = Destination(card, early=early)
+        self._datapath.add_egress(card.node_id, card.addresses, now=now)
+        self._start(destination, now)
 
     def _start(self, destination: Destination, now: float) -> None:
-        """Handshake and dial at once; whichever ends last starts the route."""
+        """Handshake and dial at once; the one that ends last starts the route."""
         destination.retry_at = None
-        destination.began_at = now
         destination.card = self._plane.card(destination.node) or destination.card
-        if destination.stream is None:
-            begun = self._answering.take(destination.node)
-            destination.stream, agreed = begun or (self._streams.open(destination.card, now=now), None)
-            destination.stream_agreed = False
-            self._by_stream[destination.stream] = destination
-            if agreed is not None:
-                self.sender_ready(agreed, now)
-                return
-        self._races.try_next(destination, now)
-
-    # ── one destination: changing ──
-
-    def _switch(self, destination: Destination, attempt: Try, hop: Hop, now: float) -> None:
-        """Let the route carry the stream; the one before retires when what is under way on it has arrived."""
-        assert destination.stream is not None
-        destination.tries.remove(attempt)
-        old, destination.active = destination.active, attempt
-        self._datapath.set_route(destination.stream, hop, now=now)
-        destination.suspect = False
-        destination.refresh_at = now + REFRESH_S
-        if old is None:
-            self._tell("frames", destination.card, path_words(attempt.path, self._plane), now - destination.began_at)
-            return
-        old.until = now + RETIRE_S
-        destination.retiring.append(old)
-        if old.path != attempt.path:
-            destination.beaten.add(old.path)
-            self._tell("moved", destination.card, path_words(attempt.path, self._plane), now - attempt.began_at)
-
-    def _doubt(self, destination: Destination, now: float) -> None:
-        if destination.active is None or destination.suspect:
-            return
-        destination.suspect = True
-        destination.beaten.clear()
-        # Not wanted: it carries the stream if the suspicion still holds when it is confirmed.
-        self._races.try_path(destination, destination.active.path, now, wanted=False)
-        self._races.try_next(destination, now)
-
-    def _lose_active(self, destination: Destination, now: float) -> None:
-        """The stream lives on without a route: its packets wait again, and other paths are tried."""
-        lost, destination.active = destination.active, None
-        if lost is not None:
-            self._races.close_route(lost)
-        if destination.stream is not None:
-            self._datapath.set_route(destination.stream, None, now=now)
-        destination.suspect = False
-        destination.beaten.clear()
-        destination.began_at = now
-        if lost is not None:
-            self._races.release_unused(destination, lost.path.first, now)
-        self._races.advance(destination, now)
-        self._races.try_next(destination, now)
+        begun = self._answering.take(destination.node)
+        stream, agreed = begun or (self._streams.open(destination.card, now=now), None)
+        destination.sending = Sending(stream, began_at=now)
+        self._by_stream[stream] = destination
+        if agreed is not None:
+            self.sender_ready(agreed, now)
+        else:
+            self._races.try_next(destination, now)
+            self._end_lost(destination, now)
 
     # ── one destination: ending ──
 
+    def _end_lost(self, destination: Destination, now: float) -> None:
+        """End a try whose stream has no route and no path left.  Follows every step of a race."""
+        reason = None if destination.sending is None else destination.sending.failure
+        if reason is not None:
+            self._fail(destination, reason, now)
+
+    def _start_anew(self, destination: Destination, now: float) -> None:
+        """Replace the stream by a new one; the queue stays, and its packets wait for it."""
+        self._drop_stream(destination, now)
+        self._start(destination, now)
+
     def _drop_stream(self, destination: Destination, now: float) -> None:
-        """Erase the stream; the queue stays, and its packets wait for the next one."""
-        firsts = {attempt.path.first for attempt in destination.routed}
-        for attempt in destination.routed:
-            self._races.close_route(attempt)
-        destination.active = None
-        destination.tries.clear()
-        destination.retiring.clear()
-        destination.race_at = None
-        destination.beaten.clear()
-        destination.suspect = False
-        for first in firsts:
-            self._races.release_unused(destination, first, now)
-        if destination.stream is not None:
-            self._datapath.remove_sender(destination.stream)
-            self._streams.close_sender(destination.stream)
-            self._by_stream.pop(destination.stream, None)
-        destination.stream = None
-        destination.stream_agreed = False
-        destination.epoch = 0
-        destination.received_count = destination.lost_count = destination.marked_count = 0
+        """Erase the stream and its routes; the queue stays."""
+        sending, destination.sending = destination.sending, None
+        if sending is None:
+            return
+        self._races.end(destination, sending, now)
+        self._datapath.remove_sender(sending.stream)
+        self._streams.close_sender(sending.stream)
+        self._by_stream.pop(sending.stream, None)
 
     def _close(self, destination: Destination, now: float) -> None:
         """All packets are through: the stream ends, and nothing of it stays."""
-        if destination.active is not None and destination.stream is not None:
-            self._races.close_route(destination.active, self._datapath.last_frame(destination.stream))
+        sending = destination.sending
+        if sending is not None and sending.active is not None:
+            self._races.close_route(sending.active, self._datapath.last_frame(sending.stream))
         self._forget(destination, "closed", now)
 
     def _forget(self, destination: Destination, reason: str, now: float) -> None:
@@ -525,21 +450,29 @@ class Destinations:
         self._datapath.remove_egress(destination.node, reason)
         self._destinations.pop(destination.node, None)
 
-    def _fail(self, destination: Destination, reason: str, now: float) -> None:
+    def _fail(self, destination: Destination, reason: Reason, now: float) -> None:
         """Every path came to nothing: try again after a pause, or give the destination up for a while."""
-        if destination.retry_at is not None or destination.node not in self._destinations:
-            return  # the other half of a try that failed already
+        if destination.early and destination.unused:
+            self._forget(destination, "closed", now)  # as far as is known, no packet waits
+            return
         self._drop_stream(destination, now)
         destination.failure_count += 1
         if destination.failure_count < GIVE_UP_COUNT:
             destination.retry_at = now + retry_delay_s(destination.failure_count, self._rng.random())
             self._search.returned(destination.node)  # a pause of the paths would outlast the destination's own
             return
-        self._tell("unreachable", destination.card, reason)
+        self._events.append(Event(EventKind.UNREACHABLE, destination.node, reason=reason))
         self._forget(destination, "unreachable", now)
         self._pauses.begin(destination.node, now)
 
     # ── lookups ──
+
+    def _of_route(self, stream: StreamId, number: int) -> tuple[Destination, Sending, Try] | None:
+        destination = self._by_stream.get(stream)
+        if destination is None or destination.sending is None:
+            return None
+        attempt = destination.sending.of_route(number)
+        return None if attempt is None else (destination, destination.sending, attempt)
 
     def _through(self, node: NodeId) -> list[Destination]:
         return [
@@ -547,10 +480,3 @@ class Destinations:
             for destination in self._destinations.values()
             if any(node in attempt.path.hops for attempt in destination.tries)
         ]
-
-
-def _stale_hop(event: route.RouteFailed) -> int | None:
-    """Which hop's key had turned, counted from 0: it says so itself, or the relay before it does."""
-    if event.hop is None or not event.reason.endswith("stale-key"):
-        return None
-    return event.hop + event.reason.startswith("next:")

@@ -3,8 +3,8 @@
     receive(), packet(), frame(), carrier_event(), ... ──►  one input, then everything settles  ──►  next_transmit(),
     handle_timeout()                                                                                next_command(), ...
 
-What it decides is which machine hears of what: a packet without a home starts a search, a handshake and a dial; when
-stream, link and route are there the packets flow; when they stop, all of it goes again.
+It decides which machine hears of what.  A packet for an address without a queue starts a search, a handshake and a
+dial; when stream, link and route are there, packets flow; when they stop, all of it ends again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from conflux.carrier.interface import CarrierEvent, Command, TetherDown, TetherUp
-from conflux.control.channel import Arrival, Handoff, Kind
-from conflux.control.event import CardChanged, CardFound, Heard, Message, RequestFailed, Transmit, WhoFailed
-from conflux.control.event import Event as PlaneEvent
+from conflux.carrier.interface import CarrierEvent, Command
+from conflux.control.channel import Arrival
+from conflux.control.choice import Handed
+from conflux.control.envelope import Kind
+from conflux.control.event import (
+    Learnt,
+    Message,
+    Transmit,
+)
 from conflux.control.plane import ControlPlane
-from conflux.control.question import Who
 from conflux.datapath.interface import (
     Entry,
     Feedback,
@@ -35,36 +38,50 @@ from conflux.datapath.interface import (
     Tables,
     Upcall,
 )
-from conflux.errors import ConfigError, RemoteProtocolError
-from conflux.events import Event
-from conflux.ids import BootId, LinkId, NodeId, format_node_id, parse_node_id
-from conflux.link.interface import DialFailed, LinkDown, LinkMessage, LinkUp, Signal
-from conflux.link.links import LinkEvent, Links
+from conflux.errors import RemoteProtocolError
+from conflux.ids import BootId, IPAddress, LinkId, NodeId
+from conflux.link.links import Links
 from conflux.node.destinations import Destinations
-from conflux.node.relaying import Relaying, may_relay
+from conflux.node.event import Event, EventKind, Reason
+from conflux.node.hearing import Hearing
+from conflux.node.naming import node_name, who_of
+from conflux.node.neighbours import Neighbours
+from conflux.node.precedence import Precedence
+from conflux.node.relaying import Relaying
+from conflux.node.requests import Requests
+from conflux.node.revoking import Revoking
+from conflux.node.status import NodeStatus
+from conflux.node.vantage import Vantages
 from conflux.realm.card import Card
+from conflux.realm.credential import RELAY
+from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
-from conflux.realm.name import parse_name
-from conflux.route import machine as route
+from conflux.route import event as route
+from conflux.route.routes import Routes
 from conflux.search.interface import Search
-from conflux.stream import machine as stream
-from conflux.stream.handshake import VANTAGE_COUNT_MAX, Vantage
+from conflux.stream import event as stream
+from conflux.stream.event import ReceiverEnd
+from conflux.stream.streams import Streams
 
-PAUSE_COUNT_MAX = 4096  # destinations and addresses remembered as not there; the oldest goes first
-VANTAGE_ASK_S = 900.0  # a card names a key that serves for 15 minutes more, at the least
 EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """aead: what this processor opens fastest (conflux.anchor.speed.best_aead()).  relaying: pass others' routes on."""
+class NodeConfig(NamedTuple):
+    """The node's settings.
+
+    aead: the cipher this processor opens fastest (conflux.anchor.speed.best_aead()).  relaying: pass on the routes of
+    other nodes, if the credential allows it.  early: send packets by a direct route before it is confirmed, to nodes
+    that are no neighbours; the datapath keeps them until the route's tether is whole.  The first of them may overtake
+    each other at the far end, and a neighbour's confirmation comes in a millisecond.
+    """
 
     aead: int
     relaying: bool = True
+    early: bool = False
 
 
 class Node:
-    """One Conflux node."""
+    """One Conflux node: every machine, and the datapath's tables."""
 
     def __init__(
         self,
@@ -78,30 +95,38 @@ class Node:
         search: Search,
         rng: Random,
         entropy: Callable[[int], bytes],
+        own: tuple[IPAddress, ...] | None = None,
     ) -> None:
+        """own: the addresses that the TUN device has; None: all of the member's.  Packets for others are not ours."""
         self.member = member
+        self._config = config
+        self.own = member.addresses if own is None else own
         self.datapath = datapath
         self.plane = plane
         self.links = links
         self.search = search
-        self.streams = stream.Streams(
+        self._vantage = Vantages(plane, search)
+        self.streams = Streams(
             member,
             boot=boot,
             aead=config.aead,
             entropy=entropy,
             offload_kinds=datapath.offload_kinds,
-            vantage=self._vantage,
+            vantage=self._vantage.of,
+            lists=lambda: plane.lists.digest,
+            lists_told=self._hear_lists,
         )
-        self.routes = route.Routes(
+        links.compare_lists(lambda: plane.lists.digest, self._hear_lists)
+        self.routes = Routes(
             member.anchor.realm_id,
             entropy=entropy,
             unseal_slot=self._unseal_slot,
             accepts=lambda id_: self.streams.receives(id_) is not None,
             seal_confirmation=datapath.seal_feedback,
             unseal_confirmation=datapath.unseal_confirmation,
-            relaying=config.relaying,
+            relaying=self._relays(member),
         )
-        datapath.configure(member.addresses, (member.anchor.ipv6_prefix, member.anchor.ipv4_prefix))
+        datapath.configure(self.own, (member.anchor.ipv6_prefix, member.anchor.ipv4_prefix))
         self._to = Destinations(
             datapath=datapath,
             plane=plane,
@@ -110,23 +135,58 @@ class Node:
             links=links,
             search=search,
             rng=rng,
-            tell=self._tell,
+            early=lambda node: config.early and node not in self._reached,
         )
-        self._machines = (plane, links, self.streams, self.routes, self._to)
-        # When the first of them wants to be woken.  Each looks through all it holds to say so, and most packets and
-        # frames change nothing there: asked again only after a settling, through which every change goes.
+        # When the first of them wants to be woken.  To say so each looks through all it holds, but most packets and
+        # frames change nothing there.  So they are asked again only after a settling, which follows every change.
         self._wake_at: float | None = None
         self._wake_known = False
-        self._neighbours: dict[LinkId, NodeId] = {}  # who is at the other end of an open link
-        self._relays_asked: dict[NodeId, float] = {}  # when a relay we name to others was last asked for its card
+        open_links: dict[LinkId, NodeId] = {}  # the node at the other end of each; Neighbours keeps it
         self._relaying = Relaying(
-            self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=self._neighbours.get
+            self.routes.relays, datapath=datapath, plane=plane, links=links, neighbour=open_links.get
         )
-        self._requests: dict[int, tuple[str, Any]] = {}  # plane token → what hangs on its answer
-        self._offers: dict[tuple[NodeId, int], Message] = {}  # those not answered yet
+        self._reached: set[NodeId | str] = set()  # the neighbours of the control channels
+        self._requests = Requests(plane, self.streams, links)
+        self._precedence = Precedence(links)
+        self._revoking = Revoking(
+            plane=plane,
+            links=links,
+            streams=self.streams,
+            destinations=self._to,
+            relaying=self._relaying,
+            search=search,
+            open=lambda message, now: self._hearing.open_held(message, now),
+            tell=self._tell,
+        )
+        self._hearing = Hearing(
+            plane=plane,
+            links=links,
+            streams=self.streams,
+            search=search,
+            destinations=self._to,
+            relaying=self._relaying,
+            revoking=self._revoking,
+            requests=self._requests,
+            precedence=self._precedence,
+            vantages=self._vantage,
+            tell=self._tell,
+            counting_drops=self._counting_drops,
+            settle_links=self._settle_links,
+        )
+        self._neighbours = Neighbours(
+            open_links,
+            datapath=datapath,
+            links=links,
+            streams=self.streams,
+            routes=self.routes,
+            destinations=self._to,
+            relaying=self._relaying,
+            tell=self._tell,
+            counting_drops=self._counting_drops,
+        )
+        self._machines = (plane, links, self.streams, self.routes, self._to, self._revoking, self._precedence)
         self._commands: deque[Command] = deque()
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
-        self._messages: deque[Message] = deque(maxlen=64)
         self._drops: Counter[str] = Counter()
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +202,7 @@ class Node:
         self._drain_upcalls(now)
 
     def upcalls(self, *, now: float) -> None:
-        """Take what a datapath with a thread of its own has to say."""
+        """Take the upcalls of a datapath with a thread of its own."""
         self.datapath.collect(now=now)
         self._drain_upcalls(now)
 
@@ -151,14 +211,36 @@ class Node:
         self.plane.receive_untrusted(arrival, now=now)
         self._settle(now)
 
-    def handoff(self, token: int, result: Handoff, *, now: float) -> None:
-        """Say what became of a transmit."""
+    def handoff(self, token: int, result: Handed, *, now: float) -> None:
+        """Take the outcome of a transmit."""
         self.plane.handoff(token, result, now=now)
         self._settle(now)
 
+    def absent(self, peer: NodeId, channel: str, *, now: float) -> None:
+        """Take note that nobody took what a channel had accepted for a peer."""
+        self.plane.absent(peer, channel, now=now)
+        self._settle(now)
+
+    def channel_turned(self, channel: str, up: bool, *, now: float) -> None:
+        """Take note that a control channel without neighbours came up, or went down."""
+        self._note_reached(channel, up)
+        if up:
+            self.plane.channel_up(now=now)
+        self._settle(now)
+
+    def _note_reached(self, what: NodeId | str, up: bool) -> None:
+        """Know which neighbours and channels lead to others; without any, this node is alone."""
+        if up:
+            self._reached.add(what)
+        else:
+            self._reached.discard(what)
+            if not self._reached:
+                self.plane.lists.alone()
+
     def channel_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
-        """A control channel gained or lost a neighbour."""
+        """Take note that a control channel gained or lost a neighbour."""
         self.search.neighbour_changed(peer, up)
+        self._note_reached(peer, up)
         if up:
             self.plane.peer_returned(peer, now=now)
             self.links.peer_returned(peer, now=now)
@@ -168,10 +250,11 @@ class Node:
         self._settle(now)
 
     def bridge_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
-        """A neighbour passes control messages on to other LANs, or does so no more."""
+        """Take note that a neighbour began or stopped to pass control messages on to other LANs."""
         self.search.bridge_changed(peer, up)
         if up:
-            self._know(peer, now)
+            self._vantage.know(peer, now)
+            self._to.bridge_up(peer, now)
         self._settle(now)
 
     def carrier_event(self, event: CarrierEvent, *, now: float) -> None:
@@ -180,7 +263,7 @@ class Node:
         self._settle(now)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Do what time asks for."""
+        """Let every machine do what is due."""
         self.datapath.handle_timeout(now=now)
         for machine in self._machines:
             machine.handle_timeout(now=now)
@@ -192,7 +275,7 @@ class Node:
             wake_ats = (machine.next_timeout() for machine in self._machines)
             self._wake_at = min((at for at in wake_ats if at is not None), default=None)
             self._wake_known = True
-        datapath_at = self.datapath.next_timeout()  # cheap, and another one after every frame
+        datapath_at = self.datapath.next_timeout()  # cheap, and it changes with every frame
         if self._wake_at is None or datapath_at is None:
             return datapath_at if self._wake_at is None else self._wake_at
         return min(self._wake_at, datapath_at)
@@ -208,63 +291,89 @@ class Node:
     def resolve(self, target: str, *, now: float) -> Card | None:
         """Return the card of the node a person means by name, node id or address.
 
-        None: it was asked for; an event "found" or "not-found" with that name follows.  Raises ConfigError for what no
-        node can be called.
+        None: it was asked for; the event FOUND or NOT_FOUND with who_of(target) follows.  Raises ConfigError for a word
+        that no node can be called by.
         """
-        query = _query(target)
-        card = self._cached(query)
+        query = who_of(target)
+        card = self.plane.card_of(query)
         if card is None:
             self.plane.who(query, now=now)
             self._settle(now)
-            card = self._cached(query)
+            card = self.plane.card_of(query)
         return card
 
-    def request(self, peer: NodeId, kind: Kind, body: bytes, *, now: float) -> None:
-        """Ask a peer what is not the node's own business (credential renewal); next_message() has the answer."""
-        self.plane.request(peer, kind, body, now=now)
+    def request(self, peer: NodeId, kind: Kind, body: bytes, *, now: float) -> int:
+        """Send a peer a request of another part of the program (credential renewal); next_message() has the answer.
+
+        Returns its token: the answer's re.
+        """
+        token = self.plane.request(peer, kind, body, now=now)
+        self._settle(now)
+        return token
+
+    def seek(self, node: NodeId, arrival: Arrival, *, now: float) -> None:
+        """Ask for a node's card, within a small budget: an envelope of another node is on its way to it."""
+        self.plane.seek(node, arrival, now=now)
         self._settle(now)
 
     def reply(self, to: Message, kind: Kind, body: bytes, *, now: float) -> None:
-        """Answer a message that came by next_message()."""
+        """Answer a message from next_message()."""
         self.plane.reply(to, kind, body, now=now)
         self._settle(now)
 
     def adopt(self, member: Member, *, now: float) -> None:
-        """Go on with a renewed credential: the same node, keys and addresses, other dates.  Streams live on."""
+        """Go on with another credential of this node: its keys and addresses stay, and so do its streams."""
         self.member = member
+        self.routes.relaying = self._relays(member)
         self.streams.adopt(member)
         self.plane.adopt(member, now=now)
         self._settle(now)
 
+    def publish(self, signed: SignedList, *, now: float) -> None:
+        """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
+        self.plane.publish(signed, now=now)
+        self._settle(now)
+
+    def told_untrusted(self, data: bytes, *, now: float) -> None:
+        """Take a signed list from a node that did not let this one in."""
+        self.plane.told_untrusted(data, now=now)
+        self._settle(now)
+
+    def _relays(self, member: Member) -> bool:
+        return self._config.relaying and RELAY in member.chain.credential.capabilities
+
     def close_all(self, *, now: float) -> None:
-        """End every stream we send; the links go with them."""
+        """End every stream that this node sends; its links close with them."""
         self._to.close_all(now)
         self._settle(now)
 
-    def status(self, *, now: float) -> dict[str, Any]:
-        """Everything `conflux status` shows, as plain values; never a key."""
+    def status(self, *, now: float) -> NodeStatus:
+        """Return everything `conflux status` shows; never a key."""
         drops = Counter(self._drops)
         drops.update(self.datapath.drop_counts())
         drops.update(self.plane.drops)
         drops.update(self.links.drop_counts)
-        return {
-            "node": {
-                "id": format_node_id(self.member.node_id),
-                "name": self.member.name,
-                "addresses": [str(address) for address in self.member.addresses],
-            },
-            "realm": {"name": self.member.anchor.name, "id": format_node_id(self.member.anchor.realm_id)},
-            "datapath": {"name": self.datapath.name, **self.datapath.status()},
-            "destinations": self._to.status(now),
-            "links": self.links.status(),
-            "routes": self.routes.status(),
-            "relays": self.routes.relays.status(),
-            "plane": self.plane.status(),
-            "drops": dict(sorted(drops.items())),
-        }
+        return NodeStatus(
+            node=self.member.node_id,
+            name=self.member.name,
+            addresses=self.own,
+            realm=self.member.anchor.realm_id,
+            realm_name=self.member.anchor.name,
+            datapath=self.datapath.status(),
+            destinations=self._to.status(now),
+            links=self.links.status(),
+            routes=self.routes.status(),
+            relays=self.routes.relays.status(),
+            plane=self.plane.status(),
+            drops=dict(sorted(drops.items())),
+        )
+
+    def name_of(self, node: NodeId) -> str:
+        """Return what a person calls a node: its card's name, or its id."""
+        return node_name(node, self.plane)
 
     def destinations(self) -> tuple[NodeId, ...]:
-        """Return who has a queue here now."""
+        """Return every node that has a queue here now."""
         return self._to.nodes()
 
     # ── outputs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,19 +391,32 @@ class Node:
         return self._events.popleft() if self._events else None
 
     def next_message(self) -> Message | None:
-        """Return one control message that is not the node's own business (credential renewal), or None."""
-        return self._messages.popleft() if self._messages else None
+        """Return one control message for another part of the program (credential renewal), or None."""
+        return self._hearing.next_message()
 
-    def _tell(self, kind: str, card: Card | None, text: str = "", took_s: float | None = None, name: str = "") -> None:
-        node = None if card is None else card.node_id
-        self._events.append(Event(kind, node, name or (card.name if card else ""), text, took_s))
+    def next_path(self) -> Learnt | None:
+        """Return the path of a broker by which a node was heard, for ControlChannel.learn(), or None."""
+        return self.plane.next_path()
+
+    def next_exclusion(self) -> frozenset[NodeId] | None:
+        """Return nodes that are members no more, whose control connections end now, or None."""
+        return self._revoking.next_exclusion()
+
+    def _tell(self, event: Event) -> None:
+        self._collect_events()
+        self._events.append(event)
+
+    def _collect_events(self) -> None:
+        """Take the events of the destinations, so that all are in the order in which they happened."""
+        while (event := self._to.next_event()) is not None:
+            self._events.append(event)
 
     # ── settling: every machine's outputs go where they belong until there are none ──────────────────────────────────
 
     def _drain_upcalls(self, now: float) -> None:
         upcall = self.datapath.next_upcall()
         if upcall is None:
-            return  # the usual case for a packet or a frame: nothing to decide
+            return  # the usual case: a packet or a frame changes nothing for the machines
         while upcall is not None:
             self._on_upcall(upcall, now)
             upcall = self.datapath.next_upcall()
@@ -302,17 +424,22 @@ class Node:
 
     def _settle(self, now: float) -> None:
         self._wake_known = False
+
+        def lets(peer: NodeId) -> bool:
+            return self._precedence.lets(peer, now)
+
         handlers: tuple[tuple[Callable[[], Any], Callable[[Any, float], None]], ...] = (
             (self.datapath.next_upcall, self._on_upcall),
-            (self.plane.next_event, self._on_plane_event),
-            (self.streams.next_send, self._on_stream_send),
+            (self.plane.next_event, self._hearing.on_event),
+            (lambda: self._precedence.next_message(now), self._hearing.open_held),
+            (lambda: self.streams.next_transmit(lets), self._requests.transmit),
             (self.streams.next_event, self._on_stream_event),
-            (self.routes.next_event, self._on_route_event),
+            (self.routes.next_event, self._neighbours.on_route_event),
             (self.routes.relays.next_event, self._relaying.on_event),
-            (self.links.next_event, self._on_link_event),
-            (self.links.next_signal, self._on_link_signal),
-            # A teardown goes before the closing of its tether: a relay that saw the channels close first would tear the
-            # route down by itself, and the stream's last frame would find no route.
+            (self.links.next_event, self._neighbours.on_link_event),
+            (self.links.next_signal, self._requests.signal),
+            # A teardown must leave before its tether closes.  A relay that saw the channels close first would tear the
+            # route down itself, and the stream's last frame, which the teardown carries, would be lost.
             (self.routes.next_transmit, self._on_route_transmit),
             (self.links.next_command, self._on_command),
             (self.routes.next_command, self._on_command),
@@ -324,6 +451,13 @@ class Node:
                 while (output := take()) is not None:
                     busy = True
                     handle(output, now)
+        self._collect_events()
+
+    def _settle_links(self, now: float) -> None:
+        while (ended := self.links.next_event()) is not None:
+            self._neighbours.on_link_event(ended, now)
+        while (lost := self.routes.next_event()) is not None:
+            self._neighbours.on_route_event(lost, now)
 
     def _on_command(self, command: Command, now: float) -> None:
         self._commands.append(command)
@@ -340,127 +474,31 @@ class Node:
             case SenderIdle(id_):
                 self._to.sender_idle(id_, now)
             case ReceiverIdle(id_):
-                self.streams.close_receiver(id_, "idle")
+                self.streams.close_receiver(id_, ReceiverEnd.IDLE)
             case ReceiverVerified(id_):
                 self.streams.receiver_verified(id_)
                 if (peer := self.streams.receives(id_)) is not None:
-                    self._tell("receiving", self.plane.card(peer))
+                    self._tell(Event(EventKind.RECEIVING, peer))
             case Suspect(id_):
                 self._to.suspect(id_, now)
             case Feedback():
                 self._to.feedback(upcall, now)
             case RekeyDue(id_):
                 self.streams.rekey(id_, now=now)
-            case Entry(id_, kind, body):
+            case Entry(id_, kind, body, epoch):
                 with self._counting_drops():
-                    self.streams.receive_entry(id_, kind, body)
+                    self.streams.receive_entry(id_, kind, body, epoch=epoch, now=now)
 
-    # ── the control plane ──
-
-    def _on_plane_event(self, event: PlaneEvent, now: float) -> None:
-        match event:
-            case Message():
-                self._on_message(event, now)
-            case RequestFailed(token=token, reason=reason):
-                self._on_request_failed(token, reason, now)
-            case CardFound(card=card, query=query):
-                self._relaying.card_found(card.node_id, now)
-                self._to.card_found(card, now)
-                self._tell("found", card, name=_query_text(query))
-            case WhoFailed(query=query, reason=reason):
-                self._relaying.who_failed(query)
-                self._to.who_failed(query, now)
-                self._tell("not-found", None, reason, name=_query_text(query))
-            case Heard(node=node, via=via):
-                self.search.heard(node, via)
-                if via != node:
-                    self._know(via, now)
-            case CardChanged(card=card):
-                self._on_restarted(card, now)
-
-    def _know(self, bridge: NodeId, now: float) -> None:
-        """Have the card of a neighbour that joins LANs: routes begin with it, and we tell others of it."""
-        if self.plane.card(bridge) is None:
-            self._relays_asked[bridge] = now
-            self.plane.who(Who(node=bridge), now=now)
-
-    def _freshen(self, peer: NodeId, now: float) -> None:
-        """Ask the relays we name to a peer for their cards of today, lest the peer be told "stale-key" next time."""
-        for relay in self.search.vantage(peer)[:VANTAGE_COUNT_MAX]:
-            if now - self._relays_asked.get(relay, float("-inf")) >= VANTAGE_ASK_S:
-                self._relays_asked[relay] = now
-                self.plane.refresh(relay, now=now)
-        while len(self._relays_asked) > PAUSE_COUNT_MAX:
-            del self._relays_asked[next(iter(self._relays_asked))]
-
-    def _vantage(self, peer: NodeId) -> tuple[Vantage, ...]:
-        cards = (self.plane.card(node) for node in self.search.vantage(peer))
-        relays = [card for card in cards if card is not None and may_relay(card)]
-        return tuple(Vantage(card.node_id, 0, card.hop_key_id, card.hop_public) for card in relays[:VANTAGE_COUNT_MAX])
-
-    def _on_restarted(self, card: Card, now: float) -> None:
-        """The peer is a new process: nothing agreed with the old one means anything."""
-        self._tell("restarted", card)
-        self.links.peer_lost(card.node_id, now=now)
-        self.streams.forget_peer(card.node_id, "restarted")
-        self._to.restarted(card, now)
-
-    def _on_request_failed(self, token: int, reason: str, now: float) -> None:
-        what, about = self._requests.pop(token, ("", None))
-        if what == "open":
-            self.streams.open_failed(about, reason)
-        elif what == "signal":
-            peer, attempt = about
-            self.links.signal_failed(peer, attempt, reason, now=now)
-
-    def _on_message(self, message: Message, now: float) -> None:
-        nothing: tuple[str, Any] = ("", None)
-        what, about = self._requests.pop(message.re, nothing) if message.re else nothing
-        with self._counting_drops():
-            self._dispatch(message, now)
-        if what == "open":  # whatever that was, no other answer comes; no-op for a stream that is agreed now
-            self.streams.open_failed(about, "bad-answer")
-
-    def _dispatch(self, message: Message, now: float) -> None:
-        match message.kind:
-            case Kind.OPEN:
-                card = self.plane.card(message.peer)
-                if card is None:
-                    raise RemoteProtocolError("no-card", "an open of a node whose card is not here")
-                self.streams.receive_open(card, message.body, message, now=now)
-                self._freshen(message.peer, now)
-            case Kind.ACCEPT:
-                self.streams.receive_accept(message.peer, message.body, now=now)
-            case Kind.OPEN_REFUSED:
-                self.streams.receive_refused(message.peer, message.body)
-            case Kind.OFFER | Kind.ANSWER | Kind.CANDIDATES | Kind.LINK_REFUSED:
-                if message.kind is Kind.OFFER:
-                    self._remember_offer(message)
-                self.links.receive_signal(message.peer, message.kind, message.body, message.seq, now=now)
-            case Kind.RENEW | Kind.RENEWED:
-                self._messages.append(message)
-            case _:
-                raise RemoteProtocolError("unexpected", f"message {message.kind}")
+    def _hear_lists(self, peer: NodeId, digest: bytes, now: float) -> None:
+        self.plane.hear_lists(peer, digest, now=now)
 
     def _unseal_slot(self, key_id: bytes, slot: bytes, info: bytes) -> bytes:
         key = self.plane.hop_key(key_id)
         if key is None:
-            raise RemoteProtocolError("stale-key", "a slot sealed to a key of ours that turned, or to none")
+            raise RemoteProtocolError("stale-key", "a slot sealed to a hop key that turned, or to none of this node")
         return key.unseal(slot, info)
 
-    def _remember_offer(self, message: Message) -> None:
-        self._offers[message.peer, message.seq] = message
-        if len(self._offers) > 256:  # offers are answered within milliseconds; this many are never under way
-            del self._offers[next(iter(self._offers))]
-
     # ── streams ──
-
-    def _on_stream_send(self, send: stream.Send | stream.Reply, now: float) -> None:
-        if isinstance(send, stream.Send):
-            token = self.plane.request(send.peer, send.kind, send.body, now=now)
-            self._requests[token] = ("open", send.stream)
-        else:
-            self.plane.reply(send.to, send.kind, send.body, now=now)
 
     def _on_stream_event(self, event: stream.Event, now: float) -> None:
         match event:
@@ -472,119 +510,28 @@ class Node:
                 self._to.sender_rekeyed(event, now)
             case stream.ReceiverReady(id_, peer, data, feedback, offload_kinds):
                 card = self.plane.card(peer)
-                if card is None:  # its credential ended this very second
-                    self.streams.close_receiver(id_, "expired")
+                if card is None:  # its credential expired just now
+                    self.streams.close_receiver(id_, ReceiverEnd.EXPIRED)
                     return
                 sources = tuple(ip_network(address) for address in card.addresses)
                 self.datapath.add_receiver(id_, peer, sources, data, feedback, offload_kinds=offload_kinds, now=now)
                 self._to.opened_to_us(card, now)
             case stream.ReceiverRekeyed(id_, data, feedback):
                 self.datapath.rekey_receiver(id_, data, feedback, now=now)
-            case stream.ReceiverGone(id_, peer, reason):
+            case stream.ReceiverGone(id_, peer, end):
                 self.routes.drop_receiver(id_)
                 self.datapath.remove_receiver(id_)
-                if reason != stream.UNUSED:
-                    self._tell("ended", self.plane.card(peer), reason)
+                if end is not ReceiverEnd.UNUSED:
+                    self._tell(Event(EventKind.ENDED, peer, reason=Reason(end)))
             case stream.SendEntry(id_, kind, body):
                 self.datapath.queue_entry(id_, kind, body)
-
-    # ── routes ──
-
-    def _on_route_event(self, event: route.Event, now: float) -> None:
-        match event:
-            case route.RouteReady():
-                self._to.route_ready(event, now)
-            case route.RouteFailed():
-                self._to.route_failed(event, now)
-            case route.RouteLost():
-                self._to.route_lost(event, now)
-            case route.ReceiverRoute(id_, hop):
-                self.datapath.add_receiver_route(id_, hop, now=now)
-                if (neighbour := self._neighbours.get(hop.link)) is not None:
-                    self.links.acquire(neighbour, ("from", hop.link, hop.label_in), now=now)
-            case route.ReceiverRouteGone(id_, hop, last):
-                if last and self.datapath.verify_last(id_, last):
-                    self.streams.close_receiver(id_, "done")
-                self.datapath.remove_receiver_route(hop.link, hop.label_in)
-                if (neighbour := self._neighbours.get(hop.link)) is not None:
-                    self.links.release(neighbour, ("from", hop.link, hop.label_in), now=now)
-
-    # ── links ──
-
-    def _on_link_event(self, event: LinkEvent, now: float) -> None:
-        match event:
-            case LinkUp(peer=peer, link=link):
-                self._neighbours[link] = peer
-                self._tell("link", self.plane.card(peer), name=self._name(peer))
-                self._relaying.link_up(peer, link)
-                self._to.link_changed(peer, now)
-            case LinkDown(peer=peer, link=link, reason=reason, let_go=let_go):
-                self.routes.link_down(link, let_go=let_go)
-                self._neighbours.pop(link, None)
-                self._to.link_changed(peer, now)
-                self._tell("closed", self.plane.card(peer), reason, name=self._name(peer))
-            case LinkMessage(link=link, data=data):
-                with self._counting_drops():
-                    self.routes.receive_untrusted(link, data, now=now)
-            case DialFailed(peer=peer, reason=reason):
-                if reason != "backing-off":
-                    self._relaying.dial_failed(peer)
-                self._to.dial_failed(peer, reason, now)
-            case TetherUp(link=link, tether=tether):
-                self.routes.tether_up(link, tether)
-            case TetherDown(link=link, tether=tether):
-                self.routes.tether_down(link, tether)
-
-    def _on_link_signal(self, signal: Signal, now: float) -> None:
-        if signal.answered:
-            token = self.plane.request(signal.peer, signal.kind, signal.body, now=now)
-            self._requests[token] = ("signal", (signal.peer, signal.attempt))
-            return
-        if signal.kind is Kind.LINK_REFUSED:  # of an offer of ours: whoever has dropped it has no answer to repeat
-            for token in [
-                token for token, (_, about) in self._requests.items() if about == (signal.peer, signal.attempt)
-            ]:
-                self.plane.withdraw(token)
-        offer = None if signal.re is None else self._offers.pop((signal.peer, signal.re), None)
-        if offer is None:
-            self.plane.notify(signal.peer, signal.kind, signal.body, now=now)
-        else:
-            self.plane.reply(offer, signal.kind, signal.body, now=now)
-
-    def _name(self, peer: NodeId) -> str:
-        card = self.plane.card(peer)
-        return format_node_id(peer) if card is None else card.name
-
-    def _cached(self, query: Who) -> Card | None:
-        if query.address is not None:
-            return self.plane.card_by_address(query.address)
-        if query.node is not None:
-            return self.plane.card(query.node)
-        assert query.name is not None
-        return self.plane.card_by_name(query.name)
+            case stream.CardOutdated(peer):
+                self.plane.refresh(peer, now=now)
 
     @contextmanager
     def _counting_drops(self) -> Iterator[None]:
-        """What a peer said may be refused; it is then counted, and nothing else happens."""
+        """Count what a peer said and a machine refused; it has no other effect."""
         try:
             yield
         except RemoteProtocolError as error:
             self._drops[error.reason] += 1
-
-
-def _query(target: str) -> Who:
-    """What a person's word for a node asks for: an address, a node id or a name."""
-    try:
-        return Who(address=ip_address(target))
-    except ValueError:
-        pass
-    try:
-        return Who(node=parse_node_id(target))
-    except ConfigError:
-        return Who(name=parse_name(target, "node name"))
-
-
-def _query_text(query: Who) -> str:
-    if query.address is not None:
-        return str(query.address)
-    return format_node_id(query.node) if query.node is not None else str(query.name)

@@ -1,7 +1,7 @@
-"""Passing other people's routes on: finds the next hop's link for a set-up, and tells the datapath what to switch.
+"""Passing the routes of others on: finds the next hop's link for a set-up, and has the datapath switch its labels.
 
-Nothing here outlives the set-up: what stays of a route is in the datapath's table and in the route machine, two links
-and four labels.  Nothing of it is logged.
+What this file holds ends with the set-up, except the links a route keeps open.  The rest of a confirmed route is in the
+datapath's table and in route/relays.py: two links and four labels.  Nothing of it is logged.
 """
 
 from __future__ import annotations
@@ -9,24 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conflux.control.plane import ControlPlane
-from conflux.control.question import Who
+from conflux.control.who import Who
 from conflux.datapath.interface import Tables
 from conflux.ids import LinkId, NodeId
 from conflux.link.links import Links
+from conflux.realm.broker.subjects import PUBLIC_RELAY
 from conflux.realm.card import Card
 from conflux.realm.credential import RELAY
-from conflux.route.relay import Event, LinkWanted, RelayGone, RelayReady, Relays
+from conflux.route.event import LinkWanted, RelayEvent, RelayGone, RelayReady
+from conflux.route.message import RefusalWord
+from conflux.route.relays import Relays
 
+NO_IPV6 = "no-ipv6"  # on a card: this node's device has its IPv4 address alone
 FEATURE = "relay"  # on a card: this node passes routes on; its credential must allow it
-# Cards that set-ups of one neighbour, and of all, may have us ask for at once: our own questions keep half of their
-# budget (control/plane.py) however many nodes somebody makes up.  A card comes within milliseconds, or never.
+PUBLIC = PUBLIC_RELAY
+# Cards that this node asks for at once for the set-ups of one neighbour, and of all.  Its own questions keep half of
+# their budget (control/plane.py), however many node ids a neighbour invents.  A card comes in milliseconds or never.
 LOOKUP_PER_NEIGHBOUR_MAX = 8
 LOOKUP_COUNT_MAX = 32
 
 
+def is_permitted(card: Card) -> bool:
+    """Say whether the realm lets the node relay."""
+    return RELAY in card.chain.credential.capabilities
+
+
 def may_relay(card: Card) -> bool:
     """Say whether the node offers to relay, and the realm lets it."""
-    return FEATURE in card.features and RELAY in card.chain.credential.capabilities
+    return FEATURE in card.features and is_permitted(card)
+
+
+def is_public_relay(card: Card) -> bool:
+    """Say whether the node offers to relay for any two that cannot reach each other."""
+    return PUBLIC in card.features and may_relay(card)
 
 
 class Relaying:
@@ -41,7 +56,7 @@ class Relaying:
         links: Links,
         neighbour: Callable[[LinkId], NodeId | None],
     ) -> None:
-        """neighbour(link): who is at the other end of an open link."""
+        """neighbour(link): the node at the other end of an open link."""
         self._relays = relays
         self._datapath = datapath
         self._plane = plane
@@ -49,13 +64,13 @@ class Relaying:
         self._neighbour = neighbour
         self._wanted: dict[int, NodeId] = {}  # set-ups that wait for a link, or for the card to dial with
         self._lookups: dict[int, LinkId] = {}  # those that wait for a card, and the link each came over
-        self._held: dict[int, tuple[NodeId, ...]] = {}  # whose links a route keeps open
+        self._held: dict[int, tuple[NodeId, ...]] = {}  # the neighbours whose links a route keeps open
 
-    def on_event(self, event: Event, now: float) -> None:
+    def on_event(self, event: RelayEvent, now: float) -> None:
         """Take one event of the relays."""
         match event:
             case LinkWanted(number, _, node) if node == self._plane.me:
-                self._relays.link_failed(number, "loop")
+                self._relays.link_failed(number, RefusalWord.LOOP)
             case LinkWanted(number, before, node):
                 self._hold(number, self._neighbour(before), now)
                 self._wanted[number] = node
@@ -74,11 +89,11 @@ class Relaying:
                     self._links.release(node, ("through", number), now=now)
 
     def _look_up(self, number: int, before: LinkId, node: NodeId, now: float) -> None:
-        """Ask the next hop for its card, and nobody else: the hop before must not hear where its set-up goes."""
+        """Ask the next hop alone for its card: the hop before must not hear where the set-up goes."""
         asked = sum(link == before for link in self._lookups.values())
         if asked >= LOOKUP_PER_NEIGHBOUR_MAX or len(self._lookups) >= LOOKUP_COUNT_MAX:
             del self._wanted[number]
-            self._relays.link_failed(number, "busy")
+            self._relays.link_failed(number, RefusalWord.BUSY)
             return
         self._lookups[number] = before
         self._plane.who(Who(node=node), now=now, quiet=True)
@@ -96,28 +111,28 @@ class Relaying:
             self._relays.link_open(number, link)
 
     def card_found(self, node: NodeId, now: float) -> None:
-        """A card came: set-ups that want its node can dial."""
+        """Let the set-ups that wait for a card dial its node."""
         for number in [number for number, wanted in self._wanted.items() if wanted == node]:
             if self._lookups.pop(number, None) is not None:
                 self._dial(number, node, now)
 
     def who_failed(self, query: Who) -> None:
-        """Nobody is that node: set-ups that want it are refused."""
+        """Refuse the set-ups to a node id that no node answers to."""
         if query.node is not None:
-            self._give_up(query.node, "unknown-next")
+            self._give_up(query.node, RefusalWord.UNKNOWN_NEXT)
 
     def link_up(self, node: NodeId, link: LinkId) -> None:
-        """A link opened: set-ups that want it go on."""
+        """Send the set-ups that wait for a link on over it."""
         for number in [number for number, wanted in self._wanted.items() if wanted == node]:
             del self._wanted[number]
             self._lookups.pop(number, None)
             self._relays.link_open(number, link)
 
     def dial_failed(self, node: NodeId) -> None:
-        """A dial came to nothing: set-ups that want it are refused."""
-        self._give_up(node, "unreachable")
+        """Refuse the set-ups that wait for a link which cannot be had."""
+        self._give_up(node, RefusalWord.UNREACHABLE)
 
-    def _give_up(self, node: NodeId, reason: str) -> None:
+    def _give_up(self, node: NodeId, word: RefusalWord) -> None:
         for number in [number for number, wanted in self._wanted.items() if wanted == node]:
             del self._wanted[number]
-            self._relays.link_failed(number, reason)
+            self._relays.link_failed(number, word)

@@ -1,1 +1,1 @@
-"""Who belongs: realm and node identities, credentials, cards, invitations, and the directory that keeps them."""
+"""Membership: the identities of realms and nodes, credentials, cards and invitations."""

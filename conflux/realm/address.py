@@ -1,7 +1,7 @@
 """Overlay addresses.
 
-IPv6   fd | 40 bits of the realm id | 80 bits of the node id      self-certifying: whoever holds the keys has it
-IPv4   a /32 inside the realm's prefix, recorded by the issuer that grants it, bound by the credential
+IPv6   fd | 40 bits of the realm id | 80 bits of the node id      self-certifying: it follows from the keys
+IPv4   a /32 inside the realm's prefix, recorded by the issuer that grants it, part of the credential
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Any
 
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, RealmId
-from conflux.wire import Shape
+from conflux.realm.reason import Reason
+from conflux.record import Shape
 
-# A realm's prefix becomes a route on every member, so it stays out of the public internet: RFC 1918, RFC 6598.
+# A realm's prefix becomes a route on every member, so it must not be public: RFC 1918, RFC 6598.
 _PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
-_PREFIX_LENGTH_MAX = 28  # shorter than this there is room for 14 members; longer is a typing error
+_PREFIX_LENGTH_MAX = 28  # room for 14 members; a longer prefix is a typing error
 
 
 def ipv6_address(realm_id: RealmId, node_id: NodeId) -> IPv6Address:
@@ -43,7 +44,7 @@ def ipv4() -> Shape:
 
     def load(item: Any) -> IPv4Address:
         if type(item) is not bytes or len(item) != 4:
-            raise RemoteProtocolError("malformed", "expected an IPv4 address")
+            raise RemoteProtocolError(Reason.MALFORMED, "expected an IPv4 address")
         return IPv4Address(item)
 
     return Shape(load, lambda value: value.packed)
@@ -54,10 +55,10 @@ def ipv4_network() -> Shape:
 
     def load(item: Any) -> IPv4Network:
         if type(item) is not bytes or len(item) != 5:
-            raise RemoteProtocolError("malformed", "expected an IPv4 network")
+            raise RemoteProtocolError(Reason.MALFORMED, "expected an IPv4 network")
         try:
             return IPv4Network((item[:4], item[4]))
         except ValueError as error:
-            raise RemoteProtocolError("malformed", str(error)) from None
+            raise RemoteProtocolError(Reason.MALFORMED, str(error)) from None
 
     return Shape(load, lambda value: value.network_address.packed + bytes((value.prefixlen,)))

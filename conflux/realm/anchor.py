@@ -1,4 +1,4 @@
-"""What a member holds of its realm and trusts without asking: the root's keys, the name, the IPv4 prefix."""
+"""What a member trusts of its realm without asking: the root's keys, the name, the IPv4 prefix."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from conflux.ids import RealmId
 from conflux.realm import address
 from conflux.realm.identity import realm_id_of
 from conflux.realm.name import label, parse_name
+from conflux.realm.reason import Reason
 from conflux.realm.signed import SIGNATURE, UNSIGNED, Signed
-from conflux.wire import octets
+from conflux.record import octets
 
 
 @dataclass(frozen=True, slots=True)
 class RealmAnchor(Signed):
-    """The realm, signed by its own root, so that a token that knows the root's fingerprint vouches for all of it."""
+    """The realm, signed by its own root: a token with the root's fingerprint vouches for all of it."""
 
     BYTES_MAX = 8192
     PURPOSE = "anchor"
@@ -41,11 +42,11 @@ class RealmAnchor(Signed):
         return cls(public, parse_name(name, "realm name"), prefix, UNSIGNED).sign(root, realm_id)
 
     def verify(self, fingerprint: bytes | None = None) -> None:
-        """Raise RemoteProtocolError unless the root signed this, and is the one with the 32-byte fingerprint."""
+        """Raise RemoteProtocolError unless the root signed this and has the 32-byte fingerprint; None: any root."""
         if fingerprint is not None and self.fingerprint != fingerprint:
-            raise RemoteProtocolError("foreign-realm", "not the root that was named")
+            raise RemoteProtocolError(Reason.FOREIGN_REALM, "not the root that was named")
         if not address.realm_prefix_allowed(self.ipv4_prefix):
-            raise RemoteProtocolError("bad-address", f"realm prefix {self.ipv4_prefix}")
+            raise RemoteProtocolError(Reason.BAD_ADDRESS, f"realm prefix {self.ipv4_prefix}")
         self.verify_signature(self.root_key(), self.realm_id)
 
     def root_key(self) -> VerifyKey:
@@ -59,8 +60,10 @@ class RealmAnchor(Signed):
 
     @property
     def realm_id(self) -> RealmId:
+        """The first 16 bytes of the fingerprint."""
         return realm_id_of(self.root_public)
 
     @property
     def ipv6_prefix(self) -> IPv6Network:
+        """The /48 of every overlay address of the realm."""
         return address.ipv6_prefix(self.realm_id)

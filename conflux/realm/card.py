@@ -1,7 +1,8 @@
-"""What a node publishes about itself; whoever has the card can seal to the node and knows it is a member."""
+"""What a node publishes about itself: a reader of the card knows that it is a member, and can seal to it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,13 +12,16 @@ from conflux.crypto.seal import check_public_untrusted
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BOOT_ID_BYTES, BootId, IPAddress, NodeId
 from conflux.realm.anchor import RealmAnchor
-from conflux.realm.credential import Chain
+from conflux.realm.credential import Chain, Grant
 from conflux.realm.identity import NodeKeys
+from conflux.realm.reason import Reason
 from conflux.realm.signed import SIGNATURE, UNSIGNED, Signed
-from conflux.wire import nested, octets, sequence, text, uint
+from conflux.record import decode_untrusted, encode, nested, octets, sequence, text, uint
 
 HOP_KEY_ID_BYTES = 8
 FEATURE_COUNT_MAX = 16
+FEATURE_CHARS_MAX = 32
+CHAIN_ITEM_COUNT = 3  # version, credential, grant
 
 
 def hop_key_id_of(hop_public: bytes) -> bytes:
@@ -25,9 +29,22 @@ def hop_key_id_of(hop_public: bytes) -> bytes:
     return sha256(hop_public)[:HOP_KEY_ID_BYTES]
 
 
+def whole_card_untrusted(data: bytes, find: Callable[[bytes], Grant]) -> bytes:
+    """Return the card that data is, or is short for.  Raises RemoteProtocolError.
+
+    find: returns the grant of a SHA-256, or raises RemoteProtocolError.
+    """
+    item = decode_untrusted(data, bytes_max=Card.BYTES_MAX)
+    chain = item[1] if type(item) is list and len(item) > 1 else None
+    if type(chain) is not list or len(chain) != CHAIN_ITEM_COUNT or type(chain[2]) is not bytes:
+        return data
+    chain[2] = find(chain[2])._to_item()
+    return encode(item)
+
+
 @dataclass(frozen=True, slots=True)
 class Card(Signed):
-    """Credential, boot id, hop key; signed by the node itself."""
+    """A node's credential, boot id and hop key, signed by the node itself."""
 
     BYTES_MAX = 24576
     PURPOSE = "card"
@@ -37,7 +54,7 @@ class Card(Signed):
         octets(HOP_KEY_ID_BYTES),
         octets(HOP_PUBLIC_BYTES),
         uint(),
-        sequence(text(32), FEATURE_COUNT_MAX),
+        sequence(text(FEATURE_CHARS_MAX), FEATURE_COUNT_MAX),
         SIGNATURE,
     )
 
@@ -46,7 +63,7 @@ class Card(Signed):
     hop_key_id: bytes
     hop_public: bytes
     serial: int  # grows with every card of one boot
-    features: tuple[str, ...]  # what this build can do; unknown ones mean nothing to us
+    features: tuple[str, ...]  # what this build can do; unknown ones are ignored
     signature: bytes
 
     @classmethod
@@ -65,16 +82,26 @@ class Card(Signed):
         return card.sign(keys.signing, chain.credential.realm_id)
 
     def verify(self, anchor: RealmAnchor, *, now_unix: int) -> None:
-        """Raise RemoteProtocolError unless a member of the realm published this: Chain.verify()'s reasons and ours.
+        """Raise RemoteProtocolError unless a member of the realm published this card.
 
-        The chain comes first: bytes of strangers cost two verifications, not three.
+        Reasons: those of Chain.verify(), bad-signature, malformed.  The chain comes first: bytes of strangers cost two
+        verifications, not three.
         """
         if self.hop_key_id != hop_key_id_of(self.hop_public):
-            raise RemoteProtocolError("malformed", "hop key id")
+            raise RemoteProtocolError(Reason.MALFORMED, "hop key id")
         self.chain.verify(anchor, now_unix=now_unix)
         self.verify_signature(self.chain.credential.verify_key(), anchor.realm_id)
-        # A member may sign any bytes; here it costs that card, later it would be an error in whoever seals to it.
+        # A member may sign any bytes.  Here a bad hop key costs that card; later it would be an error of sealing.
         check_public_untrusted(self.hop_public)
+
+    def encode_short(self) -> bytes:
+        """Return the card with the SHA-256 of its grant in the grant's place: a third less, for who knows the grant."""
+        grant = self.chain.grant
+        if grant is None:
+            return self.encode()
+        item = self._to_item()
+        item[1] = [*item[1][:2], sha256(grant.encode())]
+        return encode(item)
 
     def newer_than(self, other: Card) -> bool:
         """Say whether this card of the same node replaces the other: a later boot, or a later card of that boot."""
@@ -82,12 +109,15 @@ class Card(Signed):
 
     @property
     def node_id(self) -> NodeId:
+        """The node that the card is of."""
         return self.chain.credential.node_id
 
     @property
     def name(self) -> str:
+        """Its name in the realm."""
         return self.chain.credential.name
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
+        """Every overlay address of the node, IPv6 first."""
         return self.chain.credential.addresses

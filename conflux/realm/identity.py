@@ -1,4 +1,4 @@
-"""A node's identity is its keys: the id is cut from their fingerprint, so nobody can take another's."""
+"""A node's identity is its keys: its id is part of their fingerprint, so no node can take the id of another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def realm_id_of(root_public: bytes) -> RealmId:
 
 
 class NodeKeys:
-    """The keys a node makes for itself; they never leave the device."""
+    """The keys that a node makes for itself; they never leave the device."""
 
     __slots__ = ("node_id", "signing")
 

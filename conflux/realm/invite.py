@@ -1,25 +1,28 @@
-"""Invitations: the token a joiner is given, and what its issuer keeps of it.
+"""Invitations: the token that a joiner gets, and the record that its issuer keeps.
 
     cfx1 | base64url( canonical CBOR of Token | first 4 bytes of SHA-256 over it )
 
-The token proves the realm to the joiner (the root's fingerprint) and the joiner to the issuer (the secret, which never
-crosses the wire: see join.py).
+The token proves the realm to the joiner, by the root's fingerprint, and the joiner to the issuer, by a secret that
+never crosses the wire: see join.py.  If the realm has a broker, the token says where it is, and admits to it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 from conflux.crypto.kdf import sha256
-from conflux.errors import ConfigError, RemoteProtocolError
+from conflux.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from conflux.ids import NODE_ID_BYTES, NodeId, RealmId
 from conflux.realm.anchor import RealmAnchor
+from conflux.realm.broker.users import JoinPass
 from conflux.realm.credential import (
     CAPABILITIES,
     CAPABILITY_COUNT_MAX,
@@ -28,18 +31,22 @@ from conflux.realm.credential import (
     UNIX_S_MAX,
 )
 from conflux.realm.name import label, parse_name
-from conflux.wire import Record, octets, sequence, text, uint
+from conflux.realm.reason import Reason
+from conflux.record import Record, flag, nested, octets, optional, sequence, text, uint
 
 INVITE_ID_BYTES = 8
 SECRET_BYTES = 16
 HINT_COUNT_MAX = 4
-USE_COUNT_MAX = 1000  # bounds the file an invitation is counted in
+SERVER_COUNT_MAX = 4  # of the broker; one that answers is enough
+PLACE_CHARS_MAX = 80
+USE_COUNT_MAX = 1000  # bounds the file in which an invitation is counted
 INVITE_LIFETIME_S = 86400
 LIFETIME_S_MAX = 10 * 365 * 86400
 
 _PREFIX = "cfx1"
-_CHECK_BYTES = 4  # a mistyped token is told apart from a wrong one before anything is sent
+_CHECK_BYTES = 4  # so that a mistyped token is noticed before anything is sent
 _TOKEN_CHARS_MAX = 1024
+_FINGERPRINT_BYTES = 32
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -61,10 +68,33 @@ def parse_hint(hint: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Token(Record):
-    """What `conflux realm invite` prints."""
+class BrokerWay(Record):
+    """The way to the issuer over the realm's broker."""
 
-    BYTES_MAX = 512
+    SHAPES = (sequence(text(PLACE_CHARS_MAX), SERVER_COUNT_MAX), octets(_FINGERPRINT_BYTES), nested(JoinPass))
+
+    servers: tuple[str, ...]  # host:port, at least one
+    ca_fingerprint: bytes  # SHA-256 of the certificate, in DER, that signed those of the servers
+    admission: JoinPass
+
+    @classmethod
+    def _from_item(cls, item: Any) -> Self:
+        found = super(BrokerWay, cls)._from_item(item)
+        if not found.servers:
+            raise RemoteProtocolError(Reason.MALFORMED, "a broker without servers")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Record):
+    """The content of the text that `conflux realm invite` prints.
+
+    One without a broker is written in version 1, which programs of before there was one read too.
+    """
+
+    VERSION = 2
+    EARLIER = MappingProxyType({1: 7})
+    BYTES_MAX = 752  # 1,012 characters of text
     SHAPES = (
         octets(32),
         octets(NODE_ID_BYTES),
@@ -72,19 +102,26 @@ class Token(Record):
         octets(SECRET_BYTES),
         uint(UNIX_S_MAX),
         uint(USE_COUNT_MAX),
-        sequence(text(80), HINT_COUNT_MAX),
+        sequence(text(PLACE_CHARS_MAX), HINT_COUNT_MAX),
+        optional(nested(BrokerWay)),
     )
 
     root_fingerprint: bytes
-    issuer: NodeId  # the one that counts this invitation; the realm id if the root does
+    issuer: NodeId  # counts this invitation; the realm id if it is the root
     invite_id: bytes
     secret: bytes = field(repr=False)
-    not_after: int  # unix seconds; the issuer's clock decides
+    not_after: int  # unix seconds, by the issuer's clock
     count: int  # how many nodes may join with it
-    hints: tuple[str, ...]  # where the issuer may be found besides the LAN: host:port
+    hints: tuple[str, ...]  # where the issuer may be, besides the LAN: host:port
+    broker: BrokerWay | None = None
+
+    def _to_item(self) -> list[Any]:
+        version, *fields = super(Token, self)._to_item()
+        return [version, *fields] if self.broker is not None else [1, *fields[:-1]]
 
     @property
     def realm_id(self) -> RealmId:
+        """The realm that the token invites to."""
         return RealmId(self.root_fingerprint[:16])
 
     def format(self) -> str:
@@ -95,7 +132,7 @@ class Token(Record):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the token of a text form; space around it is forgiven, nothing else.  Raises ConfigError."""
+        """Return the token of a text form; space around it is ignored.  Raises ConfigError."""
         text = text.strip()
         if not text.startswith(_PREFIX):
             raise ConfigError(f"this is no invitation: it must begin with {_PREFIX}")
@@ -115,15 +152,35 @@ class Token(Record):
             raise ConfigError(f"the invitation does not fit this version of conflux ({error})") from None
         if token.format() != text:
             raise ConfigError("the invitation is damaged: it has more than one spelling")
-        for hint in token.hints:
-            parse_hint(hint)
+        for place in (*token.hints, *(() if token.broker is None else token.broker.servers)):
+            parse_hint(place)
         return token
+
+    def with_broker(self, servers: Iterable[str], ca_fingerprint: bytes, admission: JoinPass) -> Self:
+        """Return the token with a way over the broker, by as many of the servers as fit.  Raises ConfigError.
+
+        servers: host:port each.  ca_fingerprint: see BrokerWay.
+        """
+        named = tuple(server for server in servers if len(server) <= PLACE_CHARS_MAX)[:SERVER_COUNT_MAX]
+        for server in named:
+            parse_hint(server)
+        while named:
+            token = dataclasses.replace(self, broker=BrokerWay(named, ca_fingerprint, admission))
+            try:
+                token.encode()
+            except LocalProtocolError:
+                named = named[:-1]
+            else:
+                return token
+        raise ConfigError("no server of the broker fits the token beside the addresses that it carries")
 
 
 @dataclass(frozen=True, slots=True)
 class Invite(Record):
-    """What the issuer keeps: the secret, what a joiner is granted, and who has used it."""
+    """The issuer's record of an invitation: the secret, what a joiner is granted, and which nodes have used it."""
 
+    VERSION = 2
+    EARLIER = MappingProxyType({1: 8})
     BYTES_MAX = 32768
     SHAPES = (
         octets(INVITE_ID_BYTES),
@@ -134,6 +191,9 @@ class Invite(Record):
         sequence(text(64), CAPABILITY_COUNT_MAX),
         uint(UNIX_S_MAX),
         sequence(octets(NODE_ID_BYTES), USE_COUNT_MAX),
+        uint(UNIX_S_MAX),
+        octets(0, NODE_ID_BYTES),
+        flag(),
     )
 
     invite_id: bytes
@@ -142,8 +202,23 @@ class Invite(Record):
     count: int
     tags: tuple[str, ...]
     capabilities: tuple[str, ...]
-    lifetime_s: int  # of the credentials it leads to
-    used: tuple[NodeId, ...]  # a node that asks again is answered again and not counted again
+    lifetime_s: int  # of the credentials that are issued for it
+    used: tuple[NodeId, ...]  # a node that asks again gets the record that it made, and is counted once
+    made_at: int = 0  # unix seconds; 0: not known
+    replaces: bytes = b""  # the node whose place the joiner takes, under its name; empty: none's
+    approve: bool = False  # who joins with it waits for a person
+
+
+def check_rights(tags: Iterable[str], capabilities: Iterable[str]) -> None:
+    """Raise ConfigError unless a node can have these tags and capabilities."""
+    tags = tuple(tags)
+    if len(tags) > TAG_COUNT_MAX:
+        raise ConfigError(f"a node has at most {TAG_COUNT_MAX} tags")
+    for tag in tags:
+        parse_name(tag, "tag")
+    for capability in capabilities:
+        if capability not in CAPABILITIES:
+            raise ConfigError(f"capability {capability!r}: must be one of {', '.join(CAPABILITIES)}")
 
 
 def make_invite(
@@ -158,8 +233,10 @@ def make_invite(
     capabilities: tuple[str, ...] = (),
     lifetime_s: int = CREDENTIAL_LIFETIME_S,
     hints: tuple[str, ...] = (),
+    replaces: bytes = b"",
+    approve: bool = False,
 ) -> tuple[Invite, Token]:
-    """Return a new invitation as its issuer keeps it and as the joiner gets it.  Raises ConfigError."""
+    """Return a new invitation: the issuer's record and the joiner's token.  Raises ConfigError."""
     if not 1 <= count <= USE_COUNT_MAX:
         raise ConfigError(f"an invitation is for 1 to {USE_COUNT_MAX} nodes, not {count}")
     if not 1 <= valid_s <= LIFETIME_S_MAX:
@@ -168,15 +245,13 @@ def make_invite(
         raise ConfigError(f"a credential cannot last {lifetime_s} s: at most ten years")
     if len(hints) > HINT_COUNT_MAX:
         raise ConfigError(f"an invitation carries at most {HINT_COUNT_MAX} addresses")
-    if len(tags) > TAG_COUNT_MAX:
-        raise ConfigError(f"a node has at most {TAG_COUNT_MAX} tags")
+    if replaces and count != 1:
+        raise ConfigError(f"one node takes the place of one node, not {count}")
     for hint in hints:
         parse_hint(hint)
-    for tag in tags:
-        parse_name(tag, "tag")
-    for capability in capabilities:
-        if capability not in CAPABILITIES:
-            raise ConfigError(f"capability {capability!r}: must be one of {', '.join(CAPABILITIES)}")
+    check_rights(tags, capabilities)
     invite_id, secret, not_after = entropy(INVITE_ID_BYTES), entropy(SECRET_BYTES), now_unix + valid_s
-    invite = Invite(invite_id, secret, not_after, count, tags, capabilities, lifetime_s, ())
+    invite = Invite(
+        invite_id, secret, not_after, count, tags, capabilities, lifetime_s, (), now_unix, replaces, approve
+    )
     return invite, Token(anchor.fingerprint, issuer, invite_id, secret, not_after, count, hints)

@@ -1,4 +1,4 @@
-"""This node as a member: its keys, its realm, and what the realm says of it."""
+"""A node as a member: its keys, its realm, and its credential."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from conflux.realm.identity import NodeKeys
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Renewal makes a new Member with another chain; the keys stay."""
+    """This node.  A renewal makes a new Member with another chain; the keys stay.
+
+    Raises LocalProtocolError if keys, realm and chain do not belong together.
+    """
 
     keys: NodeKeys
     anchor: RealmAnchor
@@ -27,16 +30,20 @@ class Member:
 
     @property
     def node_id(self) -> NodeId:
+        """The node's id, which follows from its keys."""
         return self.keys.node_id
 
     @property
     def realm_id(self) -> RealmId:
+        """The realm's id."""
         return self.anchor.realm_id
 
     @property
     def name(self) -> str:
+        """The node's name in the realm."""
         return self.chain.credential.name
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
+        """Every overlay address of the node, IPv6 first."""
         return self.chain.credential.addresses

@@ -1,4 +1,4 @@
-"""Names a person types: of realms, nodes and tags.  One DNS label, so that a name can become a host name as it is."""
+"""Names that a person types: of realms, nodes and tags.  Each is one DNS label, so it can be a host name as it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from conflux.errors import ConfigError, RemoteProtocolError
-from conflux.wire import Shape
+from conflux.realm.reason import Reason
+from conflux.record import Shape
 
 NAME_CHARS_MAX = 63  # RFC 1035, section 2.3.4
 
@@ -21,11 +22,11 @@ def parse_name(text: str, what: str = "name") -> str:
 
 
 def label() -> Shape:
-    """A name on the wire; whatever else a peer sends never reaches a terminal, a file name or a host table."""
+    """A name in a record; other text of a peer never reaches a terminal, a file name or a host table."""
 
     def load(item: Any) -> str:
         if type(item) is not str or _NAME.fullmatch(item) is None:
-            raise RemoteProtocolError("malformed", "expected a name")
+            raise RemoteProtocolError(Reason.MALFORMED, "expected a name")
         return item
 
     return Shape(load)

@@ -1,1 +1,1 @@
-"""Routes: the hops under a stream, joined by labels.  message.py is the wire on conflux.link.1, machine.py decides."""
+"""Routes: the hops under a stream, joined by labels.  routes.py and relays.py decide; message.py is what hops say."""

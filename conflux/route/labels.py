@@ -8,15 +8,18 @@ from conflux.ids import LinkId
 
 
 class Labels:
-    """The labels we gave out: random, not zero, each unique on its link, so that none can be guessed from another."""
+    """The labels this node gave out: random, not zero, unique on their link; none can be guessed from another."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
         self._used: dict[LinkId, set[int]] = {}
 
-    def take(self, link: LinkId) -> int:
-        """Return a fresh label for a link."""
+    def take(self, link: LinkId, wish: int = 0) -> int:
+        """Return a fresh label for a link: the one that is wished for, if it can be had."""
         used = self._used.setdefault(link, set())
+        if wish and wish not in used:
+            used.add(wish)
+            return wish
         while True:
             label = int.from_bytes(self._entropy(4))
             if label and label not in used:
@@ -24,7 +27,7 @@ class Labels:
                 return label
 
     def free(self, link: LinkId, label: int) -> None:
-        """Let a label go.  No-op if it is not in use."""
+        """Let a label be given out again.  No-op if it is not in use."""
         used = self._used.get(link)
         if used is not None:
             used.discard(label)

@@ -2,21 +2,22 @@
 
     SETUP carries   slot 1 | slot 2 | slot 3 | slot 4          each: key id 8 | HPKE (RFC 9180) ciphertext
 
-    A hop opens slot 1 and finds: what it is to do, a route key, the hash of slots 2 to 4 as they came.  It passes on
+    A hop opens slot 1 and finds its task, a route key, and the hash of slots 2 to 4 as they came.  It passes on
 
         ( slot 2 | slot 3 | slot 4 | zeros )  XOR  ChaCha20 keystream of the route key
 
     which is again four slots: the first one opens with the next hop's key, the last one is filler.
 
-The sender builds it backwards, as Sphinx does (Danezis and Goldberg 2009): the fillers are known to it, because they
-are keystream, so every hop's hash can be made to fit what that hop will see.  Whatever a hop changes, the next one
-refuses.  Knows nothing of links and labels.
+The sender builds it backwards, as Sphinx does (Danezis and Goldberg 2009).  It knows the fillers, because they are
+keystream, so it can give every hop the hash of what that hop will see.  If a hop changes anything, the next hop
+refuses.  This file knows nothing of links and labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
@@ -36,9 +37,8 @@ ONION_BYTES = SLOT_COUNT * SLOT_BYTES
 LIFETIME_S_MAX = 86400
 
 
-@dataclass(frozen=True, slots=True)
-class HopKey:
-    """A hop as the sender sees it: who it is, and the key its card gave."""
+class HopKey(NamedTuple):
+    """A hop as the sender sees it: its node id, and the key on its card."""
 
     node: NodeId
     key_id: bytes
@@ -47,7 +47,7 @@ class HopKey:
 
 @dataclass(frozen=True, slots=True)
 class Peeled:
-    """What a hop found in its slot.
+    """The content of a hop's slot.
 
     +------+----------------------+------------+--------------+----------------------+
     | what | next node or stream  | lifetime s | route key    | hash of what follows |
@@ -55,8 +55,8 @@ class Peeled:
     +------+----------------------+------------+--------------+----------------------+
     """
 
-    next: NodeId | None  # pass the rest on to it
-    stream: StreamId | None  # or: this is where the stream ends
+    next: NodeId | None  # the node to pass the rest on to; None: the stream ends here
+    stream: StreamId | None  # the stream that ends here, or None
     lifetime_s: int
     route_key: bytes = field(repr=False)
     rest: bytes = field(repr=False)  # the onion for the next hop
@@ -79,8 +79,8 @@ def wrap(
     keys = tuple(entropy(ROUTE_KEY_BYTES) for _ in hops)
     streams = [keystream(key) for key in keys]
 
-    # What the last hop will see at the end of its onion, because every hop before it put a slot of zeros there and
-    # XORed keystream over it; what is between its slot and that is ours to choose.
+    # The last hop will see this at the end of its onion: every hop before it put a slot of zeros there and XORed
+    # keystream over it.  The bytes between that hop's slot and the filler are free, and random.
     filler = b""
     for number in range(len(hops) - 1):
         filler = xor(filler + bytes(SLOT_BYTES), streams[number][-SLOT_BYTES * (number + 1) :])
@@ -101,9 +101,9 @@ def wrap(
 
 
 def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes], *, realm: RealmId) -> Peeled:
-    """Open our slot.  unseal(key id, sealed, info): the plaintext, or RemoteProtocolError("stale-key") or "auth".
+    """Open this node's slot.  unseal(key id, sealed, info): the plaintext, or RemoteProtocolError, as Routes has it.
 
-    Raises RemoteProtocolError; "auth" also when what follows the slot is not what the sender put there.
+    Raises RemoteProtocolError; "auth" also when the bytes after the slot are not those the sender put there.
     """
     if len(onion) != ONION_BYTES:
         raise RemoteProtocolError("malformed", f"onion of {len(onion)} bytes")
@@ -114,7 +114,7 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
     target, lifetime_s = plain[1:17], int.from_bytes(plain[17:21])
     route_key, tail_hash = plain[21 : 21 + ROUTE_KEY_BYTES], plain[21 + ROUTE_KEY_BYTES :]
     if not kdf.equal(tail_hash, kdf.sha256(tail)):
-        raise RemoteProtocolError("auth", "the onion was altered behind our slot")
+        raise RemoteProtocolError("auth", "the onion was altered behind the slot")
     if lifetime_s > LIFETIME_S_MAX:
         raise RemoteProtocolError("malformed", f"lifetime of {lifetime_s} s")
     rest = xor(tail + bytes(SLOT_BYTES), keystream(route_key))
@@ -124,22 +124,22 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
 
 
 def tag(route_key: bytes) -> bytes:
-    """Return 16 bytes only the hop that opened the slot, and the sender, can know: what a confirmation carries."""
+    """Return the 16 bytes of a confirmation: only the sender and the hop that opened the slot can know them."""
     return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-tag", size=16)
 
 
 def refusal_key(route_key: bytes) -> bytes:
-    """Return the 32-byte key under which that hop refuses."""
+    """Return the 32-byte key under which the hop with this route key refuses."""
     return kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-refusal", size=32)
 
 
 def slot_info(realm: RealmId, key_id: bytes) -> bytes:
-    """Return what the seal of a slot binds."""
+    """Return the context that the seal of a slot is bound to."""
     return context("route-slot", realm) + key_id
 
 
 def keystream(route_key: bytes) -> bytes:
-    """Return ChaCha20 (RFC 8439) keystream over one whole onion, under a key derived for this alone."""
+    """Return ChaCha20 (RFC 8439) keystream for one whole onion, under a key derived for this alone."""
     key = kdf.hkdf(route_key, salt=b"", info=b"conflux/1/route-mask", size=32)
     encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
     return encryptor.update(bytes(ONION_BYTES))

@@ -1,1 +1,1 @@
-"""Path search: which hops a stream should take.  interface.py is the question, first.py the first answer."""
+"""Path search: which hops a stream should take.  interface.py has its questions, first.py the first one."""

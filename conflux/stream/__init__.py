@@ -1,1 +1,1 @@
-"""Streams: one-way, end to end, each with a secret of its own.  handshake.py is the wire, machine.py decides."""
+"""Streams: one-way, end to end, each with its own secret.  handshake.py has messages and keys, streams.py decides."""

@@ -8,7 +8,7 @@
     secret, SHA-256 of both  ──HKDF──►  data key, feedback key, chain key
 
 Both travel sealed to the receiver's hop key.  Both are signed with Ed25519 and ML-DSA-65.  The KEM key lives for one
-handshake, so a node that is taken later gives no earlier stream away.  Source: docs/protocol.md, "Stream".
+handshake: an attacker who takes a node later reads no earlier stream.  Source: docs/reference/protocol.md, "Stream".
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conflux.anchor.frame import AES_256_GCM, CHACHA20_POLY1305
+from conflux.anchor.key import EpochKey
 from conflux.crypto import kdf
 from conflux.crypto.seal import PUBLIC_BYTES as SEAL_PUBLIC_BYTES
 from conflux.crypto.sign import context
-from conflux.datapath.interface import EpochKey
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import NodeId, RealmId
+from conflux.realm.listbook import DIGEST_BYTES
 from conflux.realm.signed import SIGNATURE, Signed
-from conflux.wire import Record, nested, octets, sequence, text, uint
+from conflux.record import Record, nested, octets, sequence, text, uint
 
 KEM_PUBLIC_BYTES = 1216
 KEM_CIPHERTEXT_BYTES = 1120
 KEY_BYTES = 32
 PREFIX_BYTES = 4
-VANTAGE_COUNT_MAX = 3  # chosen: 1.3 kB each, and what S needs is one that works and one to fall back on
+VANTAGE_COUNT_MAX = 3  # chosen: 1.3 kB each, and S needs one that works and one to fall back on
 AEADS = (AES_256_GCM, CHACHA20_POLY1305)
 
 
@@ -48,25 +49,27 @@ class Open(Signed):
         uint(86400),
         octets(32),
         sequence(uint(255), 8),
+        octets(DIGEST_BYTES),
         SIGNATURE,
     )
 
     sender: bytes
     receiver: bytes
     stream: bytes
-    receiver_boot: bytes  # as D's card gave it: an open recorded in an earlier life of D is refused
+    receiver_boot: bytes  # from D's card: D refuses an OPEN that was recorded before its last restart
     kem_public: bytes
-    lifetime_s: int  # the sender gives the stream up after this, whatever happens
+    lifetime_s: int  # the sender ends the stream after this in any case
     sender_chain_hash: bytes  # SHA-256 of the credential chain S acts under
     offload_kinds: tuple[int, ...]  # entry kinds beyond plain packets that S could send
+    lists: bytes  # digest of the signed lists that S holds
     signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Vantage(Record):
-    """One relay that D reaches well: where S may look for a path.
+    """One relay that D reaches well, so that S may build a path through it.
 
-    Its hop key comes along, so that S need not ask the relay for its card, which would tell it who S is.
+    Its hop key comes along: S need not ask the relay for its card, which would tell the relay who S is.
     """
 
     SHAPES = (octets(16), uint(2**32 - 1), octets(8), octets(SEAL_PUBLIC_BYTES))
@@ -79,7 +82,7 @@ class Vantage(Record):
 
 @dataclass(frozen=True, slots=True)
 class Accept(Signed):
-    """D takes the stream."""
+    """D accepts the stream."""
 
     PURPOSE = "stream-accept"
     BYTES_MAX = 10240
@@ -92,23 +95,25 @@ class Accept(Signed):
         uint(3600),
         uint(62),
         sequence(nested(Vantage), VANTAGE_COUNT_MAX),
+        octets(DIGEST_BYTES),
         SIGNATURE,
     )
 
     stream: bytes
     open_hash: bytes  # SHA-256 of the OPEN as it was received
     ciphertext: bytes
-    aead: int  # what D's processor opens fastest
+    aead: int  # the cipher that D's processor opens fastest
     offload_kinds: tuple[int, ...]  # of those S offered
     epoch_s_max: int
     epoch_bytes_log2_max: int
     vantage: tuple[Vantage, ...]
+    lists: bytes  # digest of the signed lists that D holds
     signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Record):
-    """D does not take the stream; reason is a slug such as "busy" or "policy"."""
+    """D does not accept the stream.  reason: a slug such as "busy" or "policy"."""
 
     SHAPES = (octets(16), text(32))
 
@@ -138,14 +143,14 @@ class RekeyAnswer(Record):
 
 @dataclass(slots=True)
 class EpochKeys:
-    """What one secret gives: a key for each direction, and the chain key the next epoch hangs on."""
+    """The keys from one secret: one for each direction, and the chain key from which the next epoch's are derived."""
 
     data: EpochKey
     feedback: EpochKey
     chain: bytearray
 
     def erase(self) -> None:
-        """Overwrite the chain key; the datapath erases the other two with their entries."""
+        """Overwrite the chain key.  The datapath erases the other two with their entries."""
         self.chain[:] = bytes(len(self.chain))
 
 
@@ -177,16 +182,17 @@ def next_keys(previous: EpochKeys, secret: bytes, offer: bytes, answer: bytes, r
 
 
 def _transcript(first: bytes, second: bytes) -> bytes:
-    """Hash two messages so that no byte can move from one into the other."""
+    """Return a hash of two messages in which no byte can move from one into the other."""
     return kdf.sha256(kdf.sha256(first), kdf.sha256(second))
 
 
-def check_open(open_: Open, *, sender: NodeId, me: NodeId, chain_hash: bytes) -> None:
-    """Raise RemoteProtocolError unless the OPEN names the node that sent it, us, and the credential we know."""
+def check_open(open_: Open, *, sender: NodeId, me: NodeId) -> None:
+    """Raise RemoteProtocolError unless the OPEN names its sender and this node.
+
+    It need not name the credential that this node holds of the sender: one of them may have been renewed since.
+    """
     if open_.sender != sender or open_.receiver != me:
         raise RemoteProtocolError("misaddressed", "the open names other ends")
-    if not kdf.equal(open_.sender_chain_hash, chain_hash):
-        raise AuthError("the open was made under another credential")
 
 
 def check_accept(accept: Accept, open_: bytes, offered: tuple[int, ...]) -> None:

@@ -1,5 +1,5 @@
-/* A driver's side of tests/cext/driven.py: commands come as lines of words, each is answered by one line.  What comes as
- * hexadecimal stands in memory of its own size, so that the address sanitizer sees a byte too far. */
+/* The driver's end of tests/kit/driven.py: a command is a line of words, and one line answers it.  Hexadecimal data
+ * gets memory of its own size, so that the address sanitizer sees a byte too far. */
 
 #ifndef CONFLUX_TEST_LINES_H
 #define CONFLUX_TEST_LINES_H
@@ -41,7 +41,7 @@ static inline uint64_t number(void) { return strtoull(word(), NULL, 10); }
 
 static inline int digit(char hex) { return hex <= '9' ? hex - '0' : hex - 'a' + 10; }
 
-/* "-" is empty. */
+/* Hexadecimal data; "-": no bytes. */
 static inline struct blob blob(void)
 {
     const char *hex = word();

@@ -15,16 +15,15 @@ VARIABLE = "CONFLUX_FUZZ_CODEC"
 
 
 def build(root: Path, directory: Path) -> dict[str, str]:
-    """Build it below directory if its sources are newer; return the environment of a process that is to use it."""
-    command = [sys.executable, "setup.py", "--quiet", "build_ext"]
-    command += ["--build-lib", str(directory), "--build-temp", str(directory / "objects")]
+    """Build the codec below directory if its sources are newer; return the environment of a process that uses it."""
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", str(directory)]
     environment = dict(os.environ, CONFLUX_SANITIZE="address,undefined")
     subprocess.run(command, cwd=root, env=environment, check=True)
     return {
         VARIABLE: str(next(directory.glob("conflux/anchor/_codec.*.so"))),
         "LD_PRELOAD": f"{_library('libasan.so')} {_library('libubsan.so')}",
-        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own, at its end
-        "PYTHONMALLOC": "malloc",  # or a byte too far is in the same arena, and nobody minds
+        "ASAN_OPTIONS": "detect_leaks=0",  # those of the interpreter itself, at its end
+        "PYTHONMALLOC": "malloc",  # in Python's own arenas a read that goes too far stays inside memory that is allowed
     }
 
 

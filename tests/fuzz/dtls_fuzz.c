@@ -1,12 +1,12 @@
-/* libFuzzer over cext/dtls.c: whatever stands in a datagram, no byte beyond it is touched; and what was sealed opens once,
- * unless a byte of it was changed.
+/* libFuzzer over cext/dtls/dtls.c: no datagram makes it touch a byte beyond, and a sealed record opens once, unless a
+ * byte of it was changed.
  *
- *     cipher | changes (place 2, value 1)* of a genuine datagram, ended by place 0xffff | the datagram, or its payload */
+ *     cipher | changes (place 2, value 1)* of a genuine datagram, then place 0xffff | the datagram, or its payload */
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtls.h"
+#include "dtls/dtls.h"
 
 enum { PAYLOAD_BYTES_MAX = 4096 };
 
@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1 || size > PAYLOAD_BYTES_MAX)
         return 0;
     struct dtls_keys keys = {.cipher = data[0] % 3 + 1}; /* one key both ways: what is sealed here opens here */
-    /* Two, because libFuzzer learns genuine records from the comparison below, and each opens once. */
+    /* Two: libFuzzer learns genuine records from the comparison below, and each opens only once. */
     struct dtls *self = dtls_new(&keys), *stranger = dtls_new(&keys);
     demand(self != NULL && stranger != NULL);
     data++, size--;
@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (size >= 3 && (data[0] & data[1]) != 0xff)
         change_count++, data += 3, size -= 3;
 
-    uint8_t *strange = malloc(size > 0 ? size : 1); /* memory of its own size, so that a byte too far is seen */
+    uint8_t *strange = malloc(size > 0 ? size : 1); /* of its own size: the sanitizer sees a byte too far */
     demand(strange != NULL);
     memcpy(strange, data, size);
     open_all(stranger, strange, size);

@@ -1,7 +1,7 @@
-"""One target per machine that peers talk to: a script says what they say, and when.
+"""One target per machine that peers talk to: a script decides what the peers say, and when.
 
-Whatever that is, the machine ends in a state it can go on from: nothing but RemoteProtocolError comes back from a door
-for peers, and nothing at all from the others.
+The machine has to end in a state from which it can go on.  A method that takes a peer's bytes may raise
+RemoteProtocolError, and nothing else; the other methods may raise nothing.
 """
 
 from __future__ import annotations
@@ -11,35 +11,47 @@ import dataclasses
 import functools
 import random
 
-from builders import FIRST_BOOT, NOW_UNIX, hop_key, make_card, make_member, make_realm, seed_of
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fuzz.script import Script
-from unit.datapath_pair import FORWARD, LINK_A, LINK_B, REVERSE, Pair, keys, udp
+from kit.builders import FIRST_BOOT, NOW_UNIX, hop_key, make_card, make_member, make_realm, seed_of
+from kit.datapath import FORWARD, LINK_A, LINK_B, REVERSE, Pair, keys, udp
+from kit.recorder import Recorder
 
 from conflux.anchor import frame
-from conflux.carrier.interface import Closed, Connect, Describe, Described, Description, Opened, OpenTether
-from conflux.control.channel import ENVELOPE_BYTES_MAX, Arrival, Kind
-from conflux.control.envelope import BODY_BYTES_MAX, Envelope, Inner, signed_message
+from conflux.carrier.interface import (
+    CarrierEnd,
+    Closed,
+    Connect,
+    Describe,
+    Described,
+    Description,
+    Opened,
+    OpenTether,
+)
+from conflux.control.channel import Arrival
+from conflux.control.crossing import Crossing
+from conflux.control.envelope import BODY_BYTES_MAX, Envelope, Inner, Kind, signed_message
 from conflux.control.event import Message
+from conflux.control.lan.bridge import Bridge
 from conflux.control.lan.handshake import Acceptor, Dialler, Hello, Ourselves, Welcome, _signed
-from conflux.control.lan.junction import Junction
 from conflux.control.plane import ControlPlane
-from conflux.control.question import Question, Who
+from conflux.control.who import Question, Who
 from conflux.crypto import kem, seal
 from conflux.crypto.kdf import sha256
 from conflux.crypto.sign import SigningKey, context
 from conflux.errors import RemoteProtocolError
-from conflux.ids import BootId, LinkId, NodeId, StreamId
+from conflux.ids import BootId, LinkId, NodeId, StreamId, TetherId
 from conflux.link.links import Links
 from conflux.realm.card import Card, hop_key_id_of
 from conflux.realm.identity import NodeKeys
 from conflux.realm.member import Member
-from conflux.route.machine import RouteFailed, Routes
+from conflux.route.event import LinkWanted, RouteFailed
 from conflux.route.message import Confirm, Refuse, Setup, Teardown, decode_message_untrusted, encode_message
 from conflux.route.onion import ONION_BYTES, SLOT_BYTES, HopKey, tag
-from conflux.route.relay import LinkWanted
+from conflux.route.routes import Routes
+from conflux.stream.event import ReceiverReady, SenderReady
 from conflux.stream.handshake import Accept, Open
-from conflux.stream.machine import ReceiverReady, SenderReady, Streams
+from conflux.stream.streams import Streams
 
 STEP_COUNT_MAX = 24  # per script: enough to get anywhere, few enough to be quick
 REALM = make_realm()
@@ -48,7 +60,7 @@ _KEM = kem.PrivateKey.generate()
 
 
 class _Remembering(SigningKey):
-    """Signs the same thing once: what a machine signs when it starts would otherwise be most of a run."""
+    """Signs the same bytes once: else most of a run would go into what a machine signs when it starts."""
 
     __slots__ = ()
     sign = functools.lru_cache(maxsize=64)(SigningKey.sign)
@@ -62,7 +74,7 @@ def boot_id(number: int) -> BootId:
 
 
 def plane(data: bytes) -> bool:
-    """A control plane; the neighbour is a member of the realm, so what it says can be properly signed and sealed."""
+    """A control plane.  The neighbour is a member of the realm, so it can sign and seal what it says."""
     script, now = Script(data), 1000.0
     machine = ControlPlane(
         ALPHA,
@@ -81,7 +93,7 @@ def plane(data: bytes) -> bool:
         match script.byte() % 6:
             case 0:
                 now += script.byte() / 8
-                machine.handle_timeout(now)
+                machine.handle_timeout(now=now)
             case 1:
                 _hear(machine, script.chunk(), now)
             case 2:
@@ -96,8 +108,7 @@ def plane(data: bytes) -> bool:
                 sealed = seal.seal(machine.own_card.hop_public, said, info)
                 _hear(machine, _envelope(machine, step, sealed, key_id), now)
         while (transmit := machine.next_transmit()) is not None:
-            assert len(transmit.envelope) <= ENVELOPE_BYTES_MAX
-            Envelope.decode_untrusted(transmit.envelope)
+            assert Envelope.decode_untrusted(transmit.envelope.encode()) == transmit.envelope
         while (event := machine.next_event()) is not None:
             accepted = True
             if isinstance(event, Message) and script.byte() & 1:
@@ -106,7 +117,8 @@ def plane(data: bytes) -> bool:
 
 
 def _hear(machine: ControlPlane, envelope: bytes, now: float) -> None:
-    machine.receive_untrusted(Arrival(envelope, BRAVO.node_id, "fuzz"), now=now)
+    with contextlib.suppress(RemoteProtocolError):
+        machine.receive_untrusted(Arrival(Envelope.decode_untrusted(envelope), BRAVO.node_id, "fuzz"), now=now)
 
 
 def _envelope(machine: ControlPlane, number: int, payload: bytes, key_id: bytes | None) -> bytes:
@@ -114,7 +126,7 @@ def _envelope(machine: ControlPlane, number: int, payload: bytes, key_id: bytes 
 
 
 def _said(script: Script, token: int, body: bytes) -> bytes:
-    """A message that the neighbour signed.  Its card may say anything that a card has room for."""
+    """A message that the neighbour signed.  Its card may hold anything that a card has room for."""
     kind, seq, boot, re = script.byte(), script.byte(), boot_id(script.byte() & 3), script.byte() & 1
     if kind in (Kind.WHO, Kind.CARD):
         hop_public = (hop_key("bravo").public[: -len(body) or None] + body)[-seal.PUBLIC_BYTES :]
@@ -138,7 +150,7 @@ DESCRIPTION = Description("ufrag", "password" * 3, bytes(32), 5000, 65536, ())
 
 
 def lan(data: bytes) -> bool:
-    """Both sides of a handshake with a member, whose signature is good, whatever it is under."""
+    """Both sides of a handshake with a member, whose signature is good over any content."""
     script = Script(data)
     us = Ourselves(ALPHA, FIRST_BOOT, bytes(8), lambda chain: chain.verify(REALM.anchor, now_unix=NOW_UNIX))
     digest, nonce = bytes(32), bytes(32)
@@ -149,11 +161,11 @@ def lan(data: bytes) -> bool:
             acceptor = Acceptor(us, digest, bytes)
             if raw:
                 acceptor.answer_untrusted(hello.encode())
-            signed = _signed(digest, nonce, hello.nonce, BRAVO.chain, hello.boot, hello.instance)
+            signed = _signed(digest, nonce, hello.nonce, BRAVO.chain, hello.boot, hello.seed)
             signature = BRAVO.keys.signing.sign(context("lan-dial", ALPHA.realm_id), signed)
             hello = dataclasses.replace(hello, chain=BRAVO.chain, signature=signature)
-            peer, welcome = acceptor.answer_untrusted(hello.encode())
-            Welcome.decode_untrusted(welcome)
+            peer, answer = acceptor.answer_untrusted(hello.encode())
+            Welcome.decode_untrusted(answer)
         else:
             dialler = Dialler(us, digest, bytes)
             said = dialler.hello_untrusted(script.chunk())
@@ -161,7 +173,7 @@ def lan(data: bytes) -> bool:
             if raw:
                 dialler.finish_untrusted(welcome.encode())
             greeted = Hello.decode_untrusted(said).nonce
-            signed = _signed(digest, greeted, nonce, BRAVO.chain, welcome.boot, welcome.instance, sha256(said))
+            signed = _signed(digest, greeted, nonce, BRAVO.chain, welcome.boot, welcome.seed, sha256(said))
             signature = BRAVO.keys.signing.sign(context("lan-accept", ALPHA.realm_id), signed)
             peer = dialler.finish_untrusted(
                 dataclasses.replace(welcome, chain=BRAVO.chain, signature=signature).encode()
@@ -173,12 +185,13 @@ def lan(data: bytes) -> bool:
 
 
 def links(data: bytes) -> bool:
-    """A link machine, two peers, and a carrier that does as it is told or not."""
+    """A link machine, two peers, and a carrier that obeys commands or does not."""
     script, now, accepted = Script(data), 1000.0, False
     rng = random.Random(1)
     machine = Links(NodeId(b"m" * 16), rng=rng, entropy=lambda size: bytes(size - 1) + bytes((rng.randrange(4),)))
     peers = (NodeId(b"a" * 16), NodeId(b"z" * 16))
-    last, describing = 0, []
+    last: LinkId | None = None
+    describing: list[LinkId] = []
     for seq in range(STEP_COUNT_MAX):
         if not script:
             break
@@ -194,11 +207,11 @@ def links(data: bytes) -> bool:
                 machine.handle_timeout(now=now)
             case 3 if describing:
                 machine.carrier_event(Described(describing.pop(), DESCRIPTION), now=now)
-            case 4 if last:
+            case 4 if last is not None:
                 machine.carrier_event(Opened(last), now=now)
-            case 5 if last:
-                machine.carrier_event(Closed(last, "peer"), now=now)
-                last = 0
+            case 5 if last is not None:
+                machine.carrier_event(Closed(last, CarrierEnd.PEER), now=now)
+                last = None
             case _:
                 with contextlib.suppress(RemoteProtocolError):
                     machine.receive_signal(peer, SIGNALS[script.byte() % 4], script.chunk(), seq, now=now)
@@ -208,7 +221,7 @@ def links(data: bytes) -> bool:
             last = command.link if isinstance(command, Connect) else last
         while machine.next_signal() is not None or machine.next_event() is not None:
             pass
-        assert machine.next_timeout() is None or machine.next_timeout() > 0
+        assert (machine.next_timeout() or 1.0) > 0
     return accepted
 
 
@@ -216,7 +229,7 @@ LINKS = (LinkId(1), LinkId(2))
 
 
 def routes(data: bytes) -> bool:
-    """Routes through, from and to here: the slots and seals of two neighbours open, whatever is in them."""
+    """Routes through, from and to here.  Slots and seals of two neighbours open with any content."""
     script, now, accepted = Script(data), 0.0, False
     slot = b""
 
@@ -233,7 +246,10 @@ def routes(data: bytes) -> bool:
         relaying=True,
     )
     hop = HopKey(BRAVO.node_id, bytes(8), hop_key("bravo").public)
-    wanted, opened, asked, labels = [], [], [], [0]
+    wanted: list[int] = []
+    opened: list[TetherId] = []
+    asked: list[bytes] = []
+    labels = [0]
     for step in range(STEP_COUNT_MAX):
         if not script:
             break
@@ -277,18 +293,18 @@ def routes(data: bytes) -> bool:
             labels += [said.label] if isinstance(said, Confirm) else []
         while (command := machine.next_command()) is not None:
             opened += [command.tether] if isinstance(command, OpenTether) else []
-        while (event := machine.relays.next_event()) is not None:
-            wanted += [event.relay] if isinstance(event, LinkWanted) else []
+        while (passed := machine.relays.next_event()) is not None:
+            wanted += [passed.relay] if isinstance(passed, LinkWanted) else []
         while (event := machine.next_event()) is not None:
-            assert not isinstance(event, RouteFailed) or event.reason.isprintable()
+            assert not isinstance(event, RouteFailed) or event.refusal is None or event.refusal.said.isprintable()
         machine.status()
     return accepted
 
 
-def junction(data: bytes) -> bool:
-    """A node that joins LANs: what goes on is what came, with a hop less, and never back to where it came from."""
+def bridge(data: bytes) -> bool:
+    """A bridge between LANs passes on what came, with one hop less, and never to the LAN that it came from."""
     script, accepted = Script(data), False
-    machine = Junction(ALPHA.node_id, lambda reason: None)
+    machine = Bridge(ALPHA.node_id, lambda reason: None)
     nodes = [NodeId(bytes((number,)) * 16) for number in range(4)]
     for number, node in enumerate(nodes):
         machine.place(node, ("red", "blue", "blue", None)[number])
@@ -307,12 +323,41 @@ def junction(data: bytes) -> bool:
     return accepted
 
 
+def crossing(data: bytes) -> bool:
+    """A crossing passes on what came, once and with one hop less, and never to the side that it came from."""
+    script, accepted = Script(data), False
+    sides = [Recorder("lan", far=False, buckets=frozenset({1})), Recorder("nats", far=True)]
+    machine = Crossing(sides[0], sides[1], allowed=True, seek=lambda node, arrival: None, drop=lambda reason: None)
+    machine.look()
+    for step in range(STEP_COUNT_MAX):
+        if not script:
+            break
+        source, said = script.byte() % 4, script.chunk()
+        try:
+            came = Envelope.decode_untrusted(said)
+        except RemoteProtocolError:
+            continue
+        side, other = sides[source % 2], sides[1 - source % 2]
+        key = bytes((source,)) * 32
+        arrival = Arrival(came, None if side.far else NodeId(key[:16]), side.name, key if side.far else None)
+        before = len(side.passed), len(other.passed)
+        machine.transit_untrusted(arrival, now=float(step))
+        machine.transit_untrusted(arrival, now=float(step))
+        assert len(side.passed) == before[0]
+        assert len(other.passed) <= before[1] + 1
+        if len(other.passed) > before[1]:
+            assert other.passed[-1][0] == dataclasses.replace(came, hop_limit=came.hop_limit - 1)
+            accepted = True
+    return accepted
+
+
 def streams(data: bytes) -> bool:
-    """A stream machine with one peer, whose words it can believe to be the peer's.  A key of zeros is a good one."""
+    """A stream machine with one peer, whose identity is known.  A key of zeros stands for a good one."""
     script, card = Script(data), make_card(BRAVO)
     machine = Streams(ALPHA, boot=FIRST_BOOT, aead=frame.CHACHA20_POLY1305, entropy=random.Random(1).randbytes)
     ours = machine.open(card, now=0.0)
-    sent = machine.next_send()
+    sent = machine.next_transmit()
+    assert sent is not None
     ours_open = Open.decode_untrusted(sent.body)
     accepted = False
     for _ in range(STEP_COUNT_MAX):
@@ -330,19 +375,25 @@ def streams(data: bytes) -> bool:
                 case 3:
                     machine.receive_refused(BRAVO.node_id, script.chunk())
                 case 4:
-                    machine.receive_entry((bytes(16), ours)[script.byte() & 1], frame.REKEY, script.chunk())
+                    stream = (StreamId(bytes(16)), ours)[script.byte() & 1]
+                    machine.receive_entry(stream, frame.REKEY, script.chunk(), epoch=script.byte(), now=0.0)
                 case 5:
                     machine.rekey(ours, now=0.0)
                     machine.handle_timeout(now=script.byte())
-        while (event := machine.next_event()) is not None or machine.next_send() is not None:
+        while (event := machine.next_event()) is not None or machine.next_transmit() is not None:
             accepted |= isinstance(event, SenderReady | ReceiverReady)
     return accepted
 
 
 def _open(said: Open) -> bytes:
-    ours = {"sender": BRAVO.node_id, "receiver": ALPHA.node_id, "sender_chain_hash": sha256(BRAVO.chain.encode())}
-    public = said.kem_public if any(said.kem_public) else _KEM.public
-    return dataclasses.replace(said, kem_public=public, **ours).sign(BRAVO.keys.signing, ALPHA.realm_id).encode()
+    said = dataclasses.replace(
+        said,
+        kem_public=said.kem_public if any(said.kem_public) else _KEM.public,
+        sender=BRAVO.node_id,
+        receiver=ALPHA.node_id,
+        sender_chain_hash=sha256(BRAVO.chain.encode()),
+    )
+    return said.sign(BRAVO.keys.signing, ALPHA.realm_id).encode()
 
 
 def _accept(said: Accept, ours: Open, encoded: bytes) -> bytes:
@@ -352,7 +403,7 @@ def _accept(said: Accept, ours: Open, encoded: bytes) -> bytes:
 
 
 def datapath(data: bytes) -> bool:
-    """Frames with any header and, under the right key, any bundle: data to B, feedback to A."""
+    """Frames with any header, and with any bundle under the right key: data to B, feedback to A."""
     script, now = Script(data), 0.0
     pair = Pair()
     data_key, feedback_key = keys()

@@ -1,11 +1,12 @@
-/* libFuzzer over cext/packet.c: any offload header on any packet is refused, or its pieces are what they promise.
+/* libFuzzer over cext/packet/packet.c: any offload header on any packet is refused, or its pieces are what they
+ * promise.
  *
  *     choices | piece_bytes_max (2) | offload header (10) | packet */
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "packet.h"
+#include "packet/packet.h"
 
 enum { PREFIX_BYTES = 3 + OFFLOAD_BYTES, PLAIN = 1, MEND_LENGTH = 2, MEND_PLACE = 4 };
 
@@ -15,7 +16,7 @@ static void demand(bool claim)
         abort();
 }
 
-/* Make lengths right that chance never makes right. */
+/* Correct the lengths, which are never right by chance. */
 static void mend(uint8_t choices, uint8_t *header, uint8_t *packet, size_t size)
 {
     bool ipv4 = size >= 20 && packet[0] >> 4 == 4, ipv6 = size >= 40 && packet[0] >> 4 == 6;
@@ -42,7 +43,7 @@ static void mend(uint8_t choices, uint8_t *header, uint8_t *packet, size_t size)
     }
 }
 
-/* Memory of its own size, so that a byte too far is seen. */
+/* A copy of its own size: the sanitizer sees a byte too far. */
 static uint8_t *copy_of(const uint8_t *data, size_t size)
 {
     uint8_t *copy = malloc(size > 0 ? size : 1);

@@ -1,7 +1,7 @@
-"""One target per parser of bytes or text that somebody else wrote.
+"""One target per parser of bytes or text from elsewhere.
 
-Each takes any bytes and returns whether the parser accepted them.  An AssertionError, or an exception that the parser
-has no right to raise, is a finding.
+Each takes any bytes and returns whether the parser accepted them.  An AssertionError is a finding, and so is an
+exception that the parser may not raise.
 """
 
 from __future__ import annotations
@@ -13,65 +13,73 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from builders import NOW_UNIX, hop_key, make_realm, node_keys, signing_key
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fuzz.script import Script, expand
+from kit.builders import NOW_UNIX, hop_key, make_realm, node_keys, signing_key
 
-from conflux import api, config, wire
 from conflux.anchor import _codec, _codec_py, frame
-from conflux.carrier.channels import (
-    NAME_BYTES_MAX,
-    PPID_DCEP,
-    ChannelOffered,
-    Channels,
-    decode_open_untrusted,
-    encode_open,
-)
-from conflux.carrier.ice import Ice
+from conflux.api import server
+from conflux.carrier.ice.agent import Ice
 from conflux.carrier.interface import Description
+from conflux.carrier.native.channels import ChannelOffered, Channels
+from conflux.carrier.native.dcep import NAME_BYTES_MAX, PPID_DCEP, decode_open_untrusted, encode_open
 from conflux.carrier.tether import channel_protocol, parse_protocol_untrusted
+from conflux.config import settings
 from conflux.control.envelope import Envelope, Inner
 from conflux.control.lan.frame import FrameReader, encode_frame
 from conflux.control.lan.handshake import Greeting, Hello, Welcome
-from conflux.control.question import Presence, Question, Who
+from conflux.control.lists import Asking
+from conflux.control.nats.inbox import Inbox
+from conflux.control.nats.protocol import Message, Said, ServerStream
+from conflux.control.who import Presence, Question, Who
 from conflux.crypto import seal
+from conflux.crypto.nkey import KeyPair, Kind
 from conflux.datapath import packet
 from conflux.datapath.feedback import Report, decode_interval_untrusted, encode_interval
 from conflux.errors import ConfigError, RemoteProtocolError, UserError
 from conflux.ids import RealmId, format_node_id, parse_node_id
 from conflux.link.records import Answer, Candidates, Offer, Refusal
 from conflux.realm.anchor import RealmAnchor
+from conflux.realm.broker import subjects
+from conflux.realm.broker.jwt import AccountJwt, OperatorJwt, UserJwt
 from conflux.realm.card import Card, hop_key_id_of
 from conflux.realm.credential import Chain, Credential, Grant
 from conflux.realm.invite import Token, parse_hint
-from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest, OfflineRequest
+from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest, OfflineRequest, RenewRequest
+from conflux.realm.lists import BrokerNotice, DenyList, SignedList
 from conflux.realm.name import parse_name
+from conflux.record import Record, decode_untrusted, encode
 from conflux.route import onion
 from conflux.route.message import decode_message_untrusted, encode_message
 from conflux.stream.handshake import Accept, Open, Refused, RekeyAnswer, RekeyOffer
 
+TEMPLATE_HEAD = base64.urlsafe_b64encode(b'{"alg":"ed25519-nkey","typ":"JWT"}').decode().rstrip("=") + "."
+
 # The first byte of the input chooses the record: one corpus per module of records.
-RECORDS: dict[str, tuple[type[wire.Record], ...]] = {
+RECORDS: dict[str, tuple[type[Record], ...]] = {
     "card": (Card, Chain, Credential, Grant, RealmAnchor),
-    "join": (JoinRequest, OfflineRequest, JoinAnswer, JoinRefused, Token),
+    "join": (JoinRequest, OfflineRequest, JoinAnswer, JoinRefused, Token, RenewRequest),
     "link": (Offer, Answer, Candidates, Refusal, Description),
     "stream": (Open, Accept, Refused, RekeyOffer, RekeyAnswer),
     "envelope": (Envelope, Inner, Who, Question, Presence),
     "lan": (Greeting, Hello, Welcome),
+    "lists": (SignedList, DenyList, BrokerNotice, Asking),
 }
 
 _ARGUMENTS = {
-    "name": api.Argument(str, required=True, least=1, most=128),
-    "count": api.Argument(int, default=4, least=1, most=1000),
-    "interval": api.Argument(float, default=1.0, least=0.01, most=3600),
-    "all": api.Argument(bool, default=False),
+    "name": server.Argument(str, required=True, least=1, most=128),
+    "count": server.Argument(int, default=4, least=1, most=1000),
+    "interval": server.Argument(float, default=1.0, least=0.01, most=3600),
+    "all": server.Argument(bool, default=False),
 }
-API_OPERATIONS = {"status": api.Operation(), "ping": api.Operation(arguments=_ARGUMENTS)}
+API_OPERATIONS = {"status": server.Operation(), "ping": server.Operation(arguments=_ARGUMENTS)}
 REALM = make_realm()
-CONFIG_KEYS = sorted(name for name, _, _ in config.every_key())
+NATS_ME = node_keys("alpha").public.encode()[:32]
+CONFIG_KEYS = sorted(name for name, _, _ in settings.every_key())
 _SEALER = ChaCha20Poly1305(bytes(32))
 
 
@@ -88,15 +96,15 @@ def record(family: str, data: bytes) -> bool:
 
 def cbor(data: bytes) -> bool:
     try:
-        value = wire.decode_untrusted(data, bytes_max=len(data))
+        value = decode_untrusted(data, bytes_max=len(data))
     except RemoteProtocolError:
         return False
-    assert wire.encode(value) == data
+    assert encode(value) == data
     return True
 
 
 def card_verify(data: bytes) -> bool:
-    """A card that says anything, signed by those who should sign it: refused, or good for sealing to its node.
+    """A card with any content and the right signatures is refused, or its node can be sealed to.
 
     A hop key of zeros stands for a good one.
     """
@@ -128,7 +136,7 @@ def _outcome(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def frame_codec(data: bytes) -> bool:
-    """Compiled and twin do the same with any frame, and with any bundle that verifies."""
+    """The compiled codec and its twin do the same with any frame, and with any bundle that verifies."""
     made = (frame.CHACHA20_POLY1305, bytes(32), bytes(4), 0)
     flags, bundle = (data[0] & 3, data[1:]) if data else (0, b"")
     header = bytes((frame.VERSION, flags, 0, 0)) + bytes(12)
@@ -148,18 +156,44 @@ def frame_codec(data: bytes) -> bool:
 
 
 def lan_frame(data: bytes) -> bool:
-    """A stream cut anywhere says the same as whole, until it says something wrong."""
+    """A stream cut into pieces of any size says the same as the whole, up to the first thing that is wrong."""
     size, stream = (data[0] + 1, expand(data[1:])) if data else (1, b"")
     reader, heard = FrameReader(), b""
     try:
         for start in range(0, len(stream), size):
-            heard += b"".join(encode_frame(*frame_) for frame_ in reader.feed_untrusted(stream[start : start + size]))
+            reader.feed(stream[start : start + size])
+            heard += b"".join(encode_frame(*frame_) for frame_ in iter(reader.take_untrusted, None))
     except RemoteProtocolError:
         assert stream.startswith(heard)
         return False
     assert stream.startswith(heard)
-    assert heard == b"".join(encode_frame(*frame_) for frame_ in FrameReader().feed_untrusted(stream))
+    whole = FrameReader()
+    whole.feed(stream)
+    assert heard == b"".join(encode_frame(*frame_) for frame_ in iter(whole.take_untrusted, None))
     return heard != b""
+
+
+def nats(data: bytes) -> bool:
+    """A server's stream cut into pieces of any size says the same as the whole, up to the first thing that is wrong.
+
+    What it says is taken by a node's inbox, which raises nothing and counts what it drops.
+    """
+    size, stream = (data[0] + 1, expand(data[1:])) if data else (1, b"")
+    pieces = ServerStream()
+    heard: list[Said] = []
+    try:
+        for start in range(0, len(stream), size):
+            heard += pieces.feed_untrusted(stream[start : start + size])
+    except RemoteProtocolError:
+        return False
+    assert heard == list(ServerStream().feed_untrusted(stream))
+    drops: Counter[str] = Counter()
+    inbox = Inbox(NATS_ME, "main", lambda reason: drops.update((reason,)))
+    inbox.buckets = frozenset({7})
+    messages = [said for said in heard if isinstance(said, Message)]
+    taken = [inbox.receive_untrusted(message, now=0.0) for message in messages]
+    assert len(messages) == drops.total() + sum(each is not None for each in taken)
+    return heard != []
 
 
 def route_message(data: bytes) -> bool:
@@ -203,16 +237,53 @@ def token(data: bytes) -> bool:
     return True
 
 
+OPERATOR_KEY = KeyPair.from_seed_bytes(Kind.OPERATOR, b"o" * 32)
+ACCOUNT_KEY = KeyPair.from_seed_bytes(Kind.ACCOUNT, b"a" * 32)
+JWTS: tuple[tuple[type[OperatorJwt | AccountJwt | UserJwt], KeyPair], ...] = (
+    (OperatorJwt, OPERATOR_KEY),
+    (AccountJwt, OPERATOR_KEY),
+    (UserJwt, ACCOUNT_KEY),
+)
+
+
+def jwt(data: bytes) -> bool:
+    """Any text as a JWT, any claims under a signature that verifies, and any text as a subject."""
+    if not data:
+        return False
+    if data[0] == len(JWTS) + 1:
+        return _subject(data[1:].decode("utf-8", "replace"))
+    shape, key = JWTS[data[0] % len(JWTS)]
+    text = data[1:].decode("utf-8", "surrogateescape")
+    if data[0] < len(JWTS):
+        head = TEMPLATE_HEAD + base64.urlsafe_b64encode(data[1:]).decode().rstrip("=")
+        text = f"{head}.{base64.urlsafe_b64encode(key.sign(head.encode())).decode().rstrip('=')}"
+    try:
+        told = shape.decode_untrusted(text)
+    except RemoteProtocolError:
+        return False
+    assert told.encode(key) == text
+    return True
+
+
+def _subject(text: str) -> bool:
+    try:
+        subjects.parse_untrusted(text)
+    except RemoteProtocolError:
+        return False
+    return True
+
+
 def names(data: bytes) -> bool:
     text = data.decode("utf-8", "surrogateescape")
     accepted = False
-    for parse in (parse_name, parse_hint, parse_node_id):
+    parsers: tuple[Callable[[str], object], ...] = (parse_name, parse_hint, parse_node_id)
+    for parse in parsers:
         try:
-            parsed = parse(text)
+            parse(text)
         except ConfigError:
             continue
         accepted = True
-        assert parse is not parse_node_id or format_node_id(parsed) == text.lower()
+        assert parse is not parse_node_id or format_node_id(parse_node_id(text)) == text.lower()
     return accepted
 
 
@@ -225,7 +296,7 @@ def toml(data: bytes) -> bool:
         values = [json.dumps(_json_value(script)).replace("NaN", "nan").replace("null", "{}") for _ in range(count)]
         text = f"{key} = {values[0] if count == 1 else '[' + ','.join(values) + ']'}"
     try:
-        config.parse(text)
+        settings.parse(text)
     except ConfigError:
         return False
     return True
@@ -248,14 +319,14 @@ def _json_value(script: Script) -> object:
 
 
 def api_request(data: bytes) -> bool:
-    """Any line; and, as the JSON reader shows the fuzzer nothing, any value for an argument."""
+    """Any line; and any value for an argument, for the fuzzer cannot see into the JSON reader."""
     script = Script(data)
     line = data[1:]
     if script.byte():
-        arguments = {name: _json_value(script) for name in _ARGUMENTS if script.byte() & 1}
-        line = json.dumps({"do": "ping", **arguments}).encode()
+        said = {name: _json_value(script) for name in _ARGUMENTS if script.byte() & 1}
+        line = json.dumps({"do": "ping", **said}).encode()
     try:
-        operation, arguments = api.parse_untrusted(line, API_OPERATIONS)
+        operation, arguments = server.parse_untrusted(line, API_OPERATIONS)
     except UserError:
         return False
     assert arguments.keys() == operation.arguments.keys()
@@ -289,7 +360,7 @@ def feedback(data: bytes) -> bool:
 
 
 def channels(data: bytes) -> bool:
-    """What opens a data channel, said to a side that has some."""
+    """A message that opens a data channel, to an end of a link that has some."""
     try:
         label, protocol, reliability = decode_open_untrusted(data)
     except RemoteProtocolError:
@@ -303,11 +374,12 @@ def channels(data: bytes) -> bool:
 
 
 def carrier(data: bytes) -> bool:
-    """What names a data channel, and an address to try."""
+    """The name of a data channel, and a candidate address."""
     text = data.decode("utf-8", "replace")
     named = parse_protocol_untrusted(text)
     assert named is None or channel_protocol(*named) == text
-    agent = SimpleNamespace(_addresses=("192.0.2.1",), _refused=())
+    agent: Any = SimpleNamespace(_addresses=("192.0.2.1",), _refused=())
+    agent._may_send_to = partial(Ice._may_send_to, agent)
     found = Ice._candidate_untrusted(agent, text)
     assert found is None or (found.component == 1 and 0 < found.port < 65536)
     return named is not None or found is not None

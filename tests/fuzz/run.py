@@ -1,9 +1,10 @@
-"""Fuzz every parser of bytes that somebody else wrote: run.py [--seconds N] [--keep] [TARGET...]
+"""Fuzz every parser of bytes from elsewhere: run.py [--seconds N] [--keep] [TARGET...]
 
-Each target runs for N seconds (30), as many at once as there are processors, from its seeds, the corpus that is kept,
-and what earlier runs left in build/fuzz.  Prints a table; exits with 1 if anything was found, and says where it is.
+Each target runs for N seconds (30), as many at once as there are processors.  It starts from its seeds, the
+kept corpus, and what earlier runs left in build/fuzz.  Prints a table; exits with 1 if anything was found, and says
+where it is.
 
---keep: afterwards, make tests/fuzz/corpus what is needed to reach everything that was reached.
+--keep: then replace tests/fuzz/corpus by the fewest inputs that reach everything that was reached.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SEPARATE = "frame, sanitizers"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session came to.  edges: how many branches of conflux/ it reached.  trouble: where to look, or empty."""
+    """The result of a session.  edges: how many branches of conflux/ it reached.  trouble: files to look at."""
 
     target: str
     executions: int
@@ -60,7 +61,7 @@ def start(script: str, target: str, *arguments: str | Path, log: Path, **environ
 
 
 def fuzz(target: str, seconds: int) -> Outcome:
-    """Run one target for so many seconds."""
+    """Run one target for this many seconds."""
     work = WORK / target
     found, seeds, log = work / "found", work / "seeds", work / "log"
     found.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def fuzz(target: str, seconds: int) -> Outcome:
 
 
 def fuzz_native(target: str, seconds: int) -> Outcome:
-    """Run one target that is C for so many seconds."""
+    """Run one target in C for this many seconds."""
     work = WORK / target
     found, seeds, log = work / "found", work / "seeds", work / "log"
     for directory in (found, seeds):
@@ -91,7 +92,8 @@ def fuzz_native(target: str, seconds: int) -> Outcome:
     command = [str(build(target, work)), f"-max_total_time={seconds}", f"-artifact_prefix={work}/", *OPTIONS]
     started = time.monotonic()
     with log.open("wb") as out:
-        status = subprocess.run([*command, found, seeds], cwd=ROOT, stdout=out, stderr=out, check=False).returncode
+        inputs = (found, seeds, CORPUS / target)
+        status = subprocess.run([*command, *inputs], cwd=ROOT, stdout=out, stderr=out, check=False).returncode
     took = time.monotonic() - started
     said = log.read_text(errors="replace")
     trouble = findings(work) or ((log,) if status else ())
@@ -108,7 +110,7 @@ def last_number(pattern: str, text: str) -> int:
 
 
 def check_codec(environment: dict[str, str]) -> Outcome:
-    """Read and cut every frame there is with the compiled codec watched by sanitizers."""
+    """Feed every frame, whole and cut short, to the compiled codec, under sanitizers."""
     directories = (WORK / "frame" / "found", WORK / "frame" / "seeds", CORPUS / "frame")
     log = WORK / "codec" / "log"
     started = time.monotonic()
@@ -118,13 +120,13 @@ def check_codec(environment: dict[str, str]) -> Outcome:
 
 
 def keep(target: str) -> None:
-    """Replace the kept corpus of a target by the least that reaches as much."""
+    """Replace the kept corpus of a target by the fewest inputs that reach as much."""
     work = WORK / target
     merged = work / "merged"
     merged.mkdir(exist_ok=True)
     for old in merged.iterdir():
         old.unlink()
-    # Without counters: that a loop ran five times and not four is worth a place while fuzzing, and none for keeps.
+    # Without counters: an input that runs a loop five times, not four, helps while fuzzing and is not worth keeping.
     options = ("-merge=1", "-use_counters=0")
     inputs = (work / "seeds", CORPUS / target, work / "found")
     if start("session.py", target, *options, merged, *inputs, log=work / "merge.log"):
@@ -136,7 +138,7 @@ def keep(target: str) -> None:
 
 
 def rows(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Print a table as its rows come, and pass them on."""
+    """Print each row of the table when it comes, and pass it on."""
     print(f"{'target':<20} {'executions':>11} {'per s':>8} {'coverage':>9}  findings", flush=True)
     for outcome in outcomes:
         rate = outcome.executions / max(outcome.seconds, 0.001)

@@ -1,11 +1,12 @@
 """How a fuzzer's bytes become a parser's input.
 
-A signature or a key is kilobytes of which no single one matters; written as a run, they leave the fuzzer the bytes that
-do.  0xF8 begins nothing in canonical CBOR, so it is the mark:
+A signature or a key has kilobytes, and no single byte of them matters.  They are written as a run of zeros, so that the
+fuzzer changes the bytes that matter.  No item of canonical CBOR begins with 0xF8, so it is the mark:
 
     F8 hh ll    that many zero bytes, at most 4095; none: the byte F8 itself
 
-What drives a machine is a script: bytes that choose, and chunks (length in two bytes) that are said to it.
+A machine is driven by a script: bytes that choose what happens, and chunks (a length of two bytes, then that many
+bytes) that a peer says to it.
 """
 
 from __future__ import annotations

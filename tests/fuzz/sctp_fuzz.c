@@ -1,13 +1,13 @@
-/* Fuzzes one SCTP association with a state: an input is a script of packets, time, and what the application does.  The
- * peer's side is played by a second association, so that the script may mix forged packets with honest ones.  Packets
- * get the right ports, tag and checksum, for a peer that went through DTLS can do that much; numbers in the script count
- * from where the association stands, so that they are sometimes right. */
+/* Fuzzes one SCTP association and its state: an input is a script of packets, time, and what the application does.  A
+ * second association plays the peer, so that a script may mix forged packets with honest ones.  Packets get the right
+ * ports, tag and checksum, as a peer behind DTLS can send them.  Numbers in the script count from the association's
+ * own, so that they are sometimes right. */
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "crc32c.h"
-#include "sctp.h"
+#include "sctp/crc32c.h"
+#include "sctp/sctp.h"
 
 enum {
     WINDOW_BYTES = 200000,
@@ -88,7 +88,7 @@ static void on_message(void *context, struct sctp_arrival *arrival)
 
     check(!self->ended && arrival->message->size > 0 && arrival->message->size <= arrival->message->room);
     check(arrival->message->room <= SCTP_MESSAGE_BYTES_MAX);
-    if ((self->keep & 1) != 0) { /* a relay: pass on the very memory */
+    if ((self->keep & 1) != 0) { /* as a relay: pass on the memory that came */
         struct sctp_sending sending = {.stream = arrival->stream, .unordered = true, .ppid = arrival->ppid};
 
         sctp_send(self->sctp, arrival->message, &sending, *self->now);
@@ -142,7 +142,7 @@ static void receive(struct side *self, const uint8_t *packet, size_t size)
     free(copy);
 }
 
-/* Let one side say all it may say now; to: who hears it, or NULL.  lose: every so many are lost. */
+/* Let one side send all that it may now.  to: the receiver, or NULL.  lose: one packet in so many is lost; 0: none. */
 static unsigned drain(struct side *self, struct side *to, unsigned lose)
 {
     static uint8_t packet[SCTP_PACKET_BYTES_MAX];
@@ -162,7 +162,7 @@ static unsigned drain(struct side *self, struct side *to, unsigned lose)
     return count;
 }
 
-/* What is due is done: nobody is woken for nothing. */
+/* Handle timeouts until none is due; they must end. */
 static void settle(struct side *self)
 {
     unsigned rounds = 0;
@@ -250,7 +250,7 @@ static size_t forge(struct script *script, uint8_t *at, uint32_t tsn_theirs, uin
 static void step(struct script *script, struct side *a, struct side *b)
 {
     static uint8_t packet[16384];
-    uint32_t tag = 0x01010101, tsn_ours = 0x01010101, tsn_theirs = 0x02020202; /* sctp.c takes them from entropy */
+    uint32_t tag = 0x01010101, tsn_ours = 0x01010101, tsn_theirs = 0x02020202; /* as sctp_new() takes from entropy */
     uint8_t operation = next_byte(script);
     size_t size = 12;
 

@@ -17,11 +17,11 @@ target = TARGETS[name]
 
 
 def run(data: bytes) -> None:
-    """libFuzzer's reading of a return value is not ours."""
+    """Run the target, and return nothing: libFuzzer gives return values another meaning."""
     target(data)
 
 
-# Merging, libFuzzer starts itself again, by a shell, as what argv[0] says.
+# When it merges, libFuzzer starts itself again by a shell, with argv[0] as the command.
 again = shlex.join((sys.executable, __file__, name))
 atheris.Setup([again, *arguments], run)
 atheris.Fuzz()

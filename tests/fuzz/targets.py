@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from fuzz import machines, parsers
+from fuzz import machines, parsers, strangers
 
 Target = Callable[[bytes], bool]
 
@@ -19,14 +19,18 @@ TARGETS: dict[str, Target] = {
     "config": parsers.toml,
     "feedback": parsers.feedback,
     "frame": parsers.frame_codec,
+    "jwt": parsers.jwt,
     "lan-frame": parsers.lan_frame,
+    "lan-stranger": strangers.lan_stranger,
     "names": parsers.names,
+    "nats": parsers.nats,
     "onion": parsers.onion_slot,
     "packet": parsers.ip_packet,
     "route": parsers.route_message,
     "token": parsers.token,
     "machine-datapath": machines.datapath,
-    "machine-junction": machines.junction,
+    "machine-bridge": machines.bridge,
+    "machine-crossing": machines.crossing,
     "machine-lan": machines.lan,
     "machine-link": machines.links,
     "machine-plane": machines.plane,
@@ -34,5 +38,5 @@ TARGETS: dict[str, Target] = {
     "machine-stream": machines.streams,
 }
 
-TEXT = frozenset({"api", "carrier", "config", "names", "token"})
+TEXT = frozenset({"api", "carrier", "config", "jwt", "names", "token"})
 """Those whose input is text: a dictionary helps."""

@@ -1,22 +1,20 @@
-"""`make soak-full`: half an hour at full rate, streams and links coming and going all the time; nothing may grow.
+"""`make soak-full`: half an hour at full rate, while streams and links come and go.  Nothing may grow.
 
       alpha          bravo           rod
         |              |              |          three network namespaces on one LAN, a real daemon in each;
      ---+--------------+--------------+---       rod relays in some of the rounds
 
-A round: TCP as fast as it goes, pings beside it, in some rounds the stream moved onto a relay and back meanwhile; then
-silence until no data-plane socket is left anywhere.  Every 10 s, and at rest after every round, the kernel is asked
-what each daemon holds: threads, descriptors, memory.  At the end the rests are compared: see `Verdict`.
+A round is TCP at full rate with pings beside it, and in some rounds the stream moves onto a relay and back.  Then comes
+silence until no data-plane socket is left.  Every 10 s, and at rest after every round, the threads, descriptors and
+memory of each daemon are read from the kernel.  At the end the rests are compared: see `Verdict`.
 
-What was seen goes to build/soak.json, memory over time to build/soak.svg.
+The samples go to build/soak.json, a picture of memory over time to build/soak.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import statistics
 import threading
@@ -26,31 +24,31 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import gauge
-from enter import deliver
-from narration import STARTED, chapter, paint, tell
-from soak_chart import chart
-from topology import Daemon, Host, Lab, LabFailure, Process, wait_for
+from rig import gauge
+from rig.enter import deliver
+from rig.narration import STARTED, chapter, paint, play, tell
+from rig.soak_chart import chart
+from rig.topology import Daemon, Host, Lab, LabFailure, Process, Realm, wait_for
 
 IDLE_TIMEOUT_S, LINGER_S = 1.0, 0.5  # 15 and 2 by default; short, so that streams and links come and go all the time
 REST_WITHIN_S = 15.0
 SAMPLE_EVERY_S = 10.0
 FULL_RATE_S = 6
 MINUTES = 30.0
-# Python's and the C library's allocators, caches and pools fill up at first: what is remembered for so and so long
-# (12 s of answers, 30 s of streams, an hour of onions) and the largest burst so far.
+# At first allocators, caches and pools of Python and the C library fill up: with what is kept for a time (answers 12 s,
+# streams 30 s, onions an hour) and with the largest burst so far.
 WARM_UP_SHARE = 0.25
-# What a round may add to what a daemon has allocated: a frame, a link or a stream is more, so whatever keeps one of
-# those is found.  By the round and not by the hour, for a machine that carries more makes more of them in an hour.
-# Measured: 0.5 to 1.5 in 20 minutes, and 0.15 MB between the least and the most after the warm-up.  Known to grow still
-# is the memory of onions seen, 4096 of them at most (0.6 MB), so that none is used twice while the hop key lives.
+# What a round may add to a daemon's allocated memory.  A frame, a link or a stream is larger, so a leak of one of those
+# is found.  Per round and not per hour: a faster machine plays more rounds in an hour.  Measured: 0.5 to 1.5 in 20
+# minutes, and 0.15 MB between the least and the most after the warm-up.  One table is known to grow still: the onions
+# seen, 4096 at most (0.6 MB), kept so that none is used twice while the hop key lives.
 GROWTH_KIB_PER_ROUND_MAX = 4.0
-JUDGED_S_MIN = 600.0  # a shorter time after the warm-up says nothing about an hour
+JUDGED_S_MIN = 600.0  # after the warm-up; a shorter time says nothing about an hour
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one daemon held at one moment.  at_s: since the soak began."""
+    """The resources of one daemon at one moment.  at_s: since the soak began."""
 
     host: str
     at_s: float
@@ -65,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round carried, and how."""
+    """What one round carried."""
 
     at_s: float
     what: str
@@ -77,17 +75,23 @@ class Round:
 
 @dataclass(slots=True)
 class Soak:
-    """The lab, and what was seen in it so far."""
+    """The lab, and everything measured so far."""
 
     lab: Lab
     hosts: tuple[Host, ...]
-    daemons: dict[str, Daemon]
+    realm: Realm
     started: float = field(default_factory=time.monotonic)
     samples: list[Sample] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
 
     @property
+    def daemons(self) -> dict[str, Daemon]:
+        """The daemon of each host, by name."""
+        return self.realm.daemons
+
+    @property
     def at_s(self) -> float:
+        """Seconds since the soak began."""
         return time.monotonic() - self.started
 
     def look(self, *, rest: bool) -> None:
@@ -136,31 +140,27 @@ class Soak:
 
     def await_rest(self) -> float:
         """Wait until no daemon has a data-plane socket; return the seconds that took."""
-        started = time.monotonic()
-        wait_for(
-            lambda: not any(daemon.sockets() for daemon in self.daemons.values()),
-            "no data-plane socket anywhere",
-            within_s=REST_WITHIN_S,
-            logs=tuple(self.daemons.values()),
-        )
-        return time.monotonic() - started
+        return self.realm.await_idle(within_s=REST_WITHIN_S)
 
     def tails(self) -> str:
-        return "".join(daemon.tail() for daemon in self.daemons.values())
+        """The ends of all daemons' logs."""
+        return self.realm.tails()
 
 
 # --- the rounds -------------------------------------------------------------------------------------------------
 
 
 def full_rate(soak: Soak, number: int) -> Round:
-    """TCP one way, in turns; every other round several flows; now and then to a second destination as well."""
+    """Carry TCP, each round the other way; every other pair of rounds four flows, every third a second destination."""
     alpha, bravo, rod = soak.hosts
     there, back = (alpha, bravo) if number % 2 else (bravo, alpha)
     to = back.overlay_addresses()[number // 2 % 2]
     flows = ("1", "4")[number // 2 % 2]
     beside = [pinging(there, to)]
     if number % 3 == 0:
-        beside.append(pinging(there, rod.overlay_addresses()[1]))  # a link more, and a destination more to be fair to
+        beside.append(
+            pinging(there, rod.overlay_addresses()[1])
+        )  # a further link, and a further destination in the queue
     mbit = there.iperf3(back, to, "--parallel", flows, seconds=FULL_RATE_S)
     sent, lost = answered(soak, beside)
     what = f"TCP, {flows} flow{'s' * (flows != '1')}, {there.name} to {back.name}"
@@ -168,11 +168,10 @@ def full_rate(soak: Soak, number: int) -> Round:
 
 
 def moved(soak: Soak, _number: int) -> Round:
-    """TCP at full rate, moved onto the relay and back twice meanwhile."""
+    """Carry TCP at full rate, and move it onto the relay and back twice."""
     alpha, bravo, rod = soak.hosts
     to = bravo.overlay_addresses()[1]
-    serving = bravo.spawn("iperf3", "iperf3", "--server", "--one-off", "--forceflush")
-    wait_for(lambda: "listening" in serving.output(), "iperf3 listening", within_s=5, logs=(serving,))
+    serving = bravo.serve_iperf3()
     beside = [pinging(alpha, to)]
     flow = alpha.spawn("flow", "iperf3", "--client", to, "--json", "--time", str(2 * FULL_RATE_S))
     wait_for(lambda: beside[0].output().count("time=") > 3, "a stream", within_s=10, logs=tuple(soak.daemons.values()))
@@ -190,7 +189,7 @@ def moved(soak: Soak, _number: int) -> Round:
 
 
 def cold(soak: Soak, _number: int) -> Round:
-    """One packet to each of the others: a stream, a link and their end for little else."""
+    """Send one packet to each of the others: a stream and a link come and go for it."""
     alpha, bravo, rod = soak.hosts
     beside = [pinging(one, other.overlay_addresses()[1], "-c", "1") for one, other in ((alpha, bravo), (bravo, rod))]
     for ping in beside:
@@ -199,11 +198,12 @@ def cold(soak: Soak, _number: int) -> Round:
     return Round(round(soak.at_s, 1), "one packet", 0.0, sent, lost, round(soak.await_rest(), 2))
 
 
-# What follows what; a relay carries in one round of six.
+# The order of rounds; a relay carries in one of six.
 ROUNDS = (full_rate, full_rate, cold, full_rate, full_rate, moved)
 
 
 def pinging(host: Host, address: str, *options: str) -> Process:
+    """Start a ping that goes on until it is stopped."""
     return host.spawn("ping", "ping", "-n", "-i", "0.1", "-W", "10", *options, address)
 
 
@@ -218,7 +218,7 @@ def answered(soak: Soak, running: list[Process]) -> tuple[int, int]:
             raise LabFailure(f"no ping was answered{ping.tail()}{soak.tails()}")
         sent += counted.sent
         lost += counted.lost
-        ping.log.unlink()  # half an hour of these would fill memory, which is what /run is
+        ping.log.unlink()  # half an hour of logs would fill /run, which is memory
     return sent, lost
 
 
@@ -227,10 +227,10 @@ def answered(soak: Soak, running: list[Process]) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How what one daemon held at rest went on after the warm-up.
+    """How the resources of one daemon at rest changed after the warm-up.
 
-    threads and descriptors: the most of the first three rests after the warm-up, the least of the last three.  More is
-    growth: what is open for a moment, the API's connection say, is not in all three.
+    threads and descriptors: the most of the first three rests after the warm-up, and the least of the last three.  More
+    is growth: a descriptor that is open for a moment, as of the API's connection, is not in all three.
     """
 
     host: str
@@ -242,6 +242,7 @@ class Verdict:
 
     @property
     def faults(self) -> list[str]:
+        """One sentence for each thing that grew."""
         found = [
             f"{self.host}: {what} grew from {first} to {last}"
             for what, (first, last) in (("threads", self.threads), ("descriptors", self.descriptors))
@@ -254,7 +255,7 @@ class Verdict:
 
 
 def judge(samples: Sequence[Sample], host: str) -> Verdict:
-    """Raises LabFailure if there is too little to judge by."""
+    """Return the verdict on a host.  Raises LabFailure if there are too few samples."""
     rests = [sample for sample in samples if sample.rest and sample.host == host]
     after = [sample for sample in rests if sample.at_s >= WARM_UP_SHARE * rests[-1].at_s]
     if len(after) < 6:
@@ -274,7 +275,7 @@ def judge(samples: Sequence[Sample], host: str) -> Verdict:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The median of the slopes between any two points (Theil and Sen): one burst does not tilt it."""
+    """Return the median of the slopes between any two points (Theil and Sen): one burst does not tilt it."""
     return statistics.median(
         (later[1] - earlier[1]) / (later[0] - earlier[0])
         for number, earlier in enumerate(points)
@@ -287,6 +288,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def run(soak: Soak, minutes: float) -> None:
+    """Play rounds until the time is over."""
     chapter(f"{minutes:g} minutes of rounds; idle timeout {IDLE_TIMEOUT_S:g} s, linger {LINGER_S:g} s")
     number = 0
     while soak.at_s < 60 * minutes:
@@ -303,11 +305,12 @@ def run(soak: Soak, minutes: float) -> None:
 
 
 def report(soak: Soak, minutes: float, verdicts: list[Verdict]) -> None:
+    """Deliver everything seen so far, and the picture."""
     rates = sorted(done.mbit for done in soak.rounds if done.mbit)
     faults = [fault for verdict in verdicts for fault in verdict.faults]
     last = {sample.host: sample for sample in soak.samples}
     findings: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "machine": gauge.machine(),
         "minutes": minutes,
         "settings": {"idle_timeout_s": IDLE_TIMEOUT_S, "linger_s": LINGER_S, "sample_every_s": SAMPLE_EVERY_S},
         "bounds": {"growth_kib_per_round": GROWTH_KIB_PER_ROUND_MAX, "threads": 0, "descriptors": 0},
@@ -327,23 +330,17 @@ def report(soak: Soak, minutes: float, verdicts: list[Verdict]) -> None:
 
 
 def main() -> int:
+    """Soak, judge and show; return 1 if something grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long ({MINUTES:g})")
     minutes: float = parser.parse_args().minutes
     print(paint("1", "Conflux soak: nothing grows"))
-    try:
-        lab = Lab({"stream": {"idle_timeout": IDLE_TIMEOUT_S}, "link": {"linger": LINGER_S}})
-        lan = lab.lan()
-        hosts = tuple(lab.host(name, lan) for name in ("alpha", "bravo", "rod"))
-        soak = Soak(lab, hosts, lab.realm(*hosts).daemons)
-        run(soak, minutes)
-        verdicts = [judge(soak.samples, host.name) for host in hosts]
-    except LabFailure as failure:
-        print(f"\n{paint('31', 'soak: failed')}: {failure}", flush=True)
-        return 1
-    except KeyboardInterrupt:
-        print("\nsoak: interrupted; every process, namespace and device of it is gone", flush=True)
-        return 130
+    lab = Lab({"stream": {"idle_timeout": IDLE_TIMEOUT_S}, "link": {"linger": LINGER_S}})
+    lan = lab.lan()
+    hosts = tuple(lab.host(name, lan) for name in ("alpha", "bravo", "rod"))
+    soak = Soak(lab, hosts, lab.realm(*hosts))
+    run(soak, minutes)
+    verdicts = [judge(soak.samples, host.name) for host in hosts]
     report(soak, minutes, verdicts)
     chapter(f"After {time.monotonic() - STARTED:.0f} s and {len(soak.rounds)} rounds, at rest, after the warm-up")
     for verdict in verdicts:
@@ -362,4 +359,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(play("soak", main))

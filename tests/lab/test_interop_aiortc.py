@@ -12,23 +12,22 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-from interop import (
+from kit.tree import TREE
+from rig.interop import (
     LINK,
     OURS,
-    PATIENCE_S,
     TETHER,
-    Ours,
     description_of,
     exchange,
     give_address,
-    perform,
+    our_side,
     sdp_of,
 )
 
 from conflux.carrier.interface import (
+    CarrierEnd,
     Closed,
     Connect,
     Describe,
@@ -41,23 +40,14 @@ from conflux.carrier.interface import (
     TetherUp,
 )
 
+PATIENCE_S = 30
+
 pytestmark = pytest.mark.parametrize("kind", OURS)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _address() -> None:
     give_address()
-
-
-@asynccontextmanager
-async def our_side(kind: str) -> AsyncIterator[Ours]:
-    ours = OURS[kind]()
-    ours.carrier.prepare()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield ours
-    finally:
-        await ours.close()
 
 
 class Peer:
@@ -67,6 +57,7 @@ class Peer:
         self.process = process
 
     async def read(self) -> Description:
+        """Return the peer's description."""
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         return description_of(json.loads(line)["sdp"])
@@ -78,6 +69,7 @@ class Peer:
         assert await self.process.wait() == 0
 
     def write(self, kind: str, description: Description) -> None:
+        """Give the peer our description."""
         assert self.process.stdin is not None
         setup = "actpass" if kind == "offer" else "active"
         line = json.dumps({"type": kind, "sdp": sdp_of(description, setup)})
@@ -86,9 +78,10 @@ class Peer:
 
 @asynccontextmanager
 async def peer_in_role(role: str) -> AsyncIterator[Peer]:
+    """Start the other process in a role: "offer" or "answer"."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("aiortc_peer.py")),
+        str(TREE / "tests/lab/rig/aiortc_peer.py"),
         role,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -101,50 +94,41 @@ async def peer_in_role(role: str) -> AsyncIterator[Peer]:
             await process.wait()
 
 
-def test_our_link_opens_against_an_unmodified_answerer(kind: str) -> None:
-    async def run() -> None:
-        async with our_side(kind) as ours, peer_in_role("answer") as peer:
-            perform(ours, Describe(LINK, initiator=True))
-            peer.write("offer", (await ours.event(Described)).local)
-            perform(ours, Connect(LINK, await peer.read()))
-            await ours.event(Opened)
-            perform(ours, OpenTether(LINK, TETHER, 2))
-            await ours.event(TetherUp)
-            await exchange(ours, TETHER)
-            perform(ours, Disconnect(LINK))
-            await ours.event(Closed)
-            await peer.end()
-
-    asyncio.run(run())
+async def test_our_link_opens_against_an_unmodified_answerer(kind: str) -> None:
+    async with our_side(kind, within_s=PATIENCE_S) as ours, peer_in_role("answer") as peer:
+        ours.carrier.perform(Describe(LINK, initiator=True))
+        peer.write("offer", (await ours.event(Described)).local)
+        ours.carrier.perform(Connect(LINK, await peer.read()))
+        await ours.event(Opened)
+        ours.carrier.perform(OpenTether(LINK, TETHER, 2))
+        await ours.event(TetherUp)
+        await exchange(ours, TETHER)
+        ours.carrier.perform(Disconnect(LINK))
+        await ours.event(Closed)
+        await peer.end()
 
 
-def test_an_unmodified_offerers_link_opens_against_ours(kind: str) -> None:
-    async def run() -> None:
-        async with our_side(kind) as ours, peer_in_role("offer") as peer:
-            offer = await peer.read()
-            perform(ours, Describe(LINK, initiator=False))
-            peer.write("answer", (await ours.event(Described)).local)
-            perform(ours, Connect(LINK, offer))
-            await ours.event(Opened)
-            assert await ours.event(TetherUp) == TetherUp(LINK, TETHER)
-            await exchange(ours, TETHER)
-            await peer.end()
-            assert (await ours.event(Closed)).reason == "peer"
-
-    asyncio.run(run())
+async def test_an_unmodified_offerers_link_opens_against_ours(kind: str) -> None:
+    async with our_side(kind, within_s=PATIENCE_S) as ours, peer_in_role("offer") as peer:
+        offer = await peer.read()
+        ours.carrier.perform(Describe(LINK, initiator=False))
+        peer.write("answer", (await ours.event(Described)).local)
+        ours.carrier.perform(Connect(LINK, offer))
+        await ours.event(Opened)
+        assert await ours.event(TetherUp) == TetherUp(LINK, TETHER)
+        await exchange(ours, TETHER)
+        await peer.end()
+        assert (await ours.event(Closed)).end == CarrierEnd.PEER
 
 
-def test_an_unmodified_peer_that_is_killed_is_noticed_within_two_seconds_of_traffic(kind: str) -> None:
-    async def run() -> None:
-        async with our_side(kind) as ours, peer_in_role("answer") as peer:
-            perform(ours, Describe(LINK, initiator=True))
-            peer.write("offer", (await ours.event(Described)).local)
-            perform(ours, Connect(LINK, await peer.read()))
-            await ours.event(Opened)
-            peer.process.kill()
-            await peer.process.wait()
-            async with asyncio.timeout(2):
-                perform(ours, SendControl(LINK, b"anybody there?"))
-                assert (await ours.event(Closed)).reason == "unreachable"
-
-    asyncio.run(run())
+async def test_an_unmodified_peer_that_is_killed_is_noticed_within_two_seconds_of_traffic(kind: str) -> None:
+    async with our_side(kind, within_s=PATIENCE_S) as ours, peer_in_role("answer") as peer:
+        ours.carrier.perform(Describe(LINK, initiator=True))
+        peer.write("offer", (await ours.event(Described)).local)
+        ours.carrier.perform(Connect(LINK, await peer.read()))
+        await ours.event(Opened)
+        peer.process.kill()
+        await peer.process.wait()
+        async with asyncio.timeout(2):
+            ours.carrier.perform(SendControl(LINK, b"anybody there?"))
+            assert (await ours.event(Closed)).end == CarrierEnd.UNREACHABLE

@@ -7,13 +7,9 @@ this process: RtcCarrier or  ◄── chromium.py: SDP ──►  chromium: chr
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
-from chromium import Page, page_in_role
-from interop import (
+from rig.chromium import Page, page_in_role
+from rig.interop import (
     LINK,
     OURS,
     SIZES,
@@ -24,12 +20,13 @@ from interop import (
     exchange,
     give_address,
     heard,
+    our_side,
     pattern,
-    perform,
     sdp_of,
 )
 
 from conflux.carrier.interface import (
+    CarrierEnd,
     Closed,
     Connect,
     Describe,
@@ -52,18 +49,8 @@ def _address() -> None:
     give_address()
 
 
-@asynccontextmanager
-async def our_side(kind: str) -> AsyncIterator[Ours]:
-    ours = OURS[kind]()
-    ours.carrier.prepare()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield ours
-    finally:
-        await ours.close()
-
-
 async def description(page: Page) -> Description:
+    """Return the page's description."""
     return description_of((await page.heard("/description"))["sdp"])
 
 
@@ -75,40 +62,34 @@ async def have_the_page_speak(ours: Ours, page: Page) -> None:
         await ours.until(lambda number=number: len(heard(ours)) > before + number)
         data = heard(ours)[before + number]
         assert digest(data) == digest(pattern(size))
-        perform(ours, SendControl(LINK, data))
+        ours.carrier.perform(SendControl(LINK, data))
     said = await page.heard("/said")
     assert said["heard"] == said["sent"] == [digest(pattern(size)) for size in SIZES]
 
 
-def test_our_link_opens_against_a_page_that_answers(kind: str) -> None:
-    async def run() -> None:
-        async with our_side(kind) as ours, page_in_role("answer") as page:
-            perform(ours, Describe(LINK, initiator=True))
-            page.tell({"type": "offer", "sdp": sdp_of((await ours.event(Described)).local, "actpass")})
-            perform(ours, Connect(LINK, await description(page)))
-            await ours.event(Opened)
-            perform(ours, OpenTether(LINK, TETHER, 2))
-            await ours.event(TetherUp)
-            await exchange(ours, TETHER)
-            await have_the_page_speak(ours, page)
-            perform(ours, Disconnect(LINK))
-            assert (await ours.event(Closed)).reason == "asked"
-
-    asyncio.run(run())
+async def test_our_link_opens_against_a_page_that_answers(kind: str) -> None:
+    async with our_side(kind, within_s=PATIENCE_S) as ours, page_in_role("answer") as page:
+        ours.carrier.perform(Describe(LINK, initiator=True))
+        page.tell({"type": "offer", "sdp": sdp_of((await ours.event(Described)).local, "actpass")})
+        ours.carrier.perform(Connect(LINK, await description(page)))
+        await ours.event(Opened)
+        ours.carrier.perform(OpenTether(LINK, TETHER, 2))
+        await ours.event(TetherUp)
+        await exchange(ours, TETHER)
+        await have_the_page_speak(ours, page)
+        ours.carrier.perform(Disconnect(LINK))
+        assert (await ours.event(Closed)).end == CarrierEnd.ASKED
 
 
-def test_a_pages_link_opens_against_ours(kind: str) -> None:
-    async def run() -> None:
-        async with our_side(kind) as ours, page_in_role("offer") as page:
-            offer = await description(page)
-            perform(ours, Describe(LINK, initiator=False))
-            page.tell({"type": "answer", "sdp": sdp_of((await ours.event(Described)).local, "active")})
-            perform(ours, Connect(LINK, offer))
-            await ours.event(Opened)
-            assert await ours.event(TetherUp) == TetherUp(LINK, TETHER)
-            await exchange(ours, TETHER)
-            await have_the_page_speak(ours, page)
-            page.tell({"close": True})
-            assert (await ours.event(Closed)).reason == "peer"
-
-    asyncio.run(run())
+async def test_a_pages_link_opens_against_ours(kind: str) -> None:
+    async with our_side(kind, within_s=PATIENCE_S) as ours, page_in_role("offer") as page:
+        offer = await description(page)
+        ours.carrier.perform(Describe(LINK, initiator=False))
+        page.tell({"type": "answer", "sdp": sdp_of((await ours.event(Described)).local, "active")})
+        ours.carrier.perform(Connect(LINK, offer))
+        await ours.event(Opened)
+        assert await ours.event(TetherUp) == TetherUp(LINK, TETHER)
+        await exchange(ours, TETHER)
+        await have_the_page_speak(ours, page)
+        page.tell({"close": True})
+        assert (await ours.event(Closed)).end == CarrierEnd.PEER

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 
-from enter import TREE
-from topology import Host, Lab, Process, wait_for
+from rig.enter import TREE
+from rig.topology import Host, Lab, Process, wait_for
 
-UNPACKED = TREE / "build" / "avahi"  # .ci/prepare unpacks it there where the machine has none of its own
+UNPACKED = TREE / "build" / "avahi"  # .ci/prepare unpacks it here on a machine that has none
 
 CONFIGURATION = """\
 [server]
@@ -41,7 +41,7 @@ def start_avahi(host: Host) -> Process:
     configuration.write_text(CONFIGURATION.format(name=host.name))
     program = shutil.which("avahi-daemon") or UNPACKED / "usr/sbin/avahi-daemon"
     libraries = ":".join(str(path) for lib in ("lib", "usr/lib") for path in UNPACKED.glob(f"{lib}/*-linux-gnu"))
-    # Its PID file has one fixed place, and it looks for a user of its own even when it stays root.
+    # Its PID file has a fixed place, and it looks up a user of its own even when it stays root.
     script = """
         set -e
         mkdir -p /run/avahi-daemon && mount -t tmpfs tmpfs /run/avahi-daemon

@@ -1,6 +1,6 @@
-"""What real daemons and commands say to bad input: one clear line, never a traceback, and nothing half done.
+"""Real daemons and commands answer bad input with one clear line, never with a traceback, and leave nothing half done.
 
-alpha --- br0 --- bravo, mallory        alpha is the realm's root; mallory is somebody else
+alpha --- br0 --- bravo, mallory        alpha is the realm's root; mallory belongs to another realm
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import subprocess
 import time
 
 import pytest
-from topology import CONFLUX, Host, Lab, Realm, wait_for
+from rig.topology import CONFLUX, Host, Lab, Realm, wait_for
 
 PORT = 7464
 
 
 class Site:
+    """A LAN with a realm of one, where guests try to join."""
+
     def __init__(self, lab: Lab) -> None:
         self.lan = lab.lan()
         self.lab = lab
@@ -30,11 +32,12 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(shared_lab: Lab) -> Site:
+    """The site, for every test of this file."""
     return Site(shared_lab)
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
-    """Check that a command failed and ended in one line for a person that has these words; return the line."""
+    """Check that a command failed and ended in one line for a person, with these words; return the line."""
     assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     assert "a bug:" not in done.stderr
@@ -46,7 +49,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
 
 
 def flipped(token: str) -> str:
-    """Return the token with one character changed, well inside."""
+    """Return the token with one character in its middle changed."""
     at = len(token) // 2
     return token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
 

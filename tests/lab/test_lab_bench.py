@@ -1,4 +1,4 @@
-"""`conflux bench` on a host: every part measured, nothing sent anywhere, nothing left behind however it ends.
+"""`conflux bench` on a host measures every part, sends nothing, and leaves nothing behind however it ends.
 
 alpha --- br0        a LAN that must stay silent
 """
@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from topology import CONFLUX, Host, Lab, wait_for
+from rig.topology import CONFLUX, Host, Lab, wait_for
 
 PYTHON = CONFLUX.parent / "python"
 SECONDS_MAX = 60  # quick: 13 s; the machine may be busy
@@ -41,14 +41,15 @@ FIGURES = {
 
 @pytest.fixture
 def alpha(lab: Lab) -> Host:
+    """A host on a LAN."""
     return lab.host("alpha", lab.lan())
 
 
 def bench_processes() -> list[str]:
-    """Return the command lines of processes of a bench: the lab sees its own processes alone."""
+    """Return the command lines of a bench's processes; the lab sees only its own processes."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # ended meanwhile
+        with contextlib.suppress(OSError):  # it may have ended
             words = path.read_bytes().replace(b"\0", b" ").decode()
             if "conflux.bench." in words or "conflux bench" in words:
                 found.append(words)
@@ -56,6 +57,7 @@ def bench_processes() -> list[str]:
 
 
 def devices(host: Host) -> list[str]:
+    """Return the names of the host's network devices."""
     return [device["ifname"] for device in json.loads(host.run("ip", "-json", "link").stdout)]
 
 

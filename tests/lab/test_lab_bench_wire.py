@@ -1,20 +1,15 @@
-"""The wire that a bench puts between hosts does to packets what it says, and to each by itself.
+"""The wire that a bench puts between hosts delays, loses and limits packets as asked, each by itself.
 
-alpha --wire-- bravo, charlie        bench/peers/wire.py and the program it compiles
+alpha --wire-- bravo, charlie        bench/overlays/wire.py and the program it compiles
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
-from enter import TREE
-
-sys.path.append(str(TREE / "bench" / "peers"))
-
-from ground import Ground
-from wire import Condition
+from overlays.ground import Ground
+from overlays.wire import Condition
 
 PINGS = 1000
 

@@ -2,15 +2,15 @@
 
       alpha --- br0 --- bravo        on bravo, root without capabilities cannot reach the program's files
 
-A daemon started with sudo gives its capabilities up; what it imports after that, it would have to read without them.
+A daemon started with sudo gives up its capabilities.  Modules that it imported later would be read without them.
 """
 
 from __future__ import annotations
 
-from enter import TREE
-from topology import Lab
+from rig.enter import TREE
+from rig.topology import Lab
 
-# The tree as it is, under a directory of mode 0: root passes it by CAP_DAC_OVERRIDE alone.
+# The tree as it is, below a directory of mode 0, which root enters only with CAP_DAC_OVERRIDE.
 LOCK = f"""
     set -e
     mkdir -p /run/lab/open

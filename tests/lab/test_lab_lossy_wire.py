@@ -5,7 +5,7 @@ alpha --- br0 --- bravo        each loses one arriving UDP packet in twenty
 
 from __future__ import annotations
 
-from topology import Lab
+from rig.topology import Lab
 
 
 def test_a_link_comes_up_and_repairs_its_loss(lab: Lab) -> None:
@@ -15,5 +15,5 @@ def test_a_link_comes_up_and_repairs_its_loss(lab: Lab) -> None:
     for host in (alpha, bravo):
         host.lose(50)
     reply = alpha.ping(bravo.overlay_addresses()[1], "-c", "100", "-i", "0.05", "-W", "5")
-    # Bare, about one ping in ten would be lost; a tether sends again for a while, so hardly any is.
+    # Without Conflux about one ping in ten would be lost; a tether retransmits for a while, so hardly any is.
     assert reply.lost <= 3, f"{reply.lost} of {reply.sent} lost{realm.tails()}"

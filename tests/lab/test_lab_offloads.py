@@ -1,4 +1,4 @@
-"""What cext/packet.c makes of super-packets, against a real kernel.
+"""cext/packet/packet.c splits super-packets as a real kernel does.
 
 As a judge: the kernel is given a super-packet, forwards it to a device without offloads, and splits it itself.
 
@@ -21,7 +21,6 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -29,12 +28,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-CEXT_TESTS = Path(__file__).parents[1] / "cext"
-SOURCES = Path(__file__).parents[2] / "cext"
-sys.path.insert(0, str(CEXT_TESTS))
-
-from offloads import ACK, CWR, FIN, PLAIN, PSH, TCP, UDP, Packet, folded  # noqa: E402  # the path comes first
+from kit.compile import build
+from kit.packets import ACK, CWR, FIN, PLAIN, PSH, TCP, UDP, Packet, folded
+from kit.tree import CEXT
 
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
@@ -51,18 +47,15 @@ OPTIONS = bytes([1, 1, 8, 10]) + bytes(range(8))  # TCP timestamps
 
 
 class Native:
-    """cext/packet.c by ctypes; its structures are memory we do not look into."""
+    """cext/packet/packet.c by ctypes; its structures are opaque memory."""
 
-    def __init__(self, directory: Path) -> None:
-        path = directory / "packet.so"
-        command = ["gcc", "-std=c11", "-O2", "-shared", "-fPIC", str(SOURCES / "packet.c"), "-o", str(path)]
-        subprocess.run(command, check=True)
-        self._library = ctypes.CDLL(str(path))
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(str(build(CEXT / "packet/packet.c", shared=True)))
         self._library.split_next_bytes.restype = ctypes.c_size_t
         self._library.split_next.restype = ctypes.c_size_t
 
     def split(self, header: bytes, packet: bytes, most: int, *, plain: bool) -> list[tuple[bytes, bytes]]:
-        """Return offload header and bytes of every piece.  AssertionError: the header is refused."""
+        """Return offload header and bytes of every piece.  Raises AssertionError if the header is refused."""
         view, whole, piece, state = (ctypes.create_string_buffer(256) for _ in range(4))
         assert self._library.packet_parse(packet, ctypes.c_size_t(len(packet)), view) == 0, packet.hex()
         size = ctypes.c_size_t(len(packet))
@@ -78,9 +71,9 @@ class Native:
 
 
 @pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
-    directory: Path = tmp_path_factory.mktemp("packet")
-    return Native(directory)
+def native() -> Native:
+    """The library, compiled once."""
+    return Native()
 
 
 # ── namespaces and devices ───────────────────────────────────────────────────────────────────────────────────────────
@@ -88,7 +81,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
 
 @contextlib.contextmanager
 def inside(namespace: str) -> Iterator[None]:
-    """Make what is opened meanwhile, by this thread, belong to the namespace."""
+    """Put this thread into the namespace for a while: what it opens belongs there."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
         assert libc.setns(there.fileno(), CLONE_NEWNET) == 0
@@ -99,6 +92,7 @@ def inside(namespace: str) -> Iterator[None]:
 
 
 def ip(*words: str) -> None:
+    """Run `ip`."""
     subprocess.run(["ip", *words], check=True)
 
 
@@ -117,6 +111,7 @@ def device(namespace: str, name: str, offloads: int, addresses: tuple[str, ...],
 
 @pytest.fixture
 def namespaces() -> Iterator[None]:
+    """Two network namespaces, near and far."""
     for name in ("near", "far"):
         ip("netns", "add", name)
         ip("-n", name, "link", "set", "lo", "up")
@@ -133,7 +128,7 @@ def read(fd: int, within_s: float = WAIT_S) -> tuple[bytes, bytes]:
 
 
 def read_unicast(fd: int) -> tuple[bytes, bytes]:
-    """Return the next packet that is not the kernel's own greeting to multicast groups."""
+    """Return the next packet that the kernel does not send to multicast groups by itself."""
     while True:
         header, packet = read(fd)
         if packet[0] >> 4 == 4 or packet[24] != 0xFF:
@@ -156,7 +151,7 @@ def router(namespaces: None) -> Iterator[tuple[int, int]]:
 
 
 def before_the_hop(packet: bytes) -> bytes:
-    """Undo what forwarding did: one hop less to go."""
+    """Undo the kernel's forwarding: restore the hop limit."""
     mended = bytearray(packet)
     if packet[0] >> 4 == 4:
         size = (packet[0] & 15) * 4
@@ -170,6 +165,7 @@ def before_the_hop(packet: bytes) -> bytes:
 
 
 def drawn(size: int) -> bytes:
+    """Return so many random bytes, always the same."""
     return random.Random(size).randbytes(size)
 
 
@@ -221,7 +217,7 @@ STREAM = drawn(4_000_000)
 
 
 class Splice:
-    """Two devices joined, both ways, by way of cext/packet.c."""
+    """Passes packets between two devices, both ways, through cext/packet/packet.c."""
 
     def __init__(self, native: Native, most: int, plain: bool) -> None:
         offloads = ALL_OFFLOADS
@@ -235,6 +231,7 @@ class Splice:
         self._thread.start()
 
     def close(self) -> None:
+        """Stop, and raise what went wrong."""
         os.write(self._stop_write, b"x")
         self._thread.join()
         for fd in (self._near, self._far, self._stop_read, self._stop_write):
@@ -247,7 +244,7 @@ class Splice:
             while self._stop_read not in (ready := select.select([*other, self._stop_read], [], [])[0]):
                 for fd in ready:
                     self._pass_on(fd, other[fd])
-        except BaseException as error:  # noqa: BLE001  # close() shows it; here nobody would
+        except BaseException as error:  # noqa: BLE001  # close() shows it; a thread would hide it
             self.trouble.append(error)
 
     def _pass_on(self, source: int, target: int) -> None:
@@ -262,6 +259,7 @@ class Splice:
 
 @pytest.fixture(params=WAYS)
 def splice(request: pytest.FixtureRequest, namespaces: None, native: Native) -> Iterator[Splice]:
+    """A splice in each of WAYS."""
     splice = Splice(native, *WAYS[request.param])
     yield splice
     splice.close()
@@ -282,6 +280,7 @@ def counters(namespace: str) -> dict[str, int]:
 
 
 def no_checksum_was_wrong() -> None:
+    """Check the error counters of both namespaces."""
     for namespace in ("near", "far"):
         found = counters(namespace)
         names = ("Tcp:InErrs", "Tcp:InCsumErrors", "Udp:InCsumErrors", "Udp6InCsumErrors", "Udp6InErrors")
@@ -290,7 +289,7 @@ def no_checksum_was_wrong() -> None:
 
 
 def carry_stream(address: str, backward: bool) -> None:
-    """Send STREAM between near and far's address, and see that it arrives."""
+    """Send STREAM between near and far's address, and check that it arrives."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with inside("far"):
         server = socket.create_server((address, 7000), family=family)

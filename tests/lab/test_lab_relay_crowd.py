@@ -11,16 +11,20 @@ import statistics
 from collections.abc import Iterator
 
 import pytest
-from enter import deliver
-from topology import Lab, Realm, wait_for
+from rig.enter import deliver
+from rig.topology import Lab, Realm, wait_for
 
 LEFT_COUNT, RIGHT_COUNT = 5, 10
 ROUTE_COUNT = 2 * LEFT_COUNT * RIGHT_COUNT  # replies take routes of their own
-SETTINGS = {"stream": {"idle_timeout": 60.0}, "link": {"linger": 0.5}}  # all hundred have to be there together
-ROUTE_KB_MAX = 100.0  # eight data channels, two tethers of four, are about 50; per-route cards or links would be more
+SETTINGS = {"stream": {"idle_timeout": 60.0}, "link": {"linger": 0.5}}  # longer than it takes to open all hundred
+ROUTE_KB_MAX = (
+    100.0  # eight data channels (two tethers of four) take about 50; a card or a link per route would be more
+)
 
 
 class Crowd:
+    """Two LANs full of hosts, and one relay between them."""
+
     def __init__(self, lab: Lab) -> None:
         a, b = lab.lan("a"), lab.lan("b")
         self.rod = lab.host("rod", a, b)
@@ -34,14 +38,17 @@ class Crowd:
         return len(channel["neighbours"]) == LEFT_COUNT + RIGHT_COUNT
 
     def routes(self) -> int:
+        """Return how many routes pass the relay."""
         return len(self.rod.conflux_json("status")["relays"])
 
     def rod_mb(self) -> float:
+        """Return the relay's memory (PSS)."""
         return self.realm.daemons["rod"].memory().pss_mb
 
 
 @pytest.fixture
 def crowd() -> Iterator[Crowd]:
+    """The crowd, all joined."""
     lab = Lab(SETTINGS)
     yield Crowd(lab)
     lab.close()
@@ -61,7 +68,7 @@ def test_a_hundred_routes_through_one_relay_work_at_once(crowd: Crowd) -> None:
     ]
     wait_for(
         lambda: all("time=" in ping.output() for ping in pings),
-        "an answer to everybody",
+        "an answer to every ping",
         within_s=60,
         logs=(crowd.realm.daemons["rod"],),
     )

@@ -15,23 +15,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import SETTINGS
-from enter import deliver
-from joined_lans import SIDE_BY_SIDE, TWO_IN_A_ROW, JoinedLans
-from knowledge import Relay, dumpable, gained, node_facts, stream_fact
-from numbered import Numbered
-from topology import Lab, Watch, wait_for
+from rig.enter import deliver
+from rig.joined_lans import SIDE_BY_SIDE, TWO_IN_A_ROW, JoinedLans
+from rig.knowledge import Relay, dumpable, gained, node_facts, stream_fact
+from rig.numbered import Numbered
+from rig.topology import SETTINGS, Lab, Watch, wait_for
+
+from conflux.control.presence import SOON_S_MAX
+
+pytestmark = pytest.mark.alone
 
 COLD_ROUNDS = 5
 COLD_ONE_MS_MAX, COLD_TWO_MS_MAX = 300, 450  # what the project promises
-RELAY_ADDS_MS_MAX = 5.0  # it promises 1 ms; on a machine that does other things as well, this is what a test may ask
+RELAY_ADDS_MS_MAX = 5.0  # the project promises 1 ms; a test on a shared machine can ask for no more than this
 HEALED_MS_MAX = 2000
 MBIT = 10
-SETTLE_S = 16.0  # answers are kept for 12 s, for whoever repeats a request
+ANNOUNCED_S = SOON_S_MAX + 0.5
+SETTLE_S = 16.0  # answers are kept for 12 s, in case a request is repeated
 
 
 @pytest.fixture(scope="module")
 def figures() -> Iterator[dict[str, Any]]:
+    """The figures of this file's tests, delivered at the end."""
     figures: dict[str, Any] = {}
     yield figures
     deliver("lab_relays.json", json.dumps(figures, indent=2) + "\n")
@@ -39,6 +44,7 @@ def figures() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def row() -> Iterator[JoinedLans]:
+    """Two relays in a row."""
     lab = Lab(SETTINGS)
     yield JoinedLans(lab, TWO_IN_A_ROW)
     lab.close()
@@ -46,14 +52,25 @@ def row() -> Iterator[JoinedLans]:
 
 @pytest.fixture
 def fresh_row() -> Iterator[JoinedLans]:
-    """A row in which nobody has sent anything yet, and that can be dumped."""
+    """A row in which no packet was sent yet, whose daemons can be dumped, and whose relays have heard of both ends.
+
+    A node announces itself once, soon after its start.  So the ends start anew when all the others are connected.
+    """
     lab = Lab(SETTINGS)
-    yield JoinedLans(lab, TWO_IN_A_ROW, {name: dumpable(lab.state / name) for name in ("alpha", "rod", "ruth")})
+    wrapped = {name: dumpable(lab.state / name) for name in ("alpha", "rod", "ruth")}
+    row = JoinedLans(lab, TWO_IN_A_ROW, wrapped)
+    for name in ("alpha", "bravo"):
+        row.realm.daemons[name].down()
+        row.realm.restart(row[name], *wrapped.get(name, ()))
+    row.await_joined()
+    row["alpha"].run("sleep", str(ANNOUNCED_S), within_s=ANNOUNCED_S + 10)
+    yield row
     lab.close()
 
 
 @pytest.fixture(scope="module")
 def side() -> Iterator[JoinedLans]:
+    """Two relays side by side."""
     lab = Lab(SETTINGS)
     yield JoinedLans(lab, SIDE_BY_SIDE)
     lab.close()
@@ -95,7 +112,7 @@ def test_a_cold_first_ping_is_answered_in_time(row: JoinedLans, figures: dict[st
 
 def test_a_relay_adds_little_to_a_warm_ping(row: JoinedLans, figures: dict[str, Any]) -> None:
     times_ms: dict[str, list[float]] = {"rod": [], "ruth": [], "bravo": []}
-    for _ in range(3):  # in turns, so that what else the machine does falls on all alike
+    for _ in range(3):  # in turns, so that other load of the machine falls on all alike
         for to, times in times_ms.items():
             reply = row["alpha"].ping(row[to].overlay_addresses()[1], "-c", "40", "-i", "0.02", "-W", "5")
             times += reply.times_ms[5:]
@@ -130,7 +147,7 @@ def test_what_two_relays_hold_and_tell_pairs_no_ends_and_names_no_stream(
     flow.kill()
     facts = {name: node_facts(row.nodes[name]) for name in ("alpha", "bravo")}
 
-    # Whoever may know it does, so it would have been found in a relay too.
+    # The ends know it, so the search would have found it in a relay too.
     alpha = gained("alpha", before["alpha"], after["alpha"], facts["alpha"], facts["bravo"], streams)
     assert sum("stream of" in finding for finding in alpha) >= 4, alpha
     assert any("pairs both ends" in finding for finding in alpha), alpha
@@ -148,7 +165,7 @@ def test_what_two_relays_hold_and_tell_pairs_no_ends_and_names_no_stream(
 
 @pytest.fixture
 def quiet(side: JoinedLans) -> JoinedLans:
-    """Both relays up, and nothing flows."""
+    """Both relays are up, and nothing flows."""
     for name in ("rod", "ruth"):
         if side.realm.daemons[name].exit_code is not None:
             side.realm.restart(side[name])

@@ -6,19 +6,19 @@ child process in its own network namespace:   test ──fd──► conflux9 �
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2]
+from kit.tree import TREE
 
 PROLOGUE = """
 import asyncio, ipaddress, subprocess
-from conflux import netlink, privileges
+from conflux.host import netlink
+from conflux.host import privileges
 from conflux.errors import UserError
-from conflux.tun import Tun
+from conflux.host.tun import Tun
 
 ADDRESSES = (ipaddress.ip_address("fd12:3456:789a::5"), ipaddress.ip_address("100.64.3.4"))
 NETWORKS = (ipaddress.ip_network("fd12:3456:789a::/48"), ipaddress.ip_network("100.64.0.0/16"))
-SETUP = netlink.Setup("conflux9", 1280, ADDRESSES, NETWORKS)
+CONFIG = netlink.DeviceConfig("conflux9", 1280, ADDRESSES, NETWORKS)
 
 def run(command):
     return subprocess.run(command, shell=True, capture_output=True, text=True).stdout
@@ -39,7 +39,7 @@ def in_namespace(script: str) -> str:
         ],
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(PACKAGE), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PYTHONPATH": str(TREE), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         timeout=60,
         check=False,
     )
@@ -47,10 +47,10 @@ def in_namespace(script: str) -> str:
     return done.stdout
 
 
-def test_addresses_routes_and_mtu_are_as_asked_for():
+def test_addresses_routes_and_mtu_are_as_asked_for() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(SETUP)
+        netlink.configure(CONFIG)
         print(run("ip addr show dev conflux9; ip route; ip -6 route"))
     """)
     assert "mtu 1280" in out
@@ -61,10 +61,10 @@ def test_addresses_routes_and_mtu_are_as_asked_for():
     assert "100.64.0.0/16 dev conflux9 proto static src 100.64.3.4" in out
 
 
-def test_the_kernel_sends_nothing_by_itself_and_a_ping_arrives_as_one_packet():
+def test_the_kernel_sends_nothing_by_itself_and_a_ping_arrives_as_one_packet() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(SETUP)
+        netlink.configure(CONFIG)
         got = []
 
         async def read():
@@ -80,14 +80,14 @@ def test_the_kernel_sends_nothing_by_itself_and_a_ping_arrives_as_one_packet():
     assert out.split() == ["1", "6", "104"]
 
 
-def test_nothing_is_left_when_the_process_is_killed():
+def test_nothing_is_left_when_the_process_is_killed() -> None:
     out = in_namespace("""
         import os, signal, sys
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             device = Tun.create("conflux9")
-            netlink.configure(SETUP)
+            netlink.configure(CONFIG)
             os.write(writer, b"up")
             signal.pause()
         os.read(reader, 2)
@@ -99,18 +99,19 @@ def test_nothing_is_left_when_the_process_is_killed():
     assert out.splitlines() == ["before True", "after False"]
 
 
-def test_a_name_that_is_taken_and_a_network_that_is_routed_elsewhere_are_named():
+def test_a_name_that_is_taken_and_a_network_that_is_routed_elsewhere_are_named() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(SETUP)
-        for attempt in (lambda: Tun.create("conflux9"), lambda: netlink.configure(netlink.Setup("gone", 1280, (), ()))):
+        netlink.configure(CONFIG)
+        gone = netlink.DeviceConfig("gone", 1280, (), ())
+        for attempt in (lambda: Tun.create("conflux9"), lambda: netlink.configure(gone)):
             try:
                 attempt()
             except UserError as error:
                 print(error)
         other = Tun.create("conflux8")
         try:
-            netlink.configure(netlink.Setup("conflux8", 1280, ADDRESSES, NETWORKS[1:]))
+            netlink.configure(netlink.DeviceConfig("conflux8", 1280, ADDRESSES, NETWORKS[1:]))
         except UserError as error:
             print(error)
     """)
@@ -120,16 +121,16 @@ def test_a_name_that_is_taken_and_a_network_that_is_routed_elsewhere_are_named()
     assert "add route 100.64.0.0/16: another device has a route" in routed
 
 
-def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
+def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(SETUP)
+        netlink.configure(CONFIG)
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
-        print(device.write(packet), device.trouble(SETUP))
+        print(device.write(packet), device.trouble(CONFIG))
         run("ip link set conflux9 down")
-        print(device.write(packet), dict(device.drops), device.trouble(SETUP))
+        print(device.write(packet), dict(device.drops), device.trouble(CONFIG))
         run("ip link set conflux9 up")
-        print(device.trouble(SETUP))
+        print(device.trouble(CONFIG))
 
         async def removed():
             lost = asyncio.get_running_loop().create_future()
@@ -138,21 +139,21 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop():
             print(await asyncio.wait_for(lost, 10))
 
         asyncio.run(removed())
-        print(device.trouble(SETUP))
+        print(device.trouble(CONFIG))
     """)
     assert out.splitlines() == [
         "True None",
-        "False {'tun-down': 1} conflux9 is down: restart conflux",
-        "conflux9 has lost the route to fd12:3456:789a::/48: restart conflux",
+        "False {'tun-down': 1} conflux9 is down",
+        "conflux9 has lost the route to fd12:3456:789a::/48",
         "conflux9 was removed",
-        "conflux9 is gone: restart conflux",
+        "conflux9 is gone",
     ]
 
 
-def test_after_dropping_privileges_the_device_still_moves_packets_and_no_other_can_be_made():
+def test_after_dropping_privileges_the_device_still_moves_packets_and_no_other_can_be_made() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(SETUP)
+        netlink.configure(CONFIG)
         privileges.drop()
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
         print(device.write(packet), privileges.effective())

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SETTINGS
-from gauge import Count
-from topology import Host, Lab, Watch, wait_for
+from rig.gauge import Count
+from rig.topology import SETTINGS, Host, Lab, Watch, wait_for
+
+pytestmark = pytest.mark.alone
 
 IDLE_WITHIN_S = SETTINGS["stream"]["idle_timeout"] + 5.0  # what the project promises
 
 
 class Pair:
+    """Two hosts on one LAN, in one realm."""
+
     def __init__(self, lab: Lab) -> None:
         lan = lab.lan()
         self.alpha = lab.host("alpha", lan)
@@ -29,19 +32,16 @@ class Pair:
 
     def await_idle(self) -> None:
         """Wait until neither daemon has a data-plane socket."""
-        wait_for(
-            lambda: not any(daemon.sockets() for daemon in self.realm.daemons.values()),
-            "no data-plane socket",
-            within_s=IDLE_WITHIN_S,
-            logs=self.realm.logs(),
-        )
+        self.realm.await_idle(within_s=IDLE_WITHIN_S)
 
     def carried(self) -> list[Count]:
+        """Return what each host's data plane has carried."""
         return [host.data_plane() for host in (self.alpha, self.bravo)]
 
 
 @pytest.fixture(scope="module")
 def pair(shared_lab: Lab) -> Pair:
+    """The pair, for every test of this file."""
     return Pair(shared_lab)
 
 
@@ -61,7 +61,7 @@ def test_the_answer_to_a_first_packet_waits_for_no_handshake(pair: Pair) -> None
     watch = Watch(pair.bravo)
     wait_for(watch.connected, "conflux watch connecting", within_s=5)
     waited_s: list[float] = []
-    while 0 not in waited_s:  # a busy machine may let the answer be first
+    while 0 not in waited_s:  # on a busy machine the answer may come first
         assert len(waited_s) < 10, waited_s
         pair.await_idle()
         assert pair.alpha.ping(pair.bravo_ipv6, "-c", "1", "-W", "5").lost == 0, pair.realm.tails()
@@ -82,7 +82,7 @@ def test_both_sides_may_start_at_the_same_moment(pair: Pair) -> None:
         assert " 0% packet loss" in ping.output(), ping.tail() + pair.realm.tails()
 
 
-def test_what_decides_goes_before_other_work_if_it_may_and_what_moves_packets_does_not(pair: Pair) -> None:
+def test_threads_that_decide_get_priority_if_allowed_and_those_that_move_packets_do_not(pair: Pair) -> None:
     may = pair.alpha.run("nice", "-n", "-1", "nice").stdout.strip() == "-1"  # not as root of a user namespace
     for daemon in pair.realm.daemons.values():
         tasks = list(Path(f"/proc/{daemon.pid}/task").iterdir())
@@ -111,6 +111,13 @@ def test_conflux_ping_finds_a_node_by_its_name(pair: Pair) -> None:
     assert "bravo" in done.stdout
 
 
+def test_another_program_pings_while_conflux_ping_runs(pair: Pair) -> None:
+    other = pair.alpha.spawn("other", "ping", "-n", "-c", "20", "-i", "0.05", "-W", "5", pair.bravo_ipv6)
+    pair.alpha.conflux("ping", "bravo", "-c", "5", "-i", "0.2")
+    other.wait(15)
+    assert " 0% packet loss" in other.output(), other.tail() + pair.realm.tails()
+
+
 def test_idle_leaves_no_socket_no_stream_no_link_and_no_byte(pair: Pair) -> None:
     assert pair.alpha.ping(pair.bravo_ipv6, "-c", "3", "-i", "0.1").lost == 0
     assert any(daemon.sockets() for daemon in pair.realm.daemons.values())
@@ -119,8 +126,7 @@ def test_idle_leaves_no_socket_no_stream_no_link_and_no_byte(pair: Pair) -> None
     for host in (pair.alpha, pair.bravo):
         for what in ("streams", "links"):
             assert host.conflux_json(what)[what] == [], what
-    # Nothing can show that nothing happens but letting it not happen for a while; ICE's consent checks, which a
-    # forgotten link would send, come every five seconds.
+    # That nothing happens can only be shown by waiting.  A forgotten link would send consent checks, every 5 s.
     assert pair.alpha.run("sleep", "6").returncode == 0
     assert pair.carried() == before
 

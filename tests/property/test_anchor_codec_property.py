@@ -26,7 +26,7 @@ entries = st.tuples(st.sampled_from(sorted(frame.KINDS)), st.binary(min_size=11,
     st.sampled_from([frame.PADDING, frame.END, frame.REKEY, frame.CONFIRM, frame.REPORT]), st.binary(max_size=10)
 )
 bundles = st.lists(entries, max_size=12)
-# Any frame header that may stand before something, right or nearly right.
+# Any frame header, right or nearly right.
 headers = st.builds(
     lambda version, flags, epoch, reserved, label, counter: (
         bytes([version, flags, epoch, reserved]) + label.to_bytes(4, "big") + counter.to_bytes(8, "big")
@@ -41,7 +41,7 @@ headers = st.builds(
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What the call returned, or which rule it named."""
+    """Return what the call returned, or the rule that it named."""
     try:
         return call()
     except RemoteProtocolError as error:
@@ -51,11 +51,13 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def state(of: Any) -> tuple[int, ...]:
+    """Return what a receiver shows of itself."""
     names = ("highest", "received", "marked") if hasattr(of, "highest") else ("counter", "bytes_sealed")
     return tuple(getattr(of, name) for name in names)
 
 
 def sealed_by_hand(made: tuple[int, bytes, bytes, int], header: bytes, bundle: bytes) -> bytes:
+    """Return a frame around any bytes, made without the codec."""
     aead, key, prefix, _ = made
     cipher = AESGCM(key) if aead == frame.AES_256_GCM else ChaCha20Poly1305(key)
     additional = header[:1] + bytes([header[1] & ~frame.CE]) + header[2:4] + bytes(4) + header[8:]

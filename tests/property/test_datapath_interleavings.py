@@ -1,11 +1,10 @@
-"""Any interleaving of packets, frames, tables and time keeps the promises, and nothing a peer sends raises."""
+"""Any interleaving of packets, frames, tables and time keeps the contracts, and no bytes of a peer raise."""
 
 from __future__ import annotations
 
 import struct
 from collections import Counter, deque
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from conflux.anchor import frame as f
 from conflux.anchor.codec import Sender, relabel
+from conflux.anchor.key import EpochKey
+from conflux.carrier.interface import Hop
 from conflux.datapath.config import DatapathConfig
-from conflux.datapath.interface import EpochKey, Feedback, Hop, Miss, RekeyDue, Suspect
+from conflux.datapath.interface import Feedback, Miss, RekeyDue, Suspect
 from conflux.datapath.packet import mark_congestion, parse
-from conflux.datapath.reference import ReferenceDatapath
+from conflux.datapath.reference.datapath import ReferenceDatapath
 from conflux.errors import RemoteProtocolError
 from conflux.ids import LinkId, NodeId, StreamId, TetherId
 
@@ -29,6 +30,8 @@ FLOWS = st.integers(0, 5)
 
 
 def epoch_keys(epoch: int) -> tuple[EpochKey, EpochKey]:
+    """Return the data key and the feedback key of an epoch."""
+
     def one(letter: bytes) -> EpochKey:
         return EpochKey(epoch % 256, f.CHACHA20_POLY1305, letter + epoch.to_bytes(31, "big"), b"npre")
 
@@ -36,6 +39,7 @@ def epoch_keys(epoch: int) -> tuple[EpochKey, EpochKey]:
 
 
 def packet(number: int, flow: int, size: int = 0) -> bytes:
+    """Return one packet that says its flow and number."""
     payload = struct.pack(">HHHH", 5000 + flow, 7, 0, 0) + number.to_bytes(4, "big") + bytes(size)
     ecn = number % 2 * 2
     head = struct.pack(">BBHHHBBH", 0x45, ecn, 20 + len(payload), 0, 0, 64, 17, 0) + HERE.packed + THERE.packed
@@ -43,16 +47,18 @@ def packet(number: int, flow: int, size: int = 0) -> bytes:
 
 
 def flow_and_number(delivered: bytes) -> tuple[int, int]:
+    """Return what packet() wrote into a packet."""
     return int.from_bytes(delivered[20:22], "big"), int.from_bytes(delivered[28:32], "big")
 
 
 class Conversation(RuleBasedStateMachine):
-    """One sender, one receiver, two routes.  The carrier keeps order on each route; it loses only when told."""
+    """One sender, one receiver, two routes.  The carrier keeps each route's order, and loses frames only when told."""
 
     lossless = True
 
     @initialize()
     def begin(self) -> None:
+        """Make both ends and their tables."""
         config = DatapathConfig(queue_packets_max=40, queue_bytes_max=40_000, bundle_bytes_max=4000, epoch_s=3.0)
         self.near, self.far = ReferenceDatapath(config), ReferenceDatapath(config)
         self.near.configure((HERE,), REALM)
@@ -73,6 +79,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(flow=FLOWS, size=st.sampled_from([0, 0, 1000, 3000, 5000]), count=st.integers(1, 12))
     def send(self, flow: int, size: int, count: int) -> None:
+        """Packets come from the near device."""
         for _ in range(count):
             self.number += 1
             body = packet(self.number, flow, size)
@@ -82,6 +89,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: not self.sender)
     def open(self) -> None:
+        """The near end gets its stream."""
         if not self.egress:
             self.near.add_egress(DESTINATION, (THERE,), now=self.now)
             self.egress = True
@@ -91,11 +99,13 @@ class Conversation(RuleBasedStateMachine):
     @rule(which=st.sampled_from([0, 1, None]))
     @precondition(lambda self: self.sender)
     def route(self, which: int | None) -> None:
+        """The stream takes another route, or none."""
         self.near.set_route(STREAM, None if which is None else HOPS[which], now=self.now)
         self.routed = which is not None
 
     @rule(count=st.integers(1, 5))
     def pull(self, count: int) -> None:
+        """The carrier takes frames from the near end."""
         for _ in range(count):
             promised = DESTINATION in self.near.sendable()
             out = self.near.next_frame(DESTINATION, now=self.now)
@@ -106,6 +116,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 8), twice=st.booleans(), marked=st.booleans())
     def arrive(self, count: int, twice: bool, marked: bool) -> None:
+        """Frames arrive at the far end, perhaps twice, perhaps marked."""
         for _ in range(min(count, len(self.flight))):
             hop, data = self.flight.popleft()
             for _ in range(1 + twice):
@@ -116,15 +127,18 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: not self.lossless and self.flight)
     def lose(self) -> None:
+        """The carrier loses a frame."""
         self.flight.popleft()
 
     @rule()
     def report(self) -> None:
+        """The carrier takes feedback from the far end."""
         while (out := self.far.next_feedback(now=self.now)) is not None:
             self.feedback_flight.append((out.link, out.data))
 
     @rule(lose=st.booleans())
     def report_arrives(self, lose: bool) -> None:
+        """Feedback arrives at the near end, or is lost."""
         while self.feedback_flight:
             link, data = self.feedback_flight.popleft()
             if not lose:
@@ -133,6 +147,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.sender and not self.flight)
     def rekey(self) -> None:
+        """Both agree on the next epoch."""
         self.epoch += 1
         self.far.rekey_receiver(STREAM, *epoch_keys(self.epoch), now=self.now)
         self.near.rekey_sender(STREAM, *epoch_keys(self.epoch), now=self.now)
@@ -140,6 +155,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(elapsed_s=st.sampled_from([0.0, 0.0005, 0.01, 0.1, 0.3, 1.0]))
     def wait(self, elapsed_s: float) -> None:
+        """Time passes."""
         self.now += elapsed_s
         for datapath in (self.near, self.far):
             at = datapath.next_timeout()
@@ -150,11 +166,13 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(data=st.binary(max_size=80), link=st.integers(1, 2))
     def noise(self, data: bytes, link: int) -> None:
+        """Bytes that no end sealed arrive."""
         self.far.frame_untrusted(LinkId(link), data, now=self.now)
         self.near.frame_untrusted(LinkId(link), data, now=self.now)
 
     @invariant()
     def upcalls_make_sense(self) -> None:
+        """Both ends report what can be true, once."""
         if not hasattr(self, "near"):
             return
         while (upcall := self.near.next_upcall()) is not None:
@@ -174,6 +192,7 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def delivered_once_unchanged_and_in_order(self) -> None:
+        """The far end delivers what the near end accepted: once, unchanged, and each flow in order."""
         if not hasattr(self, "near"):
             return
         seen = [flow_and_number(body) for body in self.delivered]
@@ -187,12 +206,12 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def every_packet_is_somewhere(self) -> None:
-        """Delivered, dropped under a reason, queued, pending or in flight."""
+        """Every packet was delivered, was dropped under a reason, is queued, or is in flight."""
         if not hasattr(self, "near") or not self.lossless:
             return
-        status: Any = self.near.status()
-        queued = sum(place["packets"] for what in ("egresses", "pending") for place in status[what])
-        sealed = sum(sender["packets"] for sender in status["senders"])
+        status = self.near.status()
+        queued = sum(each.packets for each in status.egresses) + sum(each.packets for each in status.pending)
+        sealed = sum(sender.packets for sender in status.senders)
         drops = Counter(self.near.drop_counts())
         lost = drops["queue-full"] + drops["aged"] + drops["codel"] + drops["pending-full"]
         assert len(self.accepted) == queued + sealed + lost
@@ -200,6 +219,7 @@ class Conversation(RuleBasedStateMachine):
             assert sealed == len(self.delivered)
 
     def teardown(self) -> None:
+        """In the end every packet has one fate."""
         if not hasattr(self, "near") or not self.lossless or not self.sender:
             return
         self.near.set_route(STREAM, HOPS[0], now=self.now)
@@ -224,6 +244,7 @@ TestLossyConversation = LossyConversation.TestCase
 
 
 def pair() -> tuple[ReferenceDatapath, ReferenceDatapath]:
+    """A's stream to B."""
     near, far = ReferenceDatapath(), ReferenceDatapath()
     near.configure((HERE,), REALM)
     far.configure((THERE,), REALM)
@@ -281,7 +302,7 @@ ENTRIES = st.lists(
 
 @given(forward=st.lists(ENTRIES, max_size=4), back=st.lists(ENTRIES, max_size=4))
 @settings(deadline=None)
-def test_whatever_an_authenticated_peer_seals_raises_nothing(
+def test_frames_that_an_authenticated_peer_seals_never_raise(
     forward: list[list[tuple[int, bytes]]], back: list[list[tuple[int, bytes]]]
 ) -> None:
     near, far = pair()

@@ -1,4 +1,4 @@
-"""Relays under any traffic and any malice: what they may change is seen, and what they must not changes nothing."""
+"""Relays under any traffic, and malicious relays: what they may change is noticed, the rest is refused."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections import Counter, deque
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from relay_chain import Chain, down, near_side, packet, up
+from kit.chain import Chain, down, near_side, packet, up
 
 from conflux.anchor import frame as f
 from conflux.anchor.codec import peek
+from conflux.carrier.interface import Hop, OutFrame
 from conflux.datapath.config import DatapathConfig
-from conflux.datapath.interface import Feedback, Hop, OutFrame
-from conflux.datapath.reference import ReferenceDatapath
-from conflux.datapath.relay import FRAME_COST_BYTES, QUANTUM_BYTES
+from conflux.datapath.interface import Feedback
+from conflux.datapath.reference.datapath import ReferenceDatapath
+from conflux.datapath.reference.relay import FRAME_COST_BYTES, QUANTUM_BYTES
 from conflux.errors import LocalProtocolError
 from conflux.ids import LinkId, TetherId
 
@@ -31,6 +32,7 @@ def offer(chain: Chain, burst: list[tuple[int, int]], now: float) -> set[bytes]:
 
 
 def drops(chain: Chain) -> Counter[str]:
+    """Return every node's drops."""
     return sum((Counter(node.drop_counts()) for node in chain.nodes), Counter())
 
 
@@ -107,7 +109,7 @@ def test_one_flipped_bit_anywhere_is_one_drop(relay_count: int, hop: int, place:
         return [out.data[:flipped] + bytes([out.data[flipped] ^ 1 << bit]) + out.data[flipped + 1 :]]
 
     delivered = chain.carry(0.0, flip)
-    if (flipped, 1 << bit) == (1, f.CE):  # the one thing a relay may say
+    if (flipped, 1 << bit) == (1, f.CE):  # the mark, which a relay may set
         assert delivered == [packet(1)]
         assert drops(chain) == {}
     else:
@@ -168,7 +170,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-def test_what_arrives_leaves_in_order_or_is_counted_or_waits_within_bounds(
+def test_frames_leave_in_order_or_are_counted_or_wait_within_bounds(
     steps: list[tuple[str, int, int, int]],
 ) -> None:
     config = DatapathConfig(relay_route_bytes_max=8000, relay_link_bytes_max=20_000, relay_bytes_max=30_000)
@@ -226,7 +228,7 @@ def test_what_arrives_leaves_in_order_or_is_counted_or_waits_within_bounds(
     assert datapath.relayable() == ()
     for pair in routes.values():
         datapath.remove_relay(pair[0].link, pair[0].label_in)
-    assert datapath.status()["relays"] == []
+    assert datapath.status().relays == ()
 
 
 @given(route_count=st.integers(2, 8), sizes=st.lists(st.sampled_from([64, 500, 1500, 16_000]), min_size=8, max_size=8))

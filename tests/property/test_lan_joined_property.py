@@ -1,4 +1,4 @@
-"""LANs joined in any shape: an envelope comes to whom it is for, once, and nobody is kept busy."""
+"""LANs joined in any shape: an envelope comes to its receiver, once, and no node is kept busy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conflux.control.envelope import HOP_LIMIT_MAX, Envelope
-from conflux.control.lan.junction import Junction
+from conflux.control.lan.bridge import Bridge
 from conflux.ids import NodeId
 
 Lans = tuple[int, ...]
@@ -27,24 +27,24 @@ class Map:
         self.rng = rng
         self.on = {NodeId(number.to_bytes(16, "big")): lans for number, lans in enumerate(nodes)}
         self.drops: Counter[str] = Counter()
-        self.junctions = {node: Junction(node, self._drop) for node in self.on}
+        self.bridges = {node: Bridge(node, self._drop) for node in self.on}
         self.degree: Counter[NodeId] = Counter()
         for a, b in combinations(self.on, 2):
             shared = sorted(set(self.on[a]) & set(self.on[b]))
             if shared:
                 lan = f"lan{rng.choice(shared)}"
-                self.junctions[a].place(b, lan)
-                self.junctions[b].place(a, lan)
+                self.bridges[a].place(b, lan)
+                self.bridges[b].place(a, lan)
                 self.degree.update((a, b))
         for node in self.on:
             for other in self.on:
-                self.junctions[other].hear(node, joins=self.junctions[node].joins)
+                self.bridges[other].hear(node, joins=self.bridges[node].joins)
 
     def _drop(self, reason: str) -> None:
         self.drops[reason] += 1
 
     def reached(self, src: NodeId) -> set[NodeId]:
-        """Who is to be reached from a node at all."""
+        """Return the nodes that can be reached from a node at all."""
         found, lans = {src}, set(self.on[src])
         while more := {node for node, on in self.on.items() if node not in found and lans & set(on)}:
             found |= more
@@ -52,16 +52,16 @@ class Map:
         return found - {src}
 
     def send(self, src: NodeId, to: NodeId | None) -> tuple[Counter[NodeId], Counter[NodeId]]:
-        """Carry one envelope and all its copies, in any order; return who got it and who handled it, how often."""
-        data = Envelope(to, self.rng.randbytes(16), HOP_LIMIT_MAX, None, b"x").encode()
-        flying = [(src, other, data) for other in self.junctions[src].send(to, data, now=0.0)]
+        """Carry one envelope and all its copies, in any order; return how often each node got it, and handled it."""
+        envelope = Envelope(to, self.rng.randbytes(16), HOP_LIMIT_MAX, None, b"x")
+        flying = [(src, other, envelope.encode()) for other in self.bridges[src].send(envelope, now=0.0)]
         got: Counter[NodeId] = Counter()
         handled: Counter[NodeId] = Counter()
         while flying:
             via, node, data = flying.pop(self.rng.randrange(len(flying)))
             handled[node] += 1
-            passage = self.junctions[node].receive_untrusted(data, via, now=0.0)
-            got[node] += passage.deliver
+            passage = self.bridges[node].receive_untrusted(data, via, now=0.0)
+            got[node] += passage.delivered is not None
             flying += [(node, other, passage.onward) for other in passage.to]
         return +got, handled
 
@@ -71,9 +71,9 @@ def tree_of(shape: list[int], rng: random.Random) -> list[Lans]:
     nodes: list[Lans] = [(0,)]
     for lan, pick in enumerate(shape, start=1):
         parent = pick % lan
-        middles = [at for at, lans in enumerate(nodes) if parent in lans and len(lans) > 1]
-        if middles and pick % 3 == 0:
-            at = rng.choice(middles)  # one node in the middle of several LANs
+        bridges_at = [at for at, lans in enumerate(nodes) if parent in lans and len(lans) > 1]
+        if bridges_at and pick % 3 == 0:
+            at = rng.choice(bridges_at)  # one bridge between several LANs
             nodes[at] = (*nodes[at], lan)
         else:
             nodes.append((parent, lan))
@@ -82,7 +82,7 @@ def tree_of(shape: list[int], rng: random.Random) -> list[Lans]:
 
 
 @given(trees, seeds)
-def test_in_a_tree_of_lans_everybody_hears_an_announcement_once(shape: list[int], seed: int) -> None:
+def test_in_a_tree_of_lans_every_node_hears_an_envelope_for_all_once(shape: list[int], seed: int) -> None:
     rng = random.Random(seed)
     town = Map(tree_of(shape, rng), rng)
     src = rng.choice(list(town.on))
@@ -100,7 +100,7 @@ def test_in_a_tree_of_lans_an_envelope_comes_to_its_node_once_and_to_no_bystande
     got, handled = town.send(src, to)
     assert got == Counter([to])
     assert max(handled.values()) == 1
-    assert all(node == to or town.junctions[node].joins for node in handled)
+    assert all(node == to or town.bridges[node].joins for node in handled)
 
 
 @given(st.lists(st.frozensets(st.integers(0, 4), min_size=1, max_size=3), min_size=2, max_size=12), seeds)

@@ -24,7 +24,7 @@ from conflux.carrier.interface import (
     Opened,
     TetherUp,
 )
-from conflux.control.channel import Kind
+from conflux.control.envelope import Kind
 from conflux.errors import RemoteProtocolError
 from conflux.ids import LinkId, NodeId, TetherId
 from conflux.link import LinkConfig, LinkDown, Links, Signal
@@ -41,7 +41,7 @@ def description(name: str) -> Description:
 
 
 def assert_legal(machine: Links, now: float) -> None:
-    """What holds between any two inputs."""
+    """Check what must hold between any two inputs."""
     dialing = 0
     for node, entry in machine._peers.items():
         has_link = entry.state in (State.DIALING, State.OPEN, State.DRAINING)
@@ -99,7 +99,7 @@ inputs = st.one_of(
 def test_any_sequence_of_inputs_ends_in_a_legal_state(sequence: list[tuple[Any, ...]], seed: int) -> None:
     rng = Random(seed)
     machine = Links(ME, rng=rng, entropy=rng.randbytes, config=CONFIG)
-    known = [b"unknown!"]  # attempt ids a peer may name: those we sent, most recent first, and one we never did
+    known = [b"unknown!"]  # attempt ids a peer may name: those sent to it, the newest first, and one that never was
     described: set[LinkId] = set()
     disconnected: set[LinkId] = set()
     now = 0.0
@@ -158,7 +158,7 @@ def test_any_sequence_of_inputs_ends_in_a_legal_state(sequence: list[tuple[Any, 
                 described.add(command.link)
             else:
                 assert command.link in described, "a command names a link that was described"
-                assert command.link not in disconnected, "nothing is asked of a link after Disconnect"
+                assert command.link not in disconnected, "no command names a link after its Disconnect"
             if isinstance(command, Disconnect):
                 disconnected.add(command.link)
         while machine.next_event() is not None:
@@ -168,17 +168,19 @@ def test_any_sequence_of_inputs_ends_in_a_legal_state(sequence: list[tuple[Any, 
 
 
 class Side:
-    """One node: its machine, the links its carrier has, and who wants the other side."""
+    """One node: its machine, the links of its carrier, and the users that want the other node."""
 
     def __init__(self, node: NodeId, rng: Random) -> None:
         self.node = node
         self.machine = Links(node, rng=rng, entropy=rng.randbytes)
         self.wanted: set[str] = set()
-        self.remote_of: dict[LinkId, str] = {}  # carrier links that live: the far name each is connected to, or ""
+        self.remote_of: dict[
+            LinkId, str
+        ] = {}  # live links of the carrier: the far name that each is connected to, or ""
 
 
 class World:
-    """Two sides, a lossy way for signals and a carrier that sometimes fails; all by seed, in simulated time."""
+    """Two nodes, a lossy channel for signals and a carrier that sometimes fails; by seed, in simulated time."""
 
     def __init__(self, seed: int, loss: float) -> None:
         self.rng = Random(seed)
@@ -188,7 +190,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sequence = itertools.count(1)
-        self._unanswered: dict[int, tuple[int, bytes]] = {}  # sequence number of a request: whose, which attempt
+        self._unanswered: dict[int, tuple[int, bytes]] = {}  # sequence number of a request → its node and attempt
         self._opening: set[frozenset[str]] = set()
 
     def after(self, delay: float, action: Callable[[], None]) -> None:
@@ -224,7 +226,7 @@ class World:
             else:
                 return
 
-    # ── the control channel: lossy, doubling, out of order; requests are repeated as the plane does ──
+    # ── the control channel: it loses, doubles and reorders; requests are repeated as the plane does ──
 
     def _signal(self, index: int, signal: Signal) -> None:
         sequence = next(self._sequence)
@@ -290,7 +292,7 @@ class World:
         del self.sides[index].remote_of[link]
         self.after(0.001, lambda: self._event(index, Closed(link, reason)))
         if far_name and self._remote(far_name) == name:
-            delay = 30.0 if self.rng.random() < self.loss else 0.01  # consent, where the goodbye is lost
+            delay = 30.0 if self.rng.random() < self.loss else 0.01  # by lost consent, if the goodbye is lost
             self.after(delay, lambda: self._close(far_name, "peer"))
 
     def _event(self, index: int, event: Any) -> None:
@@ -305,7 +307,7 @@ class World:
         index, link = self._parse(name)
         return self.sides[index].remote_of.get(link)
 
-    # ── what the two believe ──
+    # ── what the two nodes hold ──
 
     def links_open(self) -> list[LinkId | None]:
         left, right = self.sides
@@ -358,4 +360,4 @@ def test_two_nodes_end_with_one_open_link_or_none(
     else:
         assert links_open == [None, None]
         assert (left.remote_of, right.remote_of) == ({}, {})
-        assert (left.machine.status(), right.machine.status()) == ([], [])
+        assert (left.machine.status(), right.machine.status()) == ((), ())

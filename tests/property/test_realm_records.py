@@ -6,17 +6,18 @@ import functools
 from ipaddress import IPv4Network
 
 import pytest
-from builders import NOW_UNIX, make_card, make_grant, make_member, make_realm, node_keys, signing_key
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.builders import NOW_UNIX, make_card, make_grant, make_member, make_realm, node_keys, signing_key
 
 from conflux.errors import ConfigError, RemoteProtocolError
 from conflux.ids import NodeId
 from conflux.realm.invite import Token, make_invite, parse_hint
-from conflux.realm.issuer import Issued, pick_address
+from conflux.realm.issued import Issued
+from conflux.realm.issuer import pick_address
 from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest, OfflineRequest
-from conflux.realm.store import Counter, KeyFile
-from conflux.wire import Record
+from conflux.record import Record
+from conflux.state.directory import Counter, KeyFile
 
 REALM = make_realm()
 ALPHA = make_member(REALM, "alpha")

@@ -1,13 +1,16 @@
-"""Whoever is sent to has the stream of its answer agreed on before there is an answer."""
+"""A node that receives agrees on the stream of its answer before there is an answer."""
 
 from __future__ import annotations
 
 import pytest
-from world import Host, World
+from kit.world import World
 
+from conflux.ids import StreamId
 from conflux.node import answering
 from conflux.node.answering import KEPT_S
-from conflux.stream.machine import HALF_OPEN_S
+from conflux.realm.card import Card
+from conflux.sim.world import Host
+from conflux.stream.streams import HALF_OPEN_S
 
 
 def pair(seed: int = 1) -> tuple[World, Host, Host]:
@@ -19,13 +22,20 @@ def pair(seed: int = 1) -> tuple[World, Host, Host]:
 
 def opens(host: Host) -> list[float]:
     """Note when the host's node opens a stream, from now on."""
-    times, open_ = [], host.node.streams.open
-    host.node.streams.open = lambda card, *, now: (times.append(now), open_(card, now=now))[1]
+    times: list[float] = []
+    open_ = host.node.streams.open
+
+    def noted(card: Card, *, now: float) -> StreamId:
+        times.append(now)
+        return open_(card, now=now)
+
+    host.node.streams.open = noted
     return times
 
 
 def took_s(host: Host, kind: str) -> float:
     (took,) = [event.took_s for _, event in host.events if event.kind == kind]
+    assert took is not None
     return took
 
 
@@ -33,12 +43,12 @@ def outgoing(host: Host) -> int:
     return len(host.node.streams._outgoing)
 
 
-def test_the_answer_waits_for_no_handshake():
+def test_an_answer_waits_for_no_handshake() -> None:
     world, alpha, bravo = pair()
     opened = opens(bravo)
     alpha.send(bravo, b"ping 1")
     assert world.run(1.0, until=lambda: "link" in alpha.kinds()), world
-    assert len(opened) == 1, "before anything has arrived"
+    assert len(opened) == 1, "the stream is opened before a packet has arrived"
     assert world.run(1.0, until=lambda: alpha.payloads(b"pong") == [b"pong 1"]), world
     assert took_s(bravo, "handshake") == 0
     assert took_s(bravo, "frames") < took_s(alpha, "frames") / 5
@@ -46,7 +56,7 @@ def test_the_answer_waits_for_no_handshake():
     assert (len(opened), outgoing(bravo), bravo.node.destinations()) == (1, 0, ())
 
 
-def test_an_answer_that_comes_before_the_handshake_is_over_waits_for_its_rest():
+def test_an_answer_before_the_end_of_the_handshake_waits_for_the_rest_of_it() -> None:
     world, alpha, bravo = pair()
     alpha.send(bravo, b"ping 1")
     opened = opens(bravo)
@@ -57,24 +67,24 @@ def test_an_answer_that_comes_before_the_handshake_is_over_waits_for_its_rest():
     assert took_s(bravo, "handshake") > 0
 
 
-def test_who_is_never_answered_costs_a_handshake_once():
+def test_a_node_that_is_never_answered_costs_one_handshake() -> None:
     world, alpha, bravo = pair()
     opened = opens(bravo)
     for number in range(3):
         alpha.send(bravo, b"data %d" % number)
         world.run(KEPT_S + HALF_OPEN_S + 10.0)
     assert (len(opened), outgoing(bravo)) == (1, 0)
-    assert "ended" not in alpha.kinds(), "nobody is told of a stream that never was"
-    assert bravo.node.datapath.status()["senders"] == alpha.node.datapath.status()["receivers"] == []
+    assert "ended" not in alpha.kinds(), "a stream that was never used is not shown"
+    assert bravo.node.datapath.status().senders == alpha.node.datapath.status().receivers == ()
 
-    alpha.send(bravo, b"ping 1")  # answered, so it was worth it after all
+    alpha.send(bravo, b"ping 1")  # answered, so the early stream is used
     world.run(30.0)
     alpha.send(bravo, b"ping 2")
     assert world.run(1.0, until=lambda: b"pong 2" in alpha.payloads()), world
     assert [event.took_s for _, event in bravo.events if event.kind == "handshake"][-1] == 0
 
 
-def test_both_ends_that_send_at_once_open_one_stream_each():
+def test_both_ends_that_send_at_once_open_one_stream_each() -> None:
     world, alpha, bravo = pair()
     opened = opens(alpha), opens(bravo)
     alpha.send(bravo, b"ping 1")
@@ -85,20 +95,21 @@ def test_both_ends_that_send_at_once_open_one_stream_each():
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.2])
-def test_a_sender_that_dies_before_its_answer_is_answered_in_its_next_life(after_s):
+def test_a_sender_killed_before_its_answer_is_answered_after_its_restart(after_s: float) -> None:
     world, alpha, bravo = pair()
     alpha.send(bravo, b"data 1")
     assert world.run(1.0, until=lambda: outgoing(bravo) == 1), world
     world.run(after_s)
     alpha.power_off()
     alpha.power_on()
-    world.run(1.0)
+    world.run(2.1)  # within two seconds of its start a node announces itself
     assert outgoing(bravo) == 0
+    assert bravo.node.destinations() == ()
     alpha.send(bravo, b"ping 1")
     assert world.run(5.0, until=lambda: b"pong 1" in alpha.payloads()), world
 
 
-def test_more_senders_at_once_than_there_is_room_for_are_answered_all_the_same(monkeypatch):
+def test_senders_beyond_the_room_for_early_streams_are_answered_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "COUNT_MAX", 2)
     world = World(1)
     bravo, *crowd = (world.host(name) for name in ("bravo", "one", "two", "three", "four"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from world import Host, World
+from kit.world import World
+
+from conflux.sim.world import Host
 
 HOST_COUNT = 100
 
 
-def test_a_hundred_nodes_talk_in_one_thread_and_leave_nothing():
+def test_a_hundred_nodes_in_one_thread_talk_and_leave_nothing() -> None:
     world = World(42)
     hosts = [world.host(f"node-{number:03d}") for number in range(HOST_COUNT)]
     world.run(3.0)
@@ -27,12 +29,12 @@ def has_answer(host: Host) -> bool:
     return b"pong " + host.name.encode() in host.payloads(b"pong")
 
 
-def test_the_same_seed_tells_the_same_story():
+def test_the_same_seed_tells_the_same_story() -> None:
     assert story(7) == story(7)
 
 
 def story(seed: int) -> list[tuple[float, str, str]]:
-    """What three hosts live through; signatures and keys differ between runs, what happens does not."""
+    """Return the events of three hosts; signatures and keys differ between runs, the events do not."""
     world = World(seed)
     hosts = [world.host(name) for name in ("alpha", "bravo", "charlie")]
     world.run(3.0)

@@ -1,8 +1,8 @@
-"""Makes protocol.json: known answers for everything in docs/protocol.md that is not a frame.
+"""Makes protocol.json: known answers for everything in docs/reference/protocol.md that is not a frame.
 
-Written from docs/protocol.md alone: nothing of conflux is imported, so that a field that moves is noticed.  What chance
-has no part in ("fixed") is the same in every run; signatures with ML-DSA and seals with HPKE ("made_once") differ, and
-whoever runs this replaces them by others that are as good:
+Written from docs/reference/protocol.md alone: nothing of conflux is imported, so that a field that moves is noticed.
+What chance has no part in ("fixed") is the same in every run; signatures with ML-DSA and seals with HPKE ("made_once")
+differ, and each run replaces them by others that are as good:
 
     python tests/vectors/make_protocol.py
 """
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 PROTOCOL = Path(__file__).with_name("protocol.json")
 SOURCE = "Conflux's own; made by tests/vectors/make_protocol.py with cryptography 50.0.2, 2026-11-22"
 
-# ── the pieces docs/protocol.md names ────────────────────────────────────────────────────────────────────────────────
+# ── the pieces docs/reference/protocol.md names ──────────────────────────────────────────────────────────────────────
 
 
 def cbor(value: object) -> bytes:
@@ -130,29 +130,45 @@ def record(kind: str, *fields: object) -> dict[str, str]:
 
 def description() -> list[object]:
     candidate = "1 1 udp 2130706431 192.0.2.1 50000 typ host"
-    return [1, "abcd", "p" * 22, pattern("dtls", 32), 5000, 65536, [candidate]]
+    return [1, "abcd", "p" * 22, pattern("dtls", 32), 5000, 65536, [candidate], pattern("start", 8)]
 
 
 def records() -> list[dict[str, str]]:
     """Records without a hybrid signature, and link messages ([type, record])."""
     greeting = cbor([1, pattern("acceptor nonce", 32)])
     return [
-        record("Who", bytes([100, 64, 0, 1]), None, None),
-        record("Who", None, "kitchen", None),
-        record("Who", None, None, BOB.id),
-        record("Presence", 7),
-        record("Envelope", BOB.id, pattern("envelope", 16), 8, HOPS[2].id, pattern("payload", 40)),
-        record("Envelope", None, pattern("envelope", 16), 0, None, b"\0"),
+        record("Who", bytes([100, 64, 0, 1]), None, None, None),
+        record("Who", None, "kitchen", None, None),
+        record("Who", None, None, BOB.id, None),
+        record("Who", None, None, None, "public"),
+        record("Presence", 7, pattern("lists", 8)),
+        record("Envelope", BOB.id, pattern("envelope", 16), 8, HOPS[2].id, pattern("payload", 40), None, 1),
+        record("Envelope", None, pattern("envelope", 16), 0, None, b"\0", None, 0),
+        record("Envelope", None, pattern("envelope", 16), 0, None, b"\0", 4095, 1),
+        record("Asking", [[1, 1, ISSUER.id, 1_800_000_000, pattern("list", 8)]], True),
         {"record": "Greeting", "encoded": greeting.hex()},
         record("JoinRefused", "used-up"),
+        record("Admit", True, pattern("binding", 32), b"a request"),
+        record("Admitted", b"", b"used-up"),
         record("Refused", STREAM, "busy"),
         record("RekeyOffer", 1, pattern("kem public", 1216)),
         record("RekeyAnswer", 1, pattern("kem ciphertext", 1120)),
-        record("Offer", pattern("attempt", 8), 3, description()),
-        record("Answer", pattern("attempt", 8), description()),
+        record("Offer", pattern("attempt", 8), 3, description(), pattern("lists", 8)),
+        record("Answer", pattern("attempt", 8), description(), pattern("lists", 8)),
         record("Candidates", pattern("attempt", 8), ["2 1 udp 1694498815 198.51.100.2 50001 typ srflx"]),
         record("Refusal", pattern("attempt", 8), 3, "glare"),
     ]
+
+
+def lists_digest() -> dict[str, Any]:
+    """The digest of two lists that a node holds, and of none."""
+    checks = pattern("one list", 8), pattern("another", 8)
+    rows: list[object] = [[1, ISSUER.id, 1_800_000_000, checks[0]], [2, REALM_ID, 7, checks[1]]]
+    return {
+        "checks": [check.hex() for check in checks],
+        "digest": sha256(b"conflux/1/lists\0" + cbor(rows))[:8].hex(),
+        "of_none": sha256(b"conflux/1/lists\0" + cbor([]))[:8].hex(),
+    }
 
 
 def link_messages() -> list[dict[str, Any]]:
@@ -167,30 +183,32 @@ def link_messages() -> list[dict[str, Any]]:
 
 
 def refused_encodings() -> list[dict[str, str]]:
-    """What is no encoding of Presence ([1, 7] is 82 01 07)."""
+    """What is no encoding of Presence ([1, 7, 8 bytes] is 83 01 07 48 and the bytes)."""
+    lists = "48" + pattern("lists", 8).hex()
     return [
-        {"encoded": encoded, "why": why}
-        for encoded, why in [
-            ("820107 00", "a byte left over"),
-            ("8201", "a field missing"),
-            ("83010707", "a field too many"),
-            ("820207", "another version"),
-            ("82011807", "a number longer than need be"),
-            ("9f0107ff", "an indefinite length"),
-            ("8201f97c00", "a float"),
-            ("a10107", "a map"),
-            ("8201c107", "a tag"),
-            ("82f507", "a boolean for the version"),
-            ("820126", "a negative number"),
-            ("8201f7", "undefined"),
+        {"encoded": encoded + end, "why": why}
+        for encoded, end, why in [
+            ("830107", lists + "00", "a byte left over"),
+            ("8301", lists, "a field missing"),
+            ("84010707", lists, "a field too many"),
+            ("830207", lists, "another version"),
+            ("83011807", lists, "a number longer than need be"),
+            ("9f0107", lists + "ff", "an indefinite length"),
+            ("8301f97c00", lists, "a float"),
+            ("a10107", "", "a map"),
+            ("8301c107", lists, "a tag"),
+            ("83f507", lists, "a boolean for the version"),
+            ("830126", lists, "a negative number"),
+            ("8301f7", lists, "undefined"),
+            ("830107", "47" + lists[2:-2], "a digest too short"),
         ]
     ]
 
 
 def token() -> dict[str, Any]:
-    fields = [sha256(ROOT.public), ISSUER.id, pattern("invite", 8), pattern("secret", 16), 1_800_086_400, 1]
+    fields: list[Any] = [sha256(ROOT.public), ISSUER.id, pattern("invite", 8), pattern("secret", 16), 1_800_086_400, 1]
     data = cbor([1, *fields, ["192.0.2.1:7464"]])
-    text = "cfx1" + base64.urlsafe_b64encode(data + sha256(data)[:4]).decode().rstrip("=")
+    text = "cfx1" + base64url(data + sha256(data)[:4])
     return {
         "root_fingerprint": fields[0].hex(),
         "issuer": ISSUER.id.hex(),
@@ -221,13 +239,137 @@ def join_proof() -> dict[str, str]:
     }
 
 
+def crc16(data: bytes) -> int:
+    """CRC-16/XMODEM, bit by bit."""
+    found = 0
+    for byte in data:
+        found ^= byte << 8
+        for _ in range(8):
+            found = (found << 1 ^ 0x1021 if found & 0x8000 else found << 1) & 0xFFFF
+    return found
+
+
+def nkey(kind: int, public: bytes) -> str:
+    """The word of a key of NATS.  kind: 0 for an account, 160 for a user."""
+    body = bytes([kind]) + public
+    return base64.b32encode(body + crc16(body).to_bytes(2, "little")).decode()
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def spelt(value: object) -> str:
+    return base64url(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+ACCOUNT, ACCOUNT_SIGNER = (
+    Ed25519PrivateKey.from_private_bytes(pattern(name, 32)) for name in ("account", "account's signing key")
+)
+
+
+def asking_jwt(user: bytes, invite: bytes, dates: tuple[int, int]) -> tuple[str, bytes]:
+    """The JWT of a user that may ask on the subject of an invitation, and the signature at its end."""
+    claims = {
+        "exp": dates[1],
+        "iat": dates[0],
+        "iss": nkey(0, ACCOUNT_SIGNER.public_key().public_bytes_raw()),
+        "nats": {
+            "allowed_connection_types": ["STANDARD"],
+            "data": -1,
+            "issuer_account": nkey(0, ACCOUNT.public_key().public_bytes_raw()),
+            "payload": 36864,
+            "pub": {"allow": [f"cx.join.{invite.hex()}"]},
+            "sub": {"allow": [f"cx.joined.{invite.hex()}"]},
+            "subs": 4,
+            "type": "user",
+            "version": 2,
+        },
+        "sub": nkey(160, user),
+    }
+    signed = f"{spelt({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{spelt(claims)}"
+    signature = ACCOUNT_SIGNER.sign(signed.encode())
+    return f"{signed}.{base64url(signature)}", signature
+
+
+def join_pass(invite: bytes, secret: bytes) -> tuple[list[object], str, bytes]:
+    """What a token carries of a joiner's JWT, that JWT, and the public key of its user."""
+    user = Ed25519PrivateKey.from_private_bytes(hkdf(secret, invite, b"conflux/1/broker-join", 32))
+    public, dates = user.public_key().public_bytes_raw(), (1_800_000_000, 1_800_086_400)
+    jwt, signature = asking_jwt(public, invite, dates)
+    keys = [key.public_key().public_bytes_raw() for key in (ACCOUNT, ACCOUNT_SIGNER)]
+    return [1, *keys, *dates, signature], jwt, public
+
+
+def late_renewal() -> dict[str, str]:
+    """Alice's admission to a late renewal, and what binds her request."""
+    me, nonce, challenge = ALICE.public[:32], pattern("exchange", 32), pattern("challenge", 32)
+    own, until = sha256(b"conflux/1/broker-renew\0" + me)[:8], 1_802_592_000 + 90 * 86400
+    jwt, signature = asking_jwt(me, own, (1_800_000_000, until))
+    binding = sha256(b"conflux/1/broker-join\0" + bytes(16) + own + nonce + challenge)
+    key = hkdf(b"conflux/1/broker", binding, b"conflux/1/broker-join-request", 32)
+    return {
+        "id": own.hex(),
+        "pass": base64url(cbor([1, until, signature])),
+        "jwt": jwt,
+        "binding": binding.hex(),
+        "request": b"a request, as it is sealed".hex(),
+        "box": ChaCha20Poly1305(key).encrypt(bytes(12), b"a request, as it is sealed", None).hex(),
+    }
+
+
+def token_of_a_realm_with_a_broker() -> dict[str, Any]:
+    invite, secret, ca = pattern("invite", 8), pattern("secret", 16), sha256(pattern("ca", 40))
+    admission, jwt, user = join_pass(invite, secret)
+    servers: list[object] = ["broker.example:4222", "[2001:db8::1]:4222"]
+    fields: list[object] = [sha256(ROOT.public), ISSUER.id, invite, secret, 1_800_086_400, 3, []]
+    data = cbor([2, *fields, [1, servers, ca, admission]])
+    return {
+        "servers": servers,
+        "ca_sha256": ca.hex(),
+        "jwt": jwt,
+        "user": user.hex(),
+        "text": "cfx1" + base64url(data + sha256(data)[:4]),
+    }
+
+
+def broker_join() -> dict[str, str]:
+    """Alice joins over a broker: what her request and the issuer's answers are bound to and sealed under."""
+    invite, secret = pattern("invite", 8), pattern("secret", 16)
+    nonce, challenge, salt = pattern("exchange", 32), pattern("challenge", 32), pattern("salt", 32)
+    binding = sha256(b"conflux/1/broker-join\0" + ISSUER.id + invite + nonce + challenge)
+    request_key = hkdf(secret, binding, b"conflux/1/broker-join-request", 32)
+    answer_key = hkdf(secret, binding + salt, b"conflux/1/broker-join-answer", 32)
+    fields = [ISSUER.id, invite, ALICE.public, "kitchen", pattern("joiner nonce", 32)]
+    key = hkdf(secret, invite, b"conflux/1/join-proof", 32)
+    proof = hmac.digest(key, binding + cbor([1, *fields]), "sha256")
+    request, refusal = b"a request, as it is sealed", cbor([1, "used-up"])
+    box = ChaCha20Poly1305(request_key).encrypt(bytes(12), request, None)
+    told = ChaCha20Poly1305(answer_key).encrypt(bytes(12), bytes([2]) + refusal, None)
+    return {
+        "nonce": nonce.hex(),
+        "challenge": challenge.hex(),
+        "salt": salt.hex(),
+        "binding": binding.hex(),
+        "proof": proof.hex(),
+        "signed": (context("join") + binding + cbor([1, *fields, proof])).hex(),
+        "request": request.hex(),
+        "box": box.hex(),
+        "refusal": refusal.hex(),
+        "question": cbor([1, ISSUER.id, nonce, b"", b""]).hex(),
+        "challenged": cbor([1, nonce, challenge, b""]).hex(),
+        "asked": cbor([1, ISSUER.id, nonce, challenge, box]).hex(),
+        "told": cbor([1, nonce, salt, told]).hex(),
+    }
+
+
 def lan() -> dict[str, str]:
     """What both sides sign for a chain of three bytes, and one frame."""
     certificate, chain = pattern("certificate digest", 32), b"\x01\x02\x03"
     acceptor, dialler = pattern("acceptor nonce", 32), pattern("dialler nonce", 32)
-    instance, hello = pattern("instance", 8), b"hello as sent"
-    dial = cbor([certificate, acceptor, dialler, sha256(chain), BOOT, instance, b""])
-    accept = cbor([certificate, acceptor, dialler, sha256(chain), BOOT, instance, sha256(hello)])
+    seed, hello = pattern("instance", 8), b"hello as sent"
+    dial = cbor([certificate, acceptor, dialler, sha256(chain), BOOT, seed, b""])
+    accept = cbor([certificate, acceptor, dialler, sha256(chain), BOOT, seed, sha256(hello)])
     return {
         "realm_tag": sha256(b"conflux/1/lan-realm\0" + REALM_ID)[:8].hex(),
         "certificate_digest": certificate.hex(),
@@ -235,11 +377,13 @@ def lan() -> dict[str, str]:
         "dialler_nonce": dialler.hex(),
         "chain": chain.hex(),
         "boot": BOOT.hex(),
-        "instance": instance.hex(),
+        "seed": seed.hex(),
+        "node_id": ALICE.id.hex(),
+        "instance": sha256(b"conflux/1/lan-instance\0" + ALICE.id + BOOT + seed)[:8].hex(),
         "hello": hello.hex(),
         "dial_signed": (context("lan-dial") + dial).hex(),
         "accept_signed": (context("lan-accept") + accept).hex(),
-        "standing_frame": ((1).to_bytes(2, "big") + bytes([19]) + b"\1").hex(),
+        "bridge_frame": ((1).to_bytes(2, "big") + bytes([19]) + b"\1").hex(),
     }
 
 
@@ -288,7 +432,8 @@ def route_keys() -> list[dict[str, str]]:
 
 def fixed() -> dict[str, Any]:
     purposes = ("anchor", "credential", "grant", "card", "join", "joined", "offline-request", "lan-dial", "lan-accept")
-    purposes += ("control", "control-seal", "stream-open", "stream-accept", "stream-keys", "stream-rekey", "route-slot")
+    purposes += ("list", "control", "control-seal", "stream-open", "stream-accept", "stream-keys", "stream-rekey")
+    purposes += ("route-slot",)
     signed, message = inner()
     return {
         "keys": {
@@ -305,8 +450,12 @@ def fixed() -> dict[str, Any]:
         "records": records(),
         "link_messages": link_messages(),
         "refused_presence": refused_encodings(),
+        "lists_digest": lists_digest(),
         "token": token(),
+        "token_2": token_of_a_realm_with_a_broker(),
         "join_proof": join_proof(),
+        "broker_join": broker_join(),
+        "late_renewal": late_renewal(),
         "lan": lan(),
         "envelope": {"to": BOB.id.hex(), "signed": signed.hex(), "inner": message.hex()},
         "key_schedule": key_schedule(),
@@ -331,33 +480,40 @@ def credential_and_card() -> dict[str, str]:
     chain = [1, credential, grant]
     hop = HOPS[0]
     card = signed_record(ALICE, "card", [chain, BOOT, hop.id, hop.public, 1, ["relay"]])
+    lists = pattern("lists", 8)
     open_ = signed_record(
         ALICE,
         "stream-open",
-        [ALICE.id, BOB.id, STREAM, BOOT, pattern("kem public", 1216), 86400, sha256(cbor(chain)), []],
+        [ALICE.id, BOB.id, STREAM, BOOT, pattern("kem public", 1216), 86400, sha256(cbor(chain)), [], lists],
     )
     vantage = [1, RELAYS[1], 0, HOPS[1].id, HOPS[1].public]
     accept = signed_record(
         BOB,
         "stream-accept",
-        [STREAM, sha256(cbor(open_)), pattern("kem ciphertext", 1120), 2, [], 120, 40, [vantage]],
+        [STREAM, sha256(cbor(open_)), pattern("kem ciphertext", 1120), 2, [], 120, 40, [vantage], lists],
     )
     rights = [[], [], None, "", 1_800_000_000, 1_802_592_000, 6, REALM_ID]
     root_chain = [1, signed_record(ROOT, "credential", [REALM_ID, BOB.public, "bob", *rights]), None]
-    tag, instance = sha256(b"conflux/1/lan-realm\0" + REALM_ID)[:8], pattern("instance", 8)
+    tag, seed = sha256(b"conflux/1/lan-realm\0" + REALM_ID)[:8], pattern("instance", 8)
     nonces = [pattern("certificate digest", 32), pattern("acceptor nonce", 32), pattern("dialler nonce", 32)]
-    proof = ALICE.sign(context("lan-dial") + cbor([*nonces, sha256(cbor(chain)), BOOT, instance, b""]))
-    hello = [1, tag, chain, BOOT, instance, nonces[2], proof]
-    signed = cbor([*nonces, sha256(cbor(root_chain)), BOOT, instance, sha256(cbor(hello))])
-    welcome = [1, root_chain, BOOT, instance, BOB.sign(context("lan-accept") + signed)]
+    proof = ALICE.sign(context("lan-dial") + cbor([*nonces, sha256(cbor(chain)), BOOT, seed, b""]))
+    hello = [1, tag, chain, BOOT, seed, nonces[2], proof]
+    signed = cbor([*nonces, sha256(cbor(root_chain)), BOOT, seed, sha256(cbor(hello))])
+    welcome = [1, root_chain, BOOT, seed, BOB.sign(context("lan-accept") + signed)]
+    denials: list[object] = [[1, node, 1_800_000_000, "stolen"] for node in sorted([ALICE.id, BOB.id])]
+    issuers_list = signed_record(ISSUER, "list", [REALM_ID, grant, 1, 1_800_000_000, cbor([1, denials])])
+    notice = cbor([1, ["tls://broker.example:4222"], pattern("ca", 40), "main"])
+    roots_list = signed_record(ROOT, "list", [REALM_ID, None, 2, 7, notice])
     named = {"anchor": anchor, "chain": chain, "root_chain": root_chain, "card": card, "open": open_, "accept": accept}
-    return {name: cbor(value).hex() for name, value in (named | {"hello": hello, "welcome": welcome}).items()}
+    named |= {"short_card": [card[0], [1, credential, sha256(cbor(grant))], *card[2:]]}
+    named |= {"deny_list": issuers_list, "broker_notice": roots_list, "hello": hello, "welcome": welcome}
+    return {name: cbor(value).hex() for name, value in named.items()}
 
 
 def sealed_envelope() -> dict[str, str]:
     _, message = inner()
     payload = HOPS[2].seal(message, context("control-seal") + HOPS[2].id + BOB.id)
-    return {"envelope": cbor([1, BOB.id, pattern("envelope", 16), 8, HOPS[2].id, payload]).hex()}
+    return {"envelope": cbor([1, BOB.id, pattern("envelope", 16), 8, HOPS[2].id, payload, None, 1]).hex()}
 
 
 def keystream(route_key: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Known answers of the Anchor data frame, for this codec and for anybody else's.
 
-frames.json is our own.  It was made by this file, which puts each frame together from the drawing in docs/protocol.md
-and one call of the AEAD, without the codec; where a field stands on the wire is therefore said twice, here and there.
-Made again (the same bytes) by
+frames.json is our own.  It was made by this file, which puts each frame together from the drawing in
+docs/reference/protocol.md and one call of the AEAD, without the codec; where a field stands on the wire is therefore
+said twice, here and there.  Made again (the same bytes) by
 
     python tests/vectors/test_frame_vectors.py
 """

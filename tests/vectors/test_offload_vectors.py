@@ -1,8 +1,8 @@
 """Known answers of offload entries: what of an offload header is believed, which segments a super-packet stands for.
 
-offload.json is our own.  It is made by this file from docs/protocol.md, "Offload entries", and from packets written
-field by field (tests/cext/offloads.py), without cext/packet.c, which then has to say the same.  Made again (the same
-bytes) by
+offload.json is our own.  It is made by this file from docs/reference/protocol.md, "Offload entries", and from packets
+written field by field (tests/kit/packets.py), without cext/packet/packet.c, which then has to say the same.  Made again
+(the same bytes) by
 
     PYTHONPATH=tests python tests/vectors/test_offload_vectors.py
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cext.driven import Driven, build
-from cext.offloads import (
+from kit.driven import Driven, build
+from kit.packets import (
     ACK,
     CWR,
     DATA_VALID,
@@ -192,8 +192,8 @@ VECTORS: list[dict[str, Any]] = json.loads(OFFLOAD.read_text())["vectors"] if OF
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
-    with Driven(build(tmp_path_factory.mktemp("packet"), "packet_driver.c", "packet.c")) as driven:
+def driver() -> Iterator[Driven]:
+    with Driven(build("packet/packet_driver.c", "packet/packet.c")) as driven:
         yield driven
 
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from pqcrypto.kem import ml_kem_768
-from pqcrypto.sign import ml_dsa_65
+from pqcrypto.kem import ml_kem_768  # type: ignore[import-untyped]
+from pqcrypto.sign import ml_dsa_65  # type: ignore[import-untyped]
 
 from conflux.crypto import kdf, kem, seal, sign
 

@@ -6,7 +6,6 @@ import json
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
-import make_protocol
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -15,24 +14,34 @@ from conflux.carrier.interface import Description
 from conflux.control.envelope import Envelope, Inner, signed_message
 from conflux.control.lan import handshake as lan
 from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
-from conflux.control.lan.handshake import Acceptor, Dialler, Greeting, Ourselves, join_binding, realm_tag
-from conflux.control.question import Presence, Who
+from conflux.control.lan.handshake import Acceptor, Dialler, Greeting, Ourselves, instance_of, join_binding, realm_tag
+from conflux.control.lists import Asking
+from conflux.control.who import Presence, Who
 from conflux.crypto import box, kdf, seal, sign
+from conflux.crypto.nkey import KeyPair, Kind
+from conflux.daemon.passing import Admit, Admitted
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BootId, NodeId, RealmId, StreamId, format_node_id
 from conflux.link import records as link_records
 from conflux.realm import address
 from conflux.realm.anchor import RealmAnchor
-from conflux.realm.card import Card
+from conflux.realm.broker import joining
+from conflux.realm.broker.joining import Asked, Told
+from conflux.realm.broker.jwt import UserJwt
+from conflux.realm.broker.users import Signer, late_jwt_of, renewal_id
+from conflux.realm.card import Card, whole_card_untrusted
 from conflux.realm.credential import Chain
 from conflux.realm.identity import NodeKeys
 from conflux.realm.invite import Token
 from conflux.realm.join import JoinRefused, JoinRequest
+from conflux.realm.listbook import Row, digest_of
+from conflux.realm.lists import BrokerNotice, Denial, DenyList, ListKey, SignedList
 from conflux.realm.member import Member
+from conflux.record import Record
 from conflux.route import message as link_message
 from conflux.route import onion
 from conflux.stream import handshake
-from conflux.wire import Record
+from vectors import make_protocol
 
 VECTORS: dict[str, Any] = json.loads(make_protocol.PROTOCOL.read_text())
 FIXED: dict[str, Any] = VECTORS["fixed"]
@@ -41,7 +50,7 @@ MADE_ONCE: dict[str, Any] = VECTORS["made_once"]
 RECORDS: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
-        *(Who, Presence, Envelope, Greeting, JoinRefused, Description),
+        *(Who, Presence, Asking, Envelope, Greeting, JoinRefused, Admit, Admitted, Description),
         *(handshake.Refused, handshake.RekeyOffer, handshake.RekeyAnswer),
         *(link_records.Offer, link_records.Answer, link_records.Candidates, link_records.Refusal),
     )
@@ -115,6 +124,27 @@ def test_any_other_encoding_is_refused(vector):
         Presence.decode_untrusted(raw(vector["encoded"]))
 
 
+def test_lists_have_a_digest():
+    said, issuer = FIXED["lists_digest"], keys("issuer").node_id
+    one, another = map(raw, said["checks"])
+    rows = [Row(ListKey(2, NodeId(REALM)), 7, another), Row(ListKey(1, issuer), 1_800_000_000, one)]
+    assert digest_of(rows).hex() == said["digest"]
+    assert digest_of([]).hex() == said["of_none"]
+
+
+def test_signed_lists_verify_and_say_what_they_say():
+    anchor = signed_record(RealmAnchor, "anchor")
+    deny, notice = signed_record(SignedList, "deny_list"), signed_record(SignedList, "broker_notice")
+    deny.verify(anchor, now_unix=1_800_000_000)
+    notice.verify(anchor, now_unix=1_800_000_000)
+    nodes = sorted(keys(name).node_id for name in ("alice", "bob"))
+    assert DenyList(deny.denials()) == DenyList(tuple(Denial(node, 1_800_000_000, "stolen") for node in nodes))
+    assert deny.key == ListKey(1, keys("issuer").node_id)
+    assert notice.key == ListKey(2, NodeId(REALM))
+    assert isinstance(notice.broker(), BrokerNotice)
+    assert notice.broker().servers == ("tls://broker.example:4222",)
+
+
 def test_token():
     said = FIXED["token"]
     token = Token.parse(said["text"])
@@ -138,6 +168,78 @@ def test_join_request_proves_the_secret_on_one_connection():
     keys("alice").public.verify(b"", raw(said["signed"]), request.signature)
 
 
+def test_token_with_a_broker_admits_by_the_one_jwt_that_its_signature_is_of():
+    said = FIXED["token_2"]
+    token = Token.parse(said["text"])
+    assert token.format() == said["text"]
+    assert token.broker is not None
+    assert (list(token.broker.servers), token.broker.ca_fingerprint.hex()) == (said["servers"], said["ca_sha256"])
+    jwt, key = token.broker.admission.rebuild(token.invite_id, token.secret)
+    assert (jwt, key.public.hex()) == (said["jwt"], said["user"])
+    user = UserJwt.decode_untrusted(jwt)
+    assert (user.permissions.publish, user.permissions.subscribe) == (
+        (f"cx.join.{token.invite_id.hex()}",),
+        (f"cx.joined.{token.invite_id.hex()}",),
+    )
+    made = Signer(
+        user.account, KeyPair.from_seed_bytes(Kind.ACCOUNT, make_protocol.pattern("account's signing key", 32))
+    )
+    again = made.join_pass(token.invite_id, token.secret, issued_at=1_800_000_000, expires_at=1_800_086_400)
+    assert again == token.broker.admission
+
+
+def test_request_to_join_over_a_broker_is_bound_to_its_challenge():
+    said = FIXED["broker_join"]
+    token, nonce, challenge = Token.parse(FIXED["token"]["text"]), raw(said["nonce"]), raw(said["challenge"])
+    binding = joining.join_binding(token.issuer, token.invite_id, nonce, challenge)
+    assert binding.hex() == said["binding"]
+    drawn = raw(FIXED["join_proof"]["nonce"])
+    request = JoinRequest.build(token, keys("alice"), "kitchen", binding=binding, nonce=drawn)
+    assert request.proof.hex() == said["proof"]
+    assert request.proof.hex() != FIXED["join_proof"]["proof"]
+    keys("alice").public.verify(b"", raw(said["signed"]), request.signature)
+
+
+def test_boxes_of_joining_over_a_broker():
+    said, secret = FIXED["broker_join"], Token.parse(FIXED["token"]["text"]).secret
+    binding, nonce, salt = raw(said["binding"]), raw(said["nonce"]), raw(said["salt"])
+    box_ = joining.seal_request(secret, binding, raw(said["request"]))
+    assert box_.hex() == said["box"]
+    assert joining.unseal_request_untrusted(secret, binding, box_) == raw(said["request"])
+    told = joining.seal_told(secret, binding, nonce, joining.TellKind.REFUSED, raw(said["refusal"]), salt=salt)
+    assert told.encode().hex() == said["told"]
+    found = joining.unseal_told_untrusted(secret, binding, Told.decode_untrusted(raw(said["told"])))
+    assert found == (joining.TellKind.REFUSED, raw(said["refusal"]))
+    assert JoinRefused.decode_untrusted(found[1]).said == "used-up"
+
+
+def test_messages_of_joining_over_a_broker():
+    said = FIXED["broker_join"]
+    issuer, nonce, challenge = keys("issuer").node_id, raw(said["nonce"]), raw(said["challenge"])
+    assert Asked(issuer, nonce).encode().hex() == said["question"]
+    assert Told(nonce, challenge).encode().hex() == said["challenged"]
+    assert Asked(issuer, nonce, challenge, raw(said["box"])).encode().hex() == said["asked"]
+    for name, kind in (("question", Asked), ("challenged", Told), ("asked", Asked), ("told", Told)):
+        assert kind.decode_untrusted(raw(said[name])).encode().hex() == said[name]
+
+
+def test_late_renewal_over_a_broker():
+    said, exchange = FIXED["late_renewal"], FIXED["broker_join"]
+    me = keys("alice").public.encode()[:32]
+    assert renewal_id(me).hex() == said["id"]
+    plain = Chain.decode_untrusted(raw(MADE_ONCE["signed_records"]["chain"])).credential
+    user = UserJwt.decode_untrusted(FIXED["token_2"]["jwt"])
+    signer = KeyPair.from_seed_bytes(Kind.ACCOUNT, make_protocol.pattern("account's signing key", 32))
+    admission = Signer(user.account, signer).mint(plain)
+    assert admission.partition(" ")[2] == said["pass"]
+    assert late_jwt_of(admission) == said["jwt"]
+    binding = joining.join_binding(
+        joining.ANY_ISSUER, renewal_id(me), raw(exchange["nonce"]), raw(exchange["challenge"])
+    )
+    assert binding.hex() == said["binding"]
+    assert joining.seal_request(joining.RENEWAL_SECRET, binding, raw(said["request"])).hex() == said["box"]
+
+
 class Book:
     """A chain of three bytes, where the handshake asks for a member's."""
 
@@ -153,13 +255,16 @@ def test_lan_handshake_signs_these_bytes():
     assert realm_tag(REALM).hex() == said["realm_tag"]
     book = Book(raw(said["chain"]))
     common = (raw(said["certificate_digest"]), raw(said["acceptor_nonce"]), raw(said["dialler_nonce"]), book)
-    rest = (BootId(raw(said["boot"])), raw(said["instance"]))
-    dial = lan._signed(*common, *rest)  # type: ignore[arg-type]
-    accept = lan._signed(*common, *rest, kdf.sha256(raw(said["hello"])))  # type: ignore[arg-type]
+    rest = (BootId(raw(said["boot"])), raw(said["seed"]))
+    dial = lan._signed(*common, *rest)
+    accept = lan._signed(*common, *rest, kdf.sha256(raw(said["hello"])))
     assert (sign.context("lan-dial", REALM) + dial).hex() == said["dial_signed"]
     assert (sign.context("lan-accept", REALM) + accept).hex() == said["accept_signed"]
-    assert encode_frame(FrameType.STANDING, b"\1").hex() == said["standing_frame"]
-    assert FrameReader().feed_untrusted(raw(said["standing_frame"])) == [(FrameType.STANDING, b"\1")]
+    assert instance_of(NodeId(raw(said["node_id"])), *rest).hex() == said["instance"]
+    assert encode_frame(FrameType.BRIDGE, b"\1").hex() == said["bridge_frame"]
+    reader = FrameReader()
+    reader.feed(raw(said["bridge_frame"]))
+    assert reader.take_untrusted() == (FrameType.BRIDGE, b"\1")
 
 
 def test_hello_and_welcome_prove_both_sides():
@@ -243,12 +348,19 @@ def test_signed_records_verify_from_the_root_alone():
     assert card.addresses[1] == IPv4Address(anchor.ipv4_prefix.network_address + 9)
 
 
+def test_short_card_is_whole_with_the_grant_that_it_names():
+    records, chain = MADE_ONCE["signed_records"], signed_record(Chain, "chain")
+    grants = {kdf.sha256(chain.grant.encode()): chain.grant}
+    assert whole_card_untrusted(raw(records["short_card"]), grants.__getitem__) == raw(records["card"])
+    assert signed_record(Card, "card").encode_short() == raw(records["short_card"])
+
+
 def test_stream_handshakes_records_verify():
     open_, accept = signed_record(handshake.Open, "open"), signed_record(handshake.Accept, "accept")
     open_.verify_signature(keys("alice").public, REALM)
     accept.verify_signature(keys("bob").public, REALM)
-    chain_hash = kdf.sha256(signed_record(Chain, "chain").encode())
-    handshake.check_open(open_, sender=keys("alice").node_id, me=keys("bob").node_id, chain_hash=chain_hash)
+    assert open_.sender_chain_hash == kdf.sha256(signed_record(Chain, "chain").encode())
+    handshake.check_open(open_, sender=keys("alice").node_id, me=keys("bob").node_id)
     handshake.check_accept(accept, open_.encode(), ())
     (vantage,) = accept.vantage
     assert (vantage.hop_key_id.hex(), vantage.hop_public) == (FIXED["hops"][1]["id"], hop_key(1).public)

@@ -1,7 +1,7 @@
-"""The acceptor's TLS certificate: self-signed, made per boot, says nothing.  What counts is its hash.
+"""The acceptor's TLS certificate: self-signed, made in every boot, without a name.  Only its hash matters.
 
 Python's ssl can neither ask for a client certificate it does not verify nor export keying material, so the handshake
-inside TLS binds itself to the certificate (tls-server-end-point, RFC 5929): whoever sits in the middle has another.
+inside TLS binds itself to the certificate (tls-server-end-point, RFC 5929): a node in the middle has another one.
 """
 
 from __future__ import annotations
@@ -9,36 +9,36 @@ from __future__ import annotations
 import datetime
 import os
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from conflux.control.drop import Drop
 from conflux.crypto.kdf import sha256
 from conflux.errors import RemoteProtocolError
 
-# No dates to verify: nobody judges them, and boards may have no clock.
+# The dates mean nothing: no peer checks them, and boards may have no clock.
 _NOT_BEFORE = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A listener's TLS side."""
+class Certificate(NamedTuple):
+    """A listener's TLS context, and the hash of its certificate."""
 
     context: ssl.SSLContext
     digest: bytes  # SHA-256 of the certificate
 
     @classmethod
     def make(cls) -> Certificate:
-        """Return a fresh key and certificate; neither is ever on disk."""
+        """Return a fresh key and certificate; neither is ever written to disk."""
         key = Ed25519PrivateKey.generate()
-        nobody = x509.Name([])
+        no_name = x509.Name([])
         certificate = (
             x509.CertificateBuilder()
-            .subject_name(nobody)
-            .issuer_name(nobody)
+            .subject_name(no_name)
+            .issuer_name(no_name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(_NOT_BEFORE)
@@ -49,13 +49,13 @@ class Certificate:
         pem += certificate.public_bytes(Encoding.PEM)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.num_tickets = 0  # a resumed session would skip the certificate the handshake binds to
+        context.num_tickets = 0  # a resumed session would skip the certificate that the handshake binds to
         _load(context, pem)
         return cls(context, sha256(certificate.public_bytes(Encoding.DER)))
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load key and certificate from memory: the ssl module only takes paths, and this path leads to no disk."""
+    """Load key and certificate from memory: the ssl module takes only paths, and this path leads to no disk."""
     descriptor = os.memfd_create("conflux-tls", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -66,7 +66,7 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 def client_context() -> ssl.SSLContext:
-    """Return the dialler's TLS side: it takes any certificate, and proves what it saw in the handshake."""
+    """Return the dialler's TLS context: it takes any certificate; the handshake proves which one it saw."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -75,8 +75,8 @@ def client_context() -> ssl.SSLContext:
 
 
 def peer_digest(tls: ssl.SSLObject) -> bytes:
-    """Return the hash of the certificate that the acceptor showed."""
+    """Return the hash of the acceptor's certificate.  Raises RemoteProtocolError if there is none."""
     certificate = tls.getpeercert(binary_form=True)
     if certificate is None:
-        raise RemoteProtocolError("no-certificate")
+        raise RemoteProtocolError(Drop.NO_CERTIFICATE)
     return sha256(certificate)

@@ -1,14 +1,14 @@
-"""One TLS connection between neighbours, as asyncio sees it: frames in, frames out, pings, bounds."""
+"""One TLS connection between neighbours, as a protocol of asyncio: frames in and out, pings, bounds."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from conflux.control.drop import Drop
 from conflux.control.lan.config import (
     CLOSE_S_MAX,
     PING_S,
@@ -19,23 +19,33 @@ from conflux.control.lan.config import (
 )
 from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
 from conflux.control.lan.lans import SocketAddress
+from conflux.control.lan.ration import Ration
 from conflux.errors import RemoteProtocolError
+from conflux.host.tcp import bound_segments
 
-EARLY_FRAME_COUNT_MAX = 64  # what may come before the handshake's end has been seen here
+TURN_FRAME_COUNT_MAX = 16  # handled before others get their turn: a few milliseconds, if each is the dearest there is
 
 
-def prepare_socket(sock: socket.socket) -> None:
-    """Set what every connection of ours has."""
+def prepare_socket(sock: socket.socket, *, has_small_segments: bool = True) -> None:
+    """Set the options that every control connection's socket has."""
     sock.setblocking(False)
+    if has_small_segments:
+        bound_segments(sock)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_UNACKED_MS_MAX)
+
+
+def use_device(sock: socket.socket, device: str) -> None:
+    """Let a socket send and receive by one interface alone, from Linux 5.7 on without privileges; "": by any."""
+    if device:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
 
 
 class Connection(asyncio.Protocol):
     """Frames over one transport.
 
-    During the handshake, read() hands them out one by one; afterwards run() has them delivered.  reason says why the
-    connection ended.
+    During the handshake, read() returns them one by one; after run() they are delivered.  What is not read yet waits in
+    the transport, which stops reading meanwhile.  reason: why the connection ended; empty while it is up.
     """
 
     def __init__(self) -> None:
@@ -45,18 +55,21 @@ class Connection(asyncio.Protocol):
         self.ends: tuple[SocketAddress, SocketAddress] | None = None  # local and remote, once TLS stands
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
-        self._frames: deque[tuple[FrameType, bytes]] = deque()
+        self._ration = Ration()
+        self._is_paused = False
+        self._turn: asyncio.Handle | None = None  # frames wait for it
         self._waiter: asyncio.Future[None] | None = None
         self._deliver: Callable[[bytes], None] | None = None
-        self._told: Callable[[bool], None] = lambda joins: None
+        self._joins: Callable[[bool], None] = lambda joins: None
         self._heard_at = 0.0
         self._ping_s = PING_S
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
 
-    # ── asyncio's side ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── callbacks of asyncio ──────────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport and the addresses of both ends."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not inherit from it
         local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self.remote = str((remote or ("?",))[0])
@@ -64,54 +77,55 @@ class Connection(asyncio.Protocol):
         self._heard_at = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes) -> None:
+        """Take bytes of the peer; bytes that are no frames end the connection."""
         self._heard_at = asyncio.get_running_loop().time()
         if self.reason:
             return
-        try:
-            for kind, body in self._reader.feed_untrusted(data):
-                self._take(kind, body)
-        except RemoteProtocolError as error:
-            self.abort(error.reason)
+        self._reader.feed(data)
+        if self._turn is None:
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reason = self.reason or ("reset" if exc is not None else "closed by the peer")
+        """Note the end; what came before it counts."""
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._probe is not None:
-            self._probe.cancel()
+        if not self.reason:
+            self._go_on()
+        self.reason = self.reason or ("reset" if exc is not None else "closed by the peer")
+        for handle in (self._timer, self._probe, self._turn):
+            if handle is not None:
+                handle.cancel()
         self._wake()
         if not self.closed.done():
             self.closed.set_result(None)
 
-    # ── ours ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the interface ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """The TLS state under the connection.  Raises RemoteProtocolError if the connection is gone."""
+        """The TLS state of the connection.  Raises RemoteProtocolError if the connection ended."""
         tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
         if tls is None:
-            raise RemoteProtocolError("closed", self.reason)
+            raise RemoteProtocolError(Drop.CLOSED, self.reason)
         found: ssl.SSLObject = tls
         return found
 
     @property
     def made(self) -> bool:
-        """Whether TLS ever stood."""
+        """Whether TLS was ever up."""
         return self.remote != ""
 
     @property
     def up(self) -> bool:
-        """Whether what is sent still has a chance to arrive."""
+        """Whether a frame that is sent now may still arrive."""
         return self._transport is not None and not self.reason
 
     @property
     def backlog_bytes(self) -> int:
-        """How much of what was sent is still here."""
+        """Bytes that were sent and are still in the buffer."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, kind: FrameType, body: bytes = b"") -> bool:
-        """Send one frame; return False if the connection is gone, or goes because the peer does not keep up."""
+        """Send one frame; return False if the connection ended, or ends now as the peer does not keep up."""
         if self._transport is None or self.reason:
             return False
         if self.backlog_bytes + len(body) > WRITE_BUFFER_BYTES_MAX:
@@ -121,42 +135,39 @@ class Connection(asyncio.Protocol):
         return True
 
     async def read(self, *expected: FrameType) -> tuple[FrameType, bytes]:
-        """Return the next frame of the handshake.  Raises RemoteProtocolError if it is another than expected."""
-        while not self._frames:
+        """Return the next frame of the handshake.  Raises RemoteProtocolError if it is of no expected type."""
+        while True:
+            head = self._reader.head_untrusted()
+            if head is not None and head.kind not in expected:
+                raise RemoteProtocolError(Drop.MALFORMED, f"{head.kind.name} instead of {expected[0].name}")
+            frame = self._reader.take_untrusted()
+            if frame is not None:
+                return frame
             if self.reason:
-                raise RemoteProtocolError("closed", self.reason)
+                raise RemoteProtocolError(Drop.CLOSED, self.reason)
+            self._pause(False)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        kind, body = self._frames.popleft()
-        if kind not in expected:
-            raise RemoteProtocolError("malformed", f"{kind.name} where it has no place")
-        return kind, body
 
     def run(
         self,
         deliver: Callable[[bytes], None],
         *,
-        told: Callable[[bool], None] = lambda joins: None,
+        joins: Callable[[bool], None] = lambda joins: None,
         ping_s: float = PING_S,
     ) -> None:
-        """Deliver every envelope from now on, and ping after ping_s of silence.
+        """Deliver every encoded envelope from now on, and ping after ping_s of silence.
 
-        told: is called when the peer says whether it joins LANs.
+        joins: is called when the peer says whether it is a bridge.
         """
         self._deliver = deliver
-        self._told = told
+        self._joins = joins
         self._ping_s = ping_s
-        early, self._frames = self._frames, deque()
-        try:
-            for kind, body in early:
-                self._take(kind, body)
-        except RemoteProtocolError as error:
-            self.abort(error.reason)
-            return
+        self._go_on()
         self._watch()
 
     def probe(self) -> None:
-        """Make sure that the peer is there: it has to be heard of very soon."""
+        """Ping the peer; without a sign of it within PROBE_S_MAX the connection ends."""
         if self._probe is None and self.send(FrameType.PING):
             self._probe = asyncio.get_running_loop().call_later(PROBE_S_MAX, self._probed, self._heard_at)
 
@@ -166,17 +177,18 @@ class Connection(asyncio.Protocol):
             self.abort("silent")
 
     def retire(self, after_s: float) -> None:
-        """Close later: what is on its way here is still delivered."""
+        """Close later; frames that arrive until then are still delivered."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(after_s, self.close, "duplicate")
 
     def close(self, reason: str) -> None:
-        """Close in order: what was sent goes out, and the peer hears of the end."""
+        """Close in order: everything sent goes out, and then the end of the stream."""
         self.reason = self.reason or reason
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
+            self._pause(False)  # the end of the stream is read too
             self._transport.close()
             self._timer = asyncio.get_running_loop().call_later(CLOSE_S_MAX, self.abort, reason)
 
@@ -189,25 +201,63 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._wake()
 
-    def _take(self, kind: FrameType, body: bytes) -> None:
-        if self._deliver is None:
-            if len(self._frames) >= EARLY_FRAME_COUNT_MAX:
-                raise RemoteProtocolError("flood", "more than a handshake")
-            self._frames.append((kind, body))
-            self._wake()
-        elif kind is FrameType.ENVELOPE:
-            self._deliver(body)
+    def _go_on(self) -> None:
+        """Handle as many frames as may be handled in one turn; stop reading while there are more."""
+        self._turn = None
+        try:
+            wait_s = self._handle()
+        except RemoteProtocolError as error:
+            self.abort(error.reason)
+            return
+        if self.reason:
+            return
+        self._pause(wait_s is not None)
+        if wait_s is not None and self._deliver is not None:
+            loop = asyncio.get_running_loop()
+            self._turn = loop.call_later(wait_s, self._go_on) if wait_s else loop.call_soon(self._go_on)
+
+    def _handle(self) -> float | None:
+        """Handle the frames of one turn; return for how long those that are left have to wait, None: none is left."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(TURN_FRAME_COUNT_MAX):
+            head = self._reader.head_untrusted()
+            if head is None or not head.is_whole:
+                self._ration.ran_dry()
+                return None
+            if self._deliver is None:
+                self._wake()  # read() takes it
+                return 0.0
+            wait_s = self._ration.hold_s(head, now)
+            if wait_s:
+                return wait_s
+            self._heard_at = now
+            frame = self._reader.take_untrusted()
+            assert frame is not None
+            self._take(self._deliver, *frame)
+            if self.reason:
+                return None
+        return 0.0
+
+    def _pause(self, paused: bool) -> None:
+        """Stop reading, or begin again."""
+        if paused is not self._is_paused and self._transport is not None:
+            self._is_paused = paused
+            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+
+    def _take(self, deliver: Callable[[bytes], None], kind: FrameType, body: bytes) -> None:
+        if kind is FrameType.ENVELOPE:
+            deliver(body)
         elif kind is FrameType.PING:
             self.send(FrameType.PONG)
-        elif kind is FrameType.STANDING:
+        elif kind is FrameType.BRIDGE:
             if body not in (b"\0", b"\1"):
-                raise RemoteProtocolError("malformed", "a standing is 0 or 1")
-            self._told(body == b"\1")
+                raise RemoteProtocolError(Drop.MALFORMED, "the body of BRIDGE is 0 or 1")
+            self._joins(body == b"\1")
         elif kind is not FrameType.PONG:
-            raise RemoteProtocolError("malformed", f"{kind.name} after the handshake")
+            raise RemoteProtocolError(Drop.MALFORMED, f"{kind.name} after the handshake")
 
     def _watch(self) -> None:
-        """Ping a peer that has been silent for a while, and give it up when that goes on."""
+        """Ping a peer after ping_s of silence, and give it up after SILENCE_S_MAX."""
         loop = asyncio.get_running_loop()
         if self._transport is None or self.reason:
             return

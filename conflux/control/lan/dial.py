@@ -1,4 +1,4 @@
-"""Connecting: which addresses, which of them first, and TLS."""
+"""Dialling: resolve, try the addresses beside each other, and do the TLS handshake."""
 
 from __future__ import annotations
 
@@ -8,36 +8,49 @@ import errno
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
 
-from conflux.control.lan.config import CLOSE_S_MAX, HANDSHAKE_S, LanConfig
-from conflux.control.lan.connection import Connection, prepare_socket
+from conflux.control.lan.config import CLOSE_S_MAX, HANDSHAKE_S, LanConfig, Place
+from conflux.control.lan.connection import Connection, prepare_socket, use_device
+from conflux.errors import RemoteProtocolError, UserError
+from conflux.host.names import NAMES
 
-STAGGER_S = 0.2  # RFC 8305, section 5, recommends 250 ms; these are neighbours
+STAGGER_S = 0.2  # between tries; RFC 8305, section 5, recommends 250 ms, and neighbours are nearer
+PATIENCE_S = 1.5  # after the last try, if something answered one: three times what a slow board takes for all
+TRIED_COUNT_MAX = 16  # addresses in one dial: a node has a few, and anybody on a LAN can add to them
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A resolved address: family and what connect() takes."""
+class Address(NamedTuple):
+    """A resolved address: its family, and the argument of connect().  device: the interface to go by; "": any."""
 
     family: socket.AddressFamily
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
+    device: str = ""
 
     @property
     def host(self) -> str:
+        """The address as text, with its scope if it has one."""
         return self.sockaddr[0]
+
+    @property
+    def place(self) -> Place:
+        """The address as text, and the port."""
+        return self.sockaddr[0], self.sockaddr[1]
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return what a host name, or an address with its scope ("fe80::1%eth0"), stands for; empty if nothing."""
+    """Return the addresses of a host name, or of an address with its scope ("fe80::1%eth0"); none: unknown."""
     try:
-        # Not by the event loop: uvloop's getaddrinfo loses the scope.  A numeric host asks nobody and blocks nothing.
+        # Not by the event loop: uvloop's getaddrinfo loses the scope.  For a numeric host this does not block.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except UnicodeError:  # a label that is empty or too long: no name of anything
+    except UnicodeError:  # a label is empty or too long, so this is no host name
         return []
     except OSError:
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await NAMES.look_up(host, port)
         except OSError:
             return []
     addresses = []
@@ -47,43 +60,72 @@ async def resolve(host: str, port: int) -> list[Address]:
     return addresses
 
 
-async def connect_first(addresses: list[Address]) -> tuple[socket.socket, Address]:
-    """Return a connected socket to whichever address answers first.  Raises OSError if none does."""
-    tasks: dict[asyncio.Task[socket.socket], Address] = {}
+async def race(
+    addresses: list[Address],
+    attempt: Callable[[Address, asyncio.Event], Coroutine[Any, Any, T]],
+    discard: Callable[[T], None],
+) -> T:
+    """Return what the first attempt that succeeds returns.
+
+    Raises an error of one, if none does: OSError, RemoteProtocolError or UserError.
+    attempt(address, answered): is made for each address in turn, beside those that were begun.  It sets answered once
+    something is there, which gets a little more time before the next.  discard: takes what a second one returns.
+    """
+    loop = asyncio.get_running_loop()
+    tasks: dict[asyncio.Task[T], asyncio.Event] = {}
     waiting = list(addresses)
-    last_error: OSError = OSError("no address to connect to")
+    last_error: Exception = OSError("no address to connect to")
+    begun, is_next_due = 0.0, True
     try:
         while waiting or tasks:
-            if waiting:
-                address = waiting.pop(0)
-                tasks[asyncio.create_task(_connect(address))] = address
+            if waiting and is_next_due:
+                answered, begun = asyncio.Event(), loop.time()
+                tasks[asyncio.create_task(attempt(waiting.pop(0), answered))] = answered
             done, _ = await asyncio.wait(
                 tasks, timeout=STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
-                address = tasks.pop(task)
+                del tasks[task]
                 error = task.exception()
                 if error is None:
-                    return task.result(), address
-                if not isinstance(error, OSError):
+                    return task.result()
+                if not isinstance(error, (OSError, RemoteProtocolError, UserError)):
                     raise error
-                last_error = error
+                if isinstance(last_error, OSError):  # what a peer says tells more
+                    last_error = error
+            is_patient = any(answered.is_set() for answered in tasks.values())
+            is_next_due = bool(done) or not is_patient or loop.time() - begun >= PATIENCE_S
         raise last_error
     finally:
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, socket.socket):
-                outcome.close()
+            if not isinstance(outcome, BaseException):
+                discard(outcome)
 
 
-async def _connect(address: Address) -> socket.socket:
+async def connect_first(
+    addresses: list[Address], *, small: Callable[[Address], bool] = lambda address: True
+) -> tuple[socket.socket, Address]:
+    """Return a connected socket and its address: the one that answers first.  Raises OSError if none does.
+
+    small: says whether the way to an address gets small segments.
+    """
+
+    async def attempt(address: Address, answered: asyncio.Event) -> tuple[socket.socket, Address]:
+        return await _connect(address, has_small_segments=small(address)), address
+
+    return await race(addresses, attempt, lambda found: found[0].close())
+
+
+async def _connect(address: Address, *, has_small_segments: bool = True) -> socket.socket:
     """Return a connected socket.  Not by loop.sock_connect(): uvloop's loses the scope of link-local addresses."""
     loop = asyncio.get_running_loop()
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     with contextlib.ExitStack() as unless_connected:
         unless_connected.callback(sock.close)
-        prepare_socket(sock)
+        prepare_socket(sock, has_small_segments=has_small_segments)
+        use_device(sock, address.device)
         error = sock.connect_ex(address.sockaddr)
         if error == errno.EINPROGRESS:
             writable = asyncio.Event()
@@ -99,20 +141,21 @@ async def _connect(address: Address) -> socket.socket:
     return sock
 
 
-async def underlay_addresses(places: tuple[tuple[str, int], ...], config: LanConfig) -> list[Address]:
-    """Return the addresses behind (host, port) pairs, without the overlay's own and without repeats."""
+async def underlay_addresses(places: tuple[Place, ...], config: LanConfig) -> list[Address]:
+    """Return the addresses of places, by each interface that may be used; none of the overlay, and no repeats."""
     addresses: dict[Address, None] = {}
     for host, port in places:
         for address in await resolve(host, port):
             if config.allows(address.host):
-                addresses[address] = None
+                addresses |= dict.fromkeys(address._replace(device=device) for device in config.interfaces or ("",))
     return list(addresses)
 
 
-async def open_connection(addresses: list[Address], context: ssl.SSLContext) -> tuple[Connection, Address]:
-    """Return a TLS connection to whichever address answers first, and the address.  Raises OSError."""
-    sock, address = await connect_first(addresses)
-    connection = Connection()  # made here: see listener.py
+async def open_connection(address: Address, context: ssl.SSLContext, answered: asyncio.Event) -> Connection:
+    """Return a TLS connection; set answered once TCP stands.  Raises OSError."""
+    sock = await _connect(address)
+    answered.set()
+    connection = Connection()  # made here, as uvloop returns another protocol than the factory makes
     try:
         await asyncio.get_running_loop().create_connection(
             lambda: connection,
@@ -125,4 +168,4 @@ async def open_connection(addresses: list[Address], context: ssl.SSLContext) -> 
     except BaseException:
         sock.close()
         raise
-    return connection, address
+    return connection

@@ -1,4 +1,4 @@
-"""How messages lie in the TLS stream.
+"""Frames in the TLS stream.
 
 +--------+--------+--------+------------------+
 | length of body  |  type  |  body            |      length: 16 bits, network byte order
@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
+from conflux.control.drop import Drop
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 
 BODY_BYTES_MAX = 33 * 1024  # an envelope is at most 32 kB
@@ -16,7 +18,7 @@ _HEADER_BYTES = 3
 
 
 class FrameType(enum.IntEnum):
-    """The first five make a connection, the rest is what neighbours say, and they say nothing else."""
+    """What a frame is.  Types below ENVELOPE belong to the handshake, the others follow it."""
 
     GREETING = 1
     HELLO = 2
@@ -24,42 +26,62 @@ class FrameType(enum.IntEnum):
     JOIN = 4
     JOINED = 5
     JOIN_REFUSED = 6
+    RENEW = 7  # answered like JOIN: of a member whose issuer no other member reaches, or whose credential has ended
+    REVOKED = 8  # in the place of WELCOME: a signed list that denies the dialler, for it to read
+    LIST = 9  # before JOINED: a signed list that a new member should know
     ENVELOPE = 16
     PING = 17
     PONG = 18
-    STANDING = 19  # one byte, 1: the sender joins LANs and passes envelopes on; 0: not any more
+    BRIDGE = 19  # one byte, 1: the sender joins LANs and passes envelopes on; 0: it does not, or no longer
 
 
 def encode_frame(kind: FrameType, body: bytes = b"") -> bytes:
-    """Return the bytes of one frame."""
+    """Return the bytes of one frame.  Raises LocalProtocolError if the body is too large."""
     if len(body) > BODY_BYTES_MAX:
         raise LocalProtocolError(f"frame of {len(body)} bytes, at most {BODY_BYTES_MAX}")
     return len(body).to_bytes(2, "big") + bytes((kind,)) + body
 
 
+class Head(NamedTuple):
+    """The head of a frame.  size: of its body, in bytes.  is_whole: whether all of the body is here."""
+
+    kind: FrameType
+    size: int
+    is_whole: bool
+
+
 class FrameReader:
-    """Cuts a stream into frames; holds at most one unfinished frame and what came with it."""
+    """Cuts a stream into frames, one at a time: what a frame costs can be charged before anything is done with it."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed_untrusted(self, data: bytes) -> list[tuple[FrameType, bytes]]:
-        """Return the frames that are complete now.  Raises RemoteProtocolError: the stream is then beyond repair."""
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
         self._buffer += data
-        frames = []
-        start = 0
-        while len(self._buffer) - start >= _HEADER_BYTES:
-            size = int.from_bytes(self._buffer[start : start + 2], "big")
-            if size > BODY_BYTES_MAX:
-                raise RemoteProtocolError("oversized", f"frame of {size} bytes")
-            try:
-                kind = FrameType(self._buffer[start + 2])
-            except ValueError:
-                raise RemoteProtocolError("malformed", f"frame of type {self._buffer[start + 2]}") from None
-            end = start + _HEADER_BYTES + size
-            if end > len(self._buffer):
-                break
-            frames.append((kind, bytes(self._buffer[start + _HEADER_BYTES : end])))
-            start = end
-        del self._buffer[:start]
-        return frames
+
+    def head_untrusted(self) -> Head | None:
+        """Return the head of the next frame; None: not here yet.
+
+        Raises RemoteProtocolError; the stream is of no use afterwards.
+        """
+        if len(self._buffer) < _HEADER_BYTES:
+            return None
+        size = int.from_bytes(self._buffer[:2], "big")
+        if size > BODY_BYTES_MAX:
+            raise RemoteProtocolError(Drop.OVERSIZED, f"frame of {size} bytes")
+        try:
+            kind = FrameType(self._buffer[2])
+        except ValueError:
+            raise RemoteProtocolError(Drop.MALFORMED, f"frame of type {self._buffer[2]}") from None
+        return Head(kind, size, len(self._buffer) >= _HEADER_BYTES + size)
+
+    def take_untrusted(self) -> tuple[FrameType, bytes] | None:
+        """Return the next frame; None: not all of it is here yet.  Raises what head_untrusted() raises."""
+        head = self.head_untrusted()
+        if head is None or not head.is_whole:
+            return None
+        end = _HEADER_BYTES + head.size
+        body = bytes(self._buffer[_HEADER_BYTES:end])
+        del self._buffer[:end]
+        return head.kind, body

@@ -1,47 +1,58 @@
-"""Who is at the other end of the TLS connection.  Sans-IO: frames' bodies in, frames' bodies out.
+"""Who is at the other end of the TLS connection.  Sans-IO: bodies of frames in, bodies of frames out.
 
     dialler                                                             acceptor
-      │ ◄─ Greeting: nonce ──────────────────────────────────────────────  │   says nothing of itself
-      │ ── Hello: realm tag, chain, boot, instance, nonce, signature ────► │   verifies chain and signature, and only
-      │ ◄─ Welcome: chain, boot, instance, signature ────────────────────  │   then tells who it is
+      │ ◄─ Greeting: nonce ──────────────────────────────────────────────  │   tells nothing of itself
+      │ ── Hello: realm tag, chain, boot, seed, nonce, signature ────────► │   verifies chain and signature, and only
+      │ ◄─ Welcome: chain, boot, seed, signature ────────────────────────  │   then tells who it is
+      │    or Revoked: the signed list that denies the dialler             │
 
 The dialler proves itself first: a scanner that connects learns nothing.  Both signatures cover the acceptor's
-certificate, as each side sees it, and both nonces, so neither fits another connection.  instance is the random name
-under which a node is announced by mDNS in this boot; with it, both know which announcement the other is.
+certificate, as each end sees it, and both nonces, so neither fits another connection.  By the seed each end knows which
+announcement belongs to the other: mDNS shows a node in this boot under its instance, a hash of node id, boot and seed.
+So no node can say that another's announcement is its own, and who only sees the instance learns nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from conflux import wire
+from conflux import record
+from conflux.control.drop import Drop
 from conflux.crypto.kdf import sha256
 from conflux.crypto.sign import SIGNATURE_BYTES, context
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import BOOT_ID_BYTES, BootId, NodeId, RealmId
+from conflux.realm.broker.subjects import buckets_of
 from conflux.realm.credential import Chain
 from conflux.realm.member import Member
-from conflux.wire import Record, nested, octets
+from conflux.record import Record, nested, octets
 
 NONCE_BYTES = 32
 REALM_TAG_BYTES = 8
 INSTANCE_BYTES = 8
+SEED_BYTES = 8
 
 
 def realm_tag(realm_id: RealmId) -> bytes:
-    """Return the 8 bytes by which members recognise the realm on a LAN; from them nobody learns the realm id."""
+    """Return the 8 bytes by which members recognise the realm on a LAN; the realm id does not follow from them."""
     return sha256(b"conflux/1/lan-realm\0", realm_id)[:REALM_TAG_BYTES]
 
 
+def instance_of(node: NodeId, boot: BootId, seed: bytes) -> bytes:
+    """Return the 8 bytes under which mDNS announces a node in a boot.  Only who knows the seed can tell whose."""
+    return sha256(b"conflux/1/lan-instance\0", node, boot, seed)[:INSTANCE_BYTES]
+
+
 def join_binding(certificate_digest: bytes, greeting: bytes) -> bytes:
-    """Return the 32 bytes that name one connection, for the proofs of joining."""
+    """Return the 32 bytes that bind the proofs of joining to one connection."""
     return sha256(b"conflux/1/lan-join\0", certificate_digest, sha256(greeting))
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting(Record):
-    """The acceptor's first and only words to a stranger."""
+    """The acceptor sends a nonce; a stranger learns nothing else."""
 
     BYTES_MAX = 64
     SHAPES = (octets(NONCE_BYTES),)
@@ -51,14 +62,14 @@ class Greeting(Record):
 
 @dataclass(frozen=True, slots=True)
 class Hello(Record):
-    """The dialler proves itself."""
+    """The dialler proves its identity."""
 
     BYTES_MAX = 28 * 1024
     SHAPES = (
         octets(REALM_TAG_BYTES),
         nested(Chain),
         octets(BOOT_ID_BYTES),
-        octets(INSTANCE_BYTES),
+        octets(SEED_BYTES),
         octets(NONCE_BYTES),
         octets(SIGNATURE_BYTES),
     )
@@ -66,48 +77,67 @@ class Hello(Record):
     realm_tag: bytes
     chain: Chain
     boot: BootId
-    instance: bytes
+    seed: bytes
     nonce: bytes
     signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome(Record):
-    """The acceptor proves itself in turn."""
+    """The acceptor proves its identity, after the dialler."""
 
     BYTES_MAX = 28 * 1024
-    SHAPES = (nested(Chain), octets(BOOT_ID_BYTES), octets(INSTANCE_BYTES), octets(SIGNATURE_BYTES))
+    SHAPES = (nested(Chain), octets(BOOT_ID_BYTES), octets(SEED_BYTES), octets(SIGNATURE_BYTES))
 
     chain: Chain
     boot: BootId
-    instance: bytes
+    seed: bytes
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ourselves:
-    """What a node brings to every handshake.  judge: raises RemoteProtocolError unless a chain makes a member now."""
+class TwinError(RemoteProtocolError):
+    """The peer proved to have our own key, and runs as another boot: our card was copied."""
+
+    def __init__(self, boot: BootId) -> None:
+        super().__init__(Drop.TWIN, "another board with our key")
+        self.boot = boot
+        self.welcome = b""  # at the accepting end: what to send before the connection is closed
+
+
+class Ourselves(NamedTuple):
+    """A node's own part of every handshake.
+
+    judge: raises RemoteProtocolError unless a chain makes a member now.  admit: likewise if its node is revoked; asked
+    last, when the peer has proved that the chain is its own.
+    """
 
     member: Member
     boot: BootId
-    instance: bytes
+    seed: bytes
     judge: Callable[[Chain], None]
+    admit: Callable[[Chain], None] = lambda chain: None
+
+    @property
+    def instance(self) -> bytes:
+        """The 8 bytes under which mDNS announces this node."""
+        return instance_of(self.member.node_id, self.boot, self.seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end, proven."""
+class Peer(NamedTuple):
+    """The node at the other end, after it proved its identity."""
 
     node: NodeId
     name: str
     boot: BootId
     instance: bytes
     not_after: int  # unix seconds
-    session: bytes  # the dialler's nonce: names this connection, to both sides alike
+    session: bytes  # the dialler's nonce: the name of this connection at both ends
+    issuer: NodeId  # of its credential
+    buckets: frozenset[int] = frozenset()  # of the questions that it answers
 
 
 class Acceptor:
-    """The listening side of one connection."""
+    """The accepting end of one connection."""
 
     def __init__(self, ourselves: Ourselves, certificate_digest: bytes, entropy: Callable[[int], bytes]) -> None:
         self._ourselves = ourselves
@@ -117,27 +147,35 @@ class Acceptor:
 
     @property
     def binding(self) -> bytes:
-        """32 bytes for joining over this connection."""
+        """The 32 bytes that bind a request to join to this connection."""
         return join_binding(self._certificate_digest, self.greeting)
 
     def answer_untrusted(self, data: bytes) -> tuple[Peer, bytes]:
-        """Return who dialled and the Welcome to send.  Raises RemoteProtocolError: then send nothing, and close."""
+        """Return the peer and the Welcome to send.  Raises RemoteProtocolError: then send nothing, and close."""
         us = self._ourselves
         realm_id = us.member.realm_id
         hello = Hello.decode_untrusted(data)
         if hello.realm_tag != realm_tag(realm_id):
-            raise RemoteProtocolError("foreign-realm")
-        signed = _signed(self._certificate_digest, self._nonce, hello.nonce, hello.chain, hello.boot, hello.instance)
-        peer = _verify(us, "lan-dial", hello, signed, hello.nonce)
+            raise RemoteProtocolError(Drop.FOREIGN_REALM)
+        signed = _signed(self._certificate_digest, self._nonce, hello.nonce, hello.chain, hello.boot, hello.seed)
+        twin: TwinError | None = None
+        try:
+            peer = _verify(us, "lan-dial", hello, signed, hello.nonce)
+        except TwinError as error:
+            twin = error  # it proved to have our key: let it know of us too
         signed = _signed(
-            self._certificate_digest, self._nonce, hello.nonce, us.member.chain, us.boot, us.instance, sha256(data)
+            self._certificate_digest, self._nonce, hello.nonce, us.member.chain, us.boot, us.seed, sha256(data)
         )
         signature = us.member.keys.signing.sign(context("lan-accept", realm_id), signed)
-        return peer, Welcome(us.member.chain, us.boot, us.instance, signature).encode()
+        welcome = Welcome(us.member.chain, us.boot, us.seed, signature).encode()
+        if twin is not None:
+            twin.welcome = welcome
+            raise twin
+        return peer, welcome
 
 
 class Dialler:
-    """The connecting side of one connection."""
+    """The dialling end of one connection."""
 
     def __init__(self, ourselves: Ourselves, certificate_digest: bytes, entropy: Callable[[int], bytes]) -> None:
         self._ourselves = ourselves
@@ -151,14 +189,14 @@ class Dialler:
         us = self._ourselves
         self._acceptor_nonce = Greeting.decode_untrusted(data).nonce
         chain = us.member.chain
-        signed = _signed(self._certificate_digest, self._acceptor_nonce, self._nonce, chain, us.boot, us.instance)
+        signed = _signed(self._certificate_digest, self._acceptor_nonce, self._nonce, chain, us.boot, us.seed)
         signature = us.member.keys.signing.sign(context("lan-dial", us.member.realm_id), signed)
         tag = realm_tag(us.member.realm_id)
-        self._hello = Hello(tag, chain, us.boot, us.instance, self._nonce, signature).encode()
+        self._hello = Hello(tag, chain, us.boot, us.seed, self._nonce, signature).encode()
         return self._hello
 
     def finish_untrusted(self, data: bytes) -> Peer:
-        """Return who accepted.  Raises RemoteProtocolError."""
+        """Return the peer.  Raises RemoteProtocolError if it did not prove its identity."""
         welcome = Welcome.decode_untrusted(data)
         signed = _signed(
             self._certificate_digest,
@@ -166,7 +204,7 @@ class Dialler:
             self._nonce,
             welcome.chain,
             welcome.boot,
-            welcome.instance,
+            welcome.seed,
             sha256(self._hello),
         )
         return _verify(self._ourselves, "lan-accept", welcome, signed, self._nonce)
@@ -178,22 +216,28 @@ def _signed(
     dialler_nonce: bytes,
     chain: Chain,
     boot: BootId,
-    instance: bytes,
+    seed: bytes,
     hello_digest: bytes = b"",
 ) -> bytes:
-    """Return what one side signs."""
+    """Return the bytes that one end signs."""
     digest = sha256(chain.encode())
-    return wire.encode([certificate_digest, acceptor_nonce, dialler_nonce, digest, boot, instance, hello_digest])
+    return record.encode([certificate_digest, acceptor_nonce, dialler_nonce, digest, boot, seed, hello_digest])
 
 
 def _verify(us: Ourselves, purpose: str, said: Hello | Welcome, signed: bytes, session: bytes) -> Peer:
     credential = said.chain.credential
     node = credential.node_id
-    if node == us.member.node_id:
-        raise RemoteProtocolError("self", "our own node id")
     us.judge(said.chain)
     try:
         credential.verify_key().verify(context(purpose, us.member.realm_id), signed, said.signature)
     except AuthError:
-        raise RemoteProtocolError("bad-signature", purpose) from None
-    return Peer(node, credential.name, said.boot, said.instance, said.chain.not_after, session)
+        raise RemoteProtocolError(Drop.BAD_SIGNATURE, purpose) from None
+    if node == us.member.node_id and said.boot == us.boot:
+        raise RemoteProtocolError(Drop.SELF, "our own node id")
+    us.admit(said.chain)
+    buckets = frozenset(buckets_of(node, credential.name, credential.addresses, credential.capabilities))
+    issuer, not_after = credential.issuer, said.chain.not_after
+    if node == us.member.node_id:
+        raise TwinError(said.boot)
+    instance = instance_of(node, said.boot, said.seed)
+    return Peer(node, credential.name, said.boot, instance, not_after, session, issuer, buckets)

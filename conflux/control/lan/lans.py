@@ -1,7 +1,7 @@
 """Which LAN a connection is on.
 
-A LAN is an interface, or several that share a prefix: a board with Ethernet and Wi-Fi in one house is on one LAN, and
-would pass everything that is said there on to those who have heard it.
+A LAN is an interface, or several interfaces that share a prefix.  A board with Ethernet and Wi-Fi in one house is on
+one LAN: as a bridge between the two it would only repeat what all nodes there have heard.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
     ip_address,
-    ip_interface,
 )
 from typing import Any
 
-import ifaddr
+from conflux.host.underlay import interfaces
 
 SocketAddress = tuple[Any, ...]
-"""What getsockname() returns: (host, port), or for IPv6 (host, port, flow, scope)."""
+"""The result of getsockname(): (host, port), or for IPv6 (host, port, flow, scope)."""
 
 _SCOPE = 3
 
@@ -38,12 +37,12 @@ class Interface:
 
     @property
     def prefixes(self) -> set[IPv4Network | IPv6Network]:
-        """Every prefix that says something; link-local ones are the same on all LANs."""
+        """Every prefix but the link-local ones, which are the same on all LANs."""
         return {address.network for address in self.addresses if not address.is_link_local}
 
 
 class Lans:
-    """What the interfaces are at one moment."""
+    """The LANs of this host at one moment."""
 
     def __init__(self, interfaces: Iterable[Interface]) -> None:
         self._interfaces = tuple(interfaces)
@@ -59,27 +58,30 @@ class Lans:
 
     @classmethod
     def survey(cls) -> Lans:
-        """Look at the interfaces there are now."""
+        """Return the LANs of the interfaces that there are now."""
         return cls(
-            Interface(
-                adapter.name,
-                -number if adapter.index is None else adapter.index,
-                tuple(
-                    ip_interface((found.ip if isinstance(found.ip, str) else found.ip[0], found.network_prefix))
-                    for found in adapter.ips
-                ),
-            )
-            for number, adapter in enumerate(ifaddr.get_adapters(), start=1)
+            Interface(found.name, found.number or -position, found.prefixed)
+            for position, found in enumerate(interfaces(), start=1)
         )
+
+    @property
+    def addresses(self) -> frozenset[tuple[int, IPv4Interface | IPv6Interface]]:
+        """Every address of this host, with the index of its interface."""
+        return frozenset((interface.index, each) for interface in self._interfaces for each in interface.addresses)
 
     def of(self, local: SocketAddress, remote: SocketAddress) -> str | None:
         """Return the LAN a connection between these addresses is on; None if its interface is not there (any more).
 
-        The remote address goes first: who was dialled at the address we have on another LAN, through a router, is
-        still where he is.  An address behind a router is on the LAN the router is on.
+        The remote address decides: a peer may be connected, through a router, to our address on another LAN than its
+        own.  A remote address behind a router is on the LAN of the router.
         """
         interface = self._with_prefix_of(_address(remote)) or self._with_address(_address(local), local)
         return None if interface is None else self._lan_by_index[interface.index]
+
+    def are_beside(self, host: str) -> bool:
+        """Say whether an address is on a link of this host: link-local, or in a prefix of an interface."""
+        address = ip_address(host.partition("%")[0])
+        return address.is_link_local or self._with_prefix_of(address) is not None
 
     def _with_prefix_of(self, address: IPv4Address | IPv6Address) -> Interface | None:
         fitting = [

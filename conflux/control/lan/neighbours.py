@@ -1,9 +1,8 @@
-"""Who is connected, and which of two connections to the same node stays.  Sans-IO."""
+"""The connected nodes, and which of two connections to the same node stays.  Sans-IO."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from conflux.control.lan.config import HANDSHAKE_S
 from conflux.control.lan.handshake import Peer
@@ -12,9 +11,8 @@ from conflux.ids import NodeId
 C = TypeVar("C")
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour(Generic[C]):
-    """One proven peer and the connection to it.  dialled: by us."""
+class Neighbour(NamedTuple, Generic[C]):
+    """One peer that proved its identity, and the connection to it.  dialled: by us.  since: when it was admitted."""
 
     peer: Peer
     connection: C
@@ -44,11 +42,11 @@ class Neighbours(Generic[C]):
         return list(self._by_node.values())
 
     def has_instance(self, instance: bytes) -> bool:
-        """Say whether the node announced under that name is connected."""
+        """Say whether the node that is announced under that name is connected."""
         return any(neighbour.peer.instance == instance for neighbour in self._by_node.values())
 
     def admit(self, fresh: Neighbour[C]) -> Neighbour[C] | None:
-        """Take a new connection in and return the one that has to go: none, the old one, or the new one itself."""
+        """Admit a new connection; return the one that has to be closed: none, the old one, or the new one itself."""
         held = self._by_node.get(fresh.peer.node)
         if held is not None and not self._replaces(fresh, held):
             return fresh
@@ -56,7 +54,7 @@ class Neighbours(Generic[C]):
         return held
 
     def remove(self, connection: C) -> Neighbour[C] | None:
-        """Drop the neighbour of a connection that ended; None if another has taken its place."""
+        """Remove and return the neighbour of a connection that ended; None if another connection replaced it."""
         for node, neighbour in self._by_node.items():
             if neighbour.connection is connection:
                 del self._by_node[node]
@@ -64,13 +62,13 @@ class Neighbours(Generic[C]):
         return None
 
     def _replaces(self, fresh: Neighbour[C], held: Neighbour[C]) -> bool:
-        """Decide as the other side decides: by what both know."""
+        """Decide as the peer decides, by what both know."""
         if fresh.peer.boot != held.peer.boot:
             return fresh.peer.boot > held.peer.boot  # it restarted, and TCP has not told us yet
         if fresh.since - held.since > HANDSHAKE_S:
-            return True  # not a race: nobody dials a neighbour it has, so it has lost what we hold
+            return True  # no race: a node does not dial a neighbour that it has, so the peer lost the held one
         return self._rank(fresh) < self._rank(held)
 
     def _rank(self, neighbour: Neighbour[C]) -> tuple[bytes, bytes]:
-        """What the smaller id dialled survives; of two dials of one side, the smaller session."""
+        """The connection that the smaller node id dialled stays; of two such, the one with the smaller session."""
         return (self._me if neighbour.dialled else neighbour.peer.node, neighbour.peer.session)

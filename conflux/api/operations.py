@@ -1,0 +1,285 @@
+"""What the daemon answers on its socket: one method per request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from conflux import __version__
+from conflux.api import rows
+from conflux.api.echo import OVERHEAD_BYTES, Echo
+from conflux.api.move import Move, Moved
+from conflux.api.ping import Ping, PingTarget
+from conflux.api.server import Argument, Arguments, Operation
+from conflux.control.channel import ControlChannel
+from conflux.errors import ConfigError, RemoteProtocolError, UserError
+from conflux.host.memory import memory
+from conflux.host.netlink import DeviceConfig
+from conflux.host.tun import Tun
+from conflux.ids import IPAddress, NodeId, format_node_id, parse_node_id
+from conflux.node.event import Event, EventKind
+from conflux.node.naming import who_of
+from conflux.node.relaying import NO_IPV6
+from conflux.node.status import NodeStatus
+from conflux.realm.card import Card
+from conflux.realm.lists import REASON_CHARS_MAX
+from conflux.shell.feed import Feed
+from conflux.shell.pump import Pump
+from conflux.state.revoking import Revoked
+
+RESOLVE_TIMEOUT_S = 5.0  # a question is repeated for 3 s before it counts as unanswered
+PING_COUNT_MAX = 1_000_000
+
+NODE = Argument(str, required=True, least=1, most=128)  # a name, a node id or an overlay address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """Answers requests about one running node."""
+
+    pump: Pump
+    channels: Sequence[ControlChannel]
+    tun: Tun
+    device: DeviceConfig
+    relaying: Callable[[], rows.Relaying]
+    warnings: Callable[[], list[str]]  # what a person should know: of the host, and of the credential's dates
+    hand_over: Callable[[NodeId], Awaitable[bool]]  # a changed credential to its member; whether it uses it now
+    find_issued: Callable[[str], NodeId | None]  # a node on this issuer's record; UserError if this node is none
+    revoke: Callable[[NodeId, str], Revoked]  # as this issuer, or as the root
+    look_at_broker: Callable[[], None]  # what `conflux control` left in the state directory
+    leave: Callable[[], Awaitable[bool]]  # tells the issuer that this node leaves; whether it knows
+    feed: Feed
+    echo: Echo
+    api_drops: Mapping[str, int]  # requests that were refused
+    stop: Callable[[], None]  # ends the daemon
+    started_at: float  # monotonic seconds
+
+    def table(self) -> Mapping[str, Operation]:
+        """Return every request there is."""
+        return {
+            "status": Operation(call=self._status),
+            "streams": Operation(call=self._streams),
+            "routes": Operation(call=self._routes),
+            "links": Operation(call=self._links),
+            "route": Operation(call=self._route, arguments={"name": NODE}),
+            "move": Operation(
+                call=self._move,
+                arguments={
+                    "name": NODE,
+                    "via": Argument(str, default="", most=512),
+                    "direct": Argument(bool, default=False),
+                },
+            ),
+            "hand-over": Operation(call=self._hand_over, arguments={"node": NODE}),
+            "revoke": Operation(
+                call=self._revoke,
+                arguments={"name": NODE, "reason": Argument(str, required=True, least=1, most=REASON_CHARS_MAX)},
+            ),
+            "look-at-broker": Operation(call=self._look_at_broker),
+            "leave": Operation(call=self._leave),
+            "watch": Operation(stream=lambda arguments: self.feed.watch()),
+            "ping": Operation(
+                stream=self._ping,
+                arguments={
+                    "name": NODE,
+                    "count": Argument(int, default=4, least=1, most=PING_COUNT_MAX),
+                    "interval": Argument(float, default=1.0, least=0.01, most=3600),
+                    "size": Argument(int, default=56, least=0, most=60000),
+                },
+            ),
+            "down": Operation(stream=self._down),
+        }
+
+    # ── looking ──
+
+    def _trouble(self) -> str | None:
+        try:
+            return self.tun.trouble(self.device)
+        except OSError as error:  # no descriptor left
+            return f"cannot look at {self.device.device}: {error}"
+
+    async def _status(self, arguments: Arguments) -> rows.Status:
+        pump, node = self.pump, self.pump.node
+        status = node.status(now=pump.now())
+        counts = pump.mover.device_counts()
+        trouble = self._trouble()
+        warnings = self.warnings() if trouble is None else [*self.warnings(), trouble]
+        return rows.Status(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self.started_at, 1),
+            node=rows.NodeRow(format_node_id(status.node), status.name, tuple(map(str, status.addresses))),
+            realm=rows.RealmRow(status.realm_name, format_node_id(status.realm)),
+            credential=rows.credential(node.member),
+            device=rows.DeviceRow(self.device.device, self.device.mtu, trouble is None, counts.read, counts.written),
+            control=tuple(
+                rows.ChannelRow(channel.name, channel.state.up, channel.state.detail, channel.status())
+                for channel in self.channels
+            ),
+            relaying=self.relaying(),
+            memory=memory(),
+            warnings=tuple(warnings),
+            sockets=pump.mover.carrier.socket_count(),
+            tasks=tuple(pump.task_names()),
+            streams=rows.streams(status, node.name_of),
+            links=self._link_rows(status),
+            routes=status.routes,
+            relays=rows.relays(status, node.name_of, now=pump.now()),
+            destinations=rows.destinations(status, node.name_of),
+            datapath=status.datapath,
+            plane=status.plane,
+            drops=self._drops(status.drops),
+        )
+
+    def _drops(self, node_drops: Mapping[str, int]) -> Mapping[str, int]:
+        channels: Counter[str] = Counter()
+        for channel in self.channels:
+            channels.update(channel.drops)
+        pump = self.pump
+        return rows.merge_drops(
+            node_drops, pump.drops, pump.mover.carrier.drop_counts, self.tun.drops, channels, self.api_drops
+        )
+
+    async def _streams(self, arguments: Arguments) -> object:
+        node = self.pump.node
+        return {"streams": rows.streams(node.status(now=self.pump.now()), node.name_of)}
+
+    async def _routes(self, arguments: Arguments) -> rows.Routes:
+        pump = self.pump
+        return rows.routes(pump.node.status(now=pump.now()), pump.node.name_of, now=pump.now())
+
+    async def _route(self, arguments: Arguments) -> rows.Explained:
+        pump, node = self.pump, self.pump.node
+        card = await self._other(arguments["name"])
+        candidates = node.search.explain(card.node_id, now=pump.now())
+        return rows.route(card, node.status(now=pump.now()), candidates, node.name_of)
+
+    async def _links(self, arguments: Arguments) -> object:
+        return {"links": self._link_rows(self.pump.node.status(now=self.pump.now()))}
+
+    def _link_rows(self, status: NodeStatus) -> tuple[rows.LinkRow, ...]:
+        pump = self.pump
+        return rows.links(status, pump.node.name_of, pump.mover.carrier.measured, now=pump.now())
+
+    # ── acting ──
+
+    async def _move(self, arguments: Arguments) -> Moved:
+        if arguments["direct"] and arguments["via"]:
+            raise UserError("move: either via or direct")
+        node = self.pump.node
+        card = await self._other(arguments["name"])
+        words = [word.strip().lower() for word in arguments["via"].split(",")] if arguments["via"] else []
+        via = tuple(self._relay(word) for word in words) if words or arguments["direct"] else None
+        return await Move(self.pump, node, card).run(via)
+
+    async def _hand_over(self, arguments: Arguments) -> rows.HandedOver:
+        try:
+            return rows.HandedOver(await self.hand_over(parse_node_id(arguments["node"])), "")
+        except RemoteProtocolError as error:
+            return rows.HandedOver(False, error.reason)
+
+    async def _leave(self, arguments: Arguments) -> rows.Left:
+        return rows.Left(await self.leave())
+
+    def _relay(self, word: str) -> NodeId:
+        """Return the relay that a person names.  Raises UserError if no such node is known here.
+
+        Unlike for a destination, no question is sent: a far relay would learn from it which node is about to use it.
+        """
+        member, plane = self.pump.node.member, self.pump.node.plane
+        if word in {member.name, *map(str, member.addresses)}:
+            return member.node_id
+        try:
+            return parse_node_id(word)
+        except ConfigError:
+            pass
+        try:
+            card = plane.card_by_address(ip_address(word))
+        except ValueError:
+            card = plane.card_by_name(word)
+        if card is not None:
+            return card.node_id
+        for channel in self.channels:
+            for neighbour in channel.status():
+                if neighbour.name == word:
+                    return parse_node_id(neighbour.node)
+        raise UserError(f"no relay {word!r} is known here: name a neighbour, or a far relay by its node id")
+
+    async def _look_at_broker(self, arguments: Arguments) -> bool:
+        """Have the realm told of its broker."""
+        self.look_at_broker()
+        return True
+
+    async def _revoke(self, arguments: Arguments) -> rows.RevokedRow:
+        target = arguments["name"]
+        node = self.find_issued(target.lower())
+        if node is None:
+            node = (await self._resolve(target)).node_id
+        name = self.pump.node.name_of(node)  # its card is forgotten when it is revoked
+        done = self.revoke(node, arguments["reason"])
+        return rows.RevokedRow(format_node_id(node), done.name or name, done.cancelled)
+
+    async def _down(self, arguments: Arguments) -> AsyncIterator[object]:
+        """Stop the daemon.  There is no answer: the connection ends when the daemon does."""
+        self.stop()
+        await asyncio.Event().wait()
+        yield None
+
+    async def _ping(self, arguments: Arguments) -> AsyncIterator[object]:
+        pump, size = self.pump, arguments["size"]
+        if size + OVERHEAD_BYTES > self.device.mtu:
+            raise UserError(f"{size} bytes do not fit the MTU: at most {self.device.mtu - OVERHEAD_BYTES}")
+        began = time.monotonic()
+        card = await self._other(arguments["name"])
+        source, destination = _ends(pump.node.own, card)
+        resolve_ms = round((time.monotonic() - began) * 1000, 3)
+        yield PingTarget(card.name, format_node_id(card.node_id), str(destination), resolve_ms)
+        ping = Ping(pump.packet, self.echo, source, destination, arguments["count"], arguments["interval"], size)
+        with pump.listening(lambda event: ping.note(event, card)):
+            async with aclosing(ping.items()) as items:
+                async for item in items:
+                    yield item
+
+    async def _other(self, target: str) -> Card:
+        """Return the card of the node that a person names.  Raises UserError if it is this node, or unknown."""
+        member = self.pump.node.member
+        if target.lower() in {member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
+            raise UserError(f"{target} is this node itself")
+        return await self._resolve(target)
+
+    async def _resolve(self, target: str) -> Card:
+        """Return the card of the node that a person names.  Raises UserError if no node answers to it."""
+        pump, asked = self.pump, who_of(target)
+        answered = asyncio.Event()
+
+        def note(event: Event) -> None:
+            if event.kind in (EventKind.FOUND, EventKind.NOT_FOUND) and event.asked == asked:
+                answered.set()
+
+        with self.pump.listening(note):
+            card: Card | None = pump.command(pump.node.resolve, target)
+            if card is None:
+                try:
+                    async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                        await answered.wait()
+                except TimeoutError:
+                    pass
+                card = pump.command(pump.node.resolve, target)
+        if card is None:
+            raise UserError(f"no node of this realm answers to {target!r}: is it running, and is the name right?")
+        return card
+
+
+def _ends(own: Sequence[IPAddress], card: Card) -> tuple[IPAddress, IPAddress]:
+    """Return an address of ours and one of a node, of a family that both have: IPv6 rather.  Raises UserError."""
+    for source in sorted(own, key=lambda address: -address.version):
+        for destination in card.addresses:
+            if destination.version == source.version and not (source.version == 6 and NO_IPV6 in card.features):
+                return source, destination
+    raise UserError(f"{card.name} has no address of a family that this node's device has")

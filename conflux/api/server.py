@@ -1,0 +1,311 @@
+"""The server of the daemon's Unix socket: one request per connection, in lines of JSON.
+
+    client  {"do": "ping", "name": "sensor", "count": 2}
+    daemon  {"item": {...}}          zero or more, as they happen
+    daemon  {"done": {...}}          or {"error": "text for a person"}; then the connection ends
+
+Root and the user that the daemon runs as may connect.  The kernel says who connects (SO_PEERCRED); the mode of the
+socket keeps other users out too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import stat
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from conflux.errors import ConfluxError, StateError, UserError
+from conflux.state.directory import CANNOT_WRITE
+
+REQUEST_BYTES_MAX = 65536
+REQUEST_TIMEOUT_S = 5.0  # a client that connects and sends nothing must not keep its place
+REFUSED_TIMEOUT_S = 1.0
+REFUSED_READ_COUNT_MAX = 16  # reads of 64 kB: a client that sends more than a megabyte may lose the error's text
+CLIENT_COUNT_MAX = 32  # chosen: a dashboard, a few watchers, and people
+
+Arguments = Mapping[str, Any]
+
+
+class Argument(NamedTuple):
+    """One argument of an operation: its type and, for a number or text, its bounds."""
+
+    kind: type
+    default: object = None
+    required: bool = False
+    least: float = 0  # of a text: its length, as for most
+    most: float = 1024
+
+    def check(self, name: str, value: object) -> object:
+        """Return value.  Raises UserError with what is expected."""
+        is_whole = self.kind is float and type(value) is int  # 1 for 1.0; converted below, when it is known to be small
+        if type(value) is not self.kind and not is_whole:
+            raise UserError(f"{name} must be {_KINDS[self.kind]}")
+        if self.kind is bool:
+            return value
+        size = len(value) if isinstance(value, str) else value
+        assert isinstance(size, int | float)
+        if not self.least <= size <= self.most:
+            unit = " characters" if self.kind is str else ""
+            raise UserError(f"{name} must be {_KINDS[self.kind]} of {self.least:g} to {self.most:g}{unit}")
+        return float(size) if is_whole else value
+
+
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+class Operation(NamedTuple):
+    """What a request does: either call, which returns one answer, or stream, which yields items until it ends."""
+
+    call: Callable[[Arguments], Awaitable[object]] | None = None
+    stream: Callable[[Arguments], AsyncIterator[object]] | None = None
+    arguments: Mapping[str, Argument] = MappingProxyType({})
+
+
+def parse_untrusted(line: bytes, operations: Mapping[str, Operation]) -> tuple[Operation, Arguments]:
+    """Return the operation that one request line asks for, and its arguments.  Raises UserError with what is wrong."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserError("the request is not JSON") from None
+    if not isinstance(request, dict):
+        raise UserError('the request is not an object such as {"do": "status"}')
+    name = request.pop("do", None)
+    operation = operations.get(name) if isinstance(name, str) else None
+    if operation is None:
+        raise UserError(f"unknown request {str(name)[:40]!r}; known: {', '.join(sorted(operations))}")
+    if unknown := request.keys() - operation.arguments.keys():
+        raise UserError(f"{name}: unknown argument {min(unknown)[:40]!r}")
+    values: dict[str, object] = {}
+    for key, argument in operation.arguments.items():
+        if key in request:
+            values[key] = argument.check(f"{name}: {key}", request[key])
+        elif argument.required:
+            raise UserError(f"{name}: {key} is missing")
+        else:
+            values[key] = argument.default
+    return operation, values
+
+
+class NoRoomError(StateError):
+    """The disk takes no socket: it is full or read-only."""
+
+
+class _NotServed(UserError):
+    """This client is not served, whatever it asks."""
+
+
+class ApiServer:
+    """Serves operations on one Unix socket.
+
+    failed: told of an exception that is a bug; the client gets a short error.  drops: requests refused, by reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        operations: Mapping[str, Operation],
+        failed: Callable[[Exception], None],
+        drops: Counter[str],
+    ) -> None:
+        self._path = path
+        self._operations = operations
+        self._failed = failed
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        self._drops = drops
+
+    async def start(self) -> None:
+        """Listen.  Raises StateError if the socket cannot be made at the path."""
+        listener = _listener(self._path)
+        try:
+            self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=REQUEST_BYTES_MAX)
+        except BaseException:
+            listener.close()
+            raise
+
+    async def stop(self) -> None:
+        """End every connection and remove the socket."""
+        if self._server is None:
+            return
+        self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client closed the connection, or the server stops
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not permitted(_peer_uid(writer.get_extra_info("socket")), os.geteuid()):
+                raise _NotServed("only root and the user the daemon runs as may talk to it")
+            if len(self._clients) > CLIENT_COUNT_MAX:
+                raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
+            if (line := await _read_line(reader)) is not None:
+                operation, arguments = parse_untrusted(line, self._operations)
+                await self._answer(operation, arguments, reader, writer)
+        except ConnectionError:
+            raise
+        except ConfluxError as error:
+            self._drops["api-refused"] += 1
+            await _refuse(reader, writer, str(error))
+        except Exception as error:  # noqa: BLE001  # a bug: the daemon decides what follows
+            self._failed(error)
+            await _refuse(reader, writer, "the daemon failed on this request; its log says how")
+
+    async def _answer(
+        self,
+        operation: Operation,
+        arguments: Arguments,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if operation.call is not None:
+            await _write(writer, {"done": await operation.call(arguments)})
+            return
+        assert operation.stream is not None
+        # Without watching for the end of the connection, a client that is gone would be kept until the next item.
+        answering = asyncio.ensure_future(self._stream(operation.stream(arguments), writer))
+        hung_up = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((answering, hung_up), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                await answering
+        finally:
+            for task in (answering, hung_up):
+                task.cancel()
+            await asyncio.gather(answering, hung_up, return_exceptions=True)
+
+    async def _stream(self, items: AsyncIterator[object], writer: asyncio.StreamWriter) -> None:
+        try:
+            async for item in items:
+                await _write(writer, {"item": item})
+        finally:
+            if (close := getattr(items, "aclose", None)) is not None:
+                await close()
+        await _write(writer, {"done": None})
+
+
+def permitted(uid: int, own_uid: int) -> bool:
+    """Say whether a process of user uid may talk to a daemon of user own_uid: root may, and the daemon's own user."""
+    return uid in (0, own_uid)
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    """Return the user that connected, as the kernel noted it then (struct ucred of unix(7): pid, uid, gid)."""
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the request line, or None if the client closed the connection before its end."""
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            return await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError:
+        return None
+    except asyncio.LimitOverrunError:
+        raise _NotServed(f"the request is larger than {REQUEST_BYTES_MAX} bytes") from None
+    except TimeoutError:
+        raise _NotServed(f"no request within {REQUEST_TIMEOUT_S:g} seconds") from None
+
+
+def encode(message: object) -> bytes:
+    """Return a message as one line of JSON.  A record of named fields, wherever it stands in it, becomes an object."""
+    return json.dumps(_plain(message), separators=(",", ":")).encode() + b"\n"
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON knows it: named tuples and dataclasses as dictionaries, other tuples as lists."""
+    match value:
+        case tuple() if hasattr(value, "_asdict"):
+            return {name: _plain(each) for name, each in value._asdict().items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case Mapping():
+            return {key: _plain(each) for key, each in value.items()}
+        case _ if is_dataclass(value):
+            return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        case _:
+            return value
+
+
+async def _write(writer: asyncio.StreamWriter, message: object) -> None:
+    writer.write(encode(message))
+    await writer.drain()
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+    """Write the error, then read what the client still sends: closing before that would discard the error."""
+    await _write(writer, {"error": text})
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REFUSED_TIMEOUT_S):
+            for _ in range(REFUSED_READ_COUNT_MAX):
+                if not await reader.read(REQUEST_BYTES_MAX):
+                    break
+
+
+def _listener(path: Path) -> socket.socket:
+    """Return a socket bound at path with mode 0600; the socket of a killed daemon is replaced."""
+    try:
+        _clear(path)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _no_socket(path, error) from None
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise _no_socket(path, error) from None
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _no_socket(path: Path, error: OSError) -> StateError:
+    kind = NoRoomError if error.errno in CANNOT_WRITE else StateError
+    return kind(f"cannot make the socket {path}: {error.strerror or error}")
+
+
+def _clear(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StateError(f"{path} is in the way: it is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()  # no process listens on it
+        else:
+            raise StateError(f"another daemon listens on {path}")

@@ -1,0 +1,47 @@
+"""STUN and TURN servers as the configuration names them (RFC 7064, RFC 7065).  There are none by default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Self
+
+from conflux.errors import ConfigError
+
+_URL = re.compile(
+    r"(?P<scheme>stun|turns?):(?P<host>\[[0-9a-fA-F:.]+\]|[^:?\[\]]+)(:(?P<port>\d{1,5}))?"
+    r"(\?transport=(?P<transport>udp|tcp))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """One server.  scheme: "stun", "turn" or "turns" (TURN over TLS)."""
+
+    scheme: str
+    host: str
+    port: int
+    transport: str  # "udp" or "tcp", between us and a TURN server
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str, username: str | None = None, password: str | None = None) -> Self:
+        """Return the server of a stun:, turn: or turns: URL.  Raises ConfigError."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            raise ConfigError(
+                f"{url!r} is not stun:HOST[:PORT], turn:HOST[:PORT][?transport=udp|tcp] or turns:HOST[:PORT]"
+            )
+        scheme = match["scheme"]
+        if scheme == "stun" and match["transport"]:
+            raise ConfigError(f"{url!r}: stun: takes no transport")
+        if scheme == "turns" and match["transport"] == "udp":
+            raise ConfigError(f"{url!r}: turns: is TLS over TCP")
+        if scheme != "stun" and (username is None or password is None):
+            raise ConfigError(f"{url!r}: a TURN server needs a username and a password")
+        port = int(match["port"] or (5349 if scheme == "turns" else 3478))
+        if not 0 < port < 65536:
+            raise ConfigError(f"{url!r}: no such port")
+        transport = "tcp" if scheme == "turns" else match["transport"] or "udp"
+        return cls(scheme, match["host"].strip("[]"), port, transport, username, password)

@@ -1,0 +1,1 @@
+"""Links over unmodified aiortc: slow; the native carrier is compared with them."""

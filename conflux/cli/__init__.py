@@ -1,0 +1,1 @@
+"""The command line: parser.py defines the commands, the other modules carry them out."""

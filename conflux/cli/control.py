@@ -1,0 +1,207 @@
+"""`conflux control ...`: what an operator of a broker does, and why a broker does not let this node in."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conflux.broker.check import Ask, refusal_of
+from conflux.broker.check import check as check_broker
+from conflux.broker.directory import AREA, LEAVES, SERVERS, Directory
+from conflux.broker.layout import ONLY_REGION, PORT_DEFAULT, Layout, make_layout
+from conflux.broker.push import Outcome, accounts_at, ended_of
+from conflux.broker.push import push as push_account
+from conflux.broker.server_files import PLACE, UNIT
+from conflux.cli import context, office, show
+from conflux.cli.office import Office
+from conflux.config.settings import Config
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
+from conflux.realm.invite import parse_hint
+from conflux.realm.lists import BrokerNotice
+from conflux.realm.member import Member
+from conflux.state.broker_files import BROKER_KEY, broker_of, load_signer, save_notice, save_signer
+from conflux.state.clock import realm_clock
+from conflux.state.directory import StateDir
+from conflux.state.revoking import as_ended
+
+CA_BYTES_MAX = 65536
+
+
+def init(options: argparse.Namespace) -> int:
+    """Write what the servers need, and let this issuer sign users."""
+    desk = office.open_office(options)
+    path: Path = options.directory
+    layout = _layout(options, path)
+    _require_own_key(desk, path)
+    now = datetime.datetime.now(datetime.UTC)
+    realm = desk.member.anchor.name
+    directory = Directory.make(path, layout, desk.member.realm_id, realm, now)
+    save_signer(desk.state, desk.member.realm_id, directory.signer())
+    own = _renew_own(options)
+    told = _tell(options, desk.state, directory.notice())
+    rows = [(f"{path}/{SERVERS}/{host}/", f"to {PLACE}/ on {host}") for host in layout.hosts]
+    rows += [(f"{path}/{LEAVES}/{host}/", f"to {PLACE}/ on {host}, a site's gateway") for host in layout.leaves]
+    rows.append((f"{path}/ca.pem", "what nodes trust: `ca` in [control.nats]"))
+    rows.append((f"{path}/keys/", "keep a copy of them in a safe place: they rule the broker"))
+    sys.stdout.write(
+        f"broker of realm {realm}: {show.plural(len(rows) - 2, 'server')}\n"
+        + "".join(f"  {name}\n      {text}\n" for name, text in rows)
+        + f"\nOn each host: systemctl enable --now {PLACE}/{UNIT}\n"
+        f"{desk.member.name} puts a NATS user JWT into every credential that it signs from now on.\n{own}{told}"
+    )
+    return 0
+
+
+def announce(options: argparse.Namespace) -> int:
+    """Tell the realm's members which broker to use, or that there is none any more."""
+    desk = office.open_office(options)
+    if options.none:
+        notice = BrokerNotice((), b"", AREA)
+    else:
+        directory = Directory.open(options.directory)
+        if desk.issuer.anchor.realm_id != directory.realm_id():
+            raise ConfigError(f"{directory.path}: the broker of another realm than {desk.member.anchor.name}")
+        notice = directory.notice()
+    sys.stdout.write(_tell(options, desk.state, notice))
+    return 0
+
+
+def _tell(options: argparse.Namespace, state: StateDir, notice: BrokerNotice) -> str:
+    """Have this issuer's daemon tell the realm of a broker, at once if it runs; return what there is to say."""
+    save_notice(state, notice)
+    what = ", ".join(notice.servers) or "the realm uses no broker any more"
+    try:
+        context.daemon(options).call("look-at-broker")
+    except UserError:
+        return f"Members are told when the daemon of this issuer runs: {what}\n"
+    return f"Members are told now: {what}\n"
+
+
+def _renew_own(options: argparse.Namespace) -> str:
+    """Give this issuer itself a credential with a JWT, if it has none; return what there is to say about it."""
+    desk = office.open_office(options)  # anew: it has the signing key now
+    if desk.member.chain.credential.nats_jwt:
+        return ""
+    try:
+        chain = desk.issuer.renew(desk.member.chain, now_unix=desk.now_unix)
+    except RemoteProtocolError as error:
+        return f"Its own credential has none yet: {error}.\n"
+    desk.state.save_member(Member(desk.member.keys, desk.member.anchor, chain))
+    return "Its own credential has one now.\n"
+
+
+def _require_own_key(desk: Office, path: Path) -> None:
+    """Raise StateError if this issuer signs for another broker: before anything is written."""
+    kept = load_signer(desk.state, desk.member.realm_id)
+    if kept is None or (_is_there(path) and Directory.open(path).signer().key.public == kept.key.public):
+        return
+    raise StateError(f"{desk.state.path / BROKER_KEY}: the key of another broker than {path}; it is not overwritten")
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and any(path.iterdir())
+
+
+def _layout(options: argparse.Namespace, path: Path) -> Layout:
+    """Return the layout that the options name; what they do not name stays as it is."""
+    kept = Directory.open(path).layout() if _is_there(path) else None
+    if options.servers is not None:
+        regions = {ONLY_REGION: options.servers}
+    elif options.region is not None:
+        regions = dict(options.region)
+        if len(regions) != len(options.region):
+            raise ConfigError("a region is named twice")
+    else:
+        regions = {} if kept is None else {region.name: region.hosts for region in kept.regions}
+    leaves = () if kept is None else kept.leaves
+    leaves += tuple(host for host in options.leaf if kept is None or host not in kept.leaves)
+    port = (PORT_DEFAULT if kept is None else kept.port) if options.port is None else options.port
+    return make_layout(regions, leaves, port)
+
+
+def push(options: argparse.Namespace) -> int:
+    """Publish the account, with every membership and every capability that this issuer has ended."""
+    outcome = push_ended(office.open_office(options), options.directory)
+    what = "new account" if outcome.is_new else "account, unchanged"
+    sys.stdout.write(
+        f"{what}: {show.plural(len(outcome.account.signing_keys), 'signing key')}, "
+        f"{show.plural(len(outcome.account.revoked), 'revoked user')}\n"
+    )
+    rows = [(f"  {host}", "took it") for host in outcome.took]
+    rows += [(f"  {host}", f"did not: {why}") for host, why in outcome.failed.items()]
+    sys.stdout.write(show.fields(rows) + "\n")
+    return 1 if outcome.failed else 0
+
+
+def push_ended(desk: Office, path: Path) -> Outcome:
+    """Publish the account with every membership that has ended: by this issuer's records, or by a deny list.
+
+    JWTs with a capability that was taken back end with it.
+
+    Raises UserError if no server can be reached, ConfigError for the directory of another realm.
+    """
+    directory = Directory.open(path)
+    if desk.issuer.anchor.realm_id != directory.realm_id():
+        raise ConfigError(f"{directory.path}: the broker of another realm than {desk.member.anchor.name}")
+    now_unix = int(time.time())
+    ended = ended_of(as_ended(desk.files.issued(), desk.book()), now_unix)
+    return push_account(directory, ended, now_unix)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Connect as this node, and print what was found; the exit code says whether something is wrong."""
+    config = context.load(options)
+    state = StateDir.open(config.node.state_dir)
+    member = state.member()
+    if member is None:
+        raise StateError(f"{state.path}: in no realm yet; `conflux join` or `conflux realm create` changes that")
+    ask = _ask(options, config, state, member)
+    is_wrong = False
+    findings = check_broker(ask, member, floor_unix=state.floor_unix(), now_unix=int(time.time()))
+    for finding in findings:
+        is_wrong = is_wrong or finding.is_wrong
+        sys.stdout.write(f"{finding.where}: {'WRONG: ' if finding.is_wrong else ''}{finding.text}\n")
+        sys.stdout.flush()
+    return 1 if is_wrong else 0
+
+
+def _ask(options: argparse.Namespace, config: Config, state: StateDir, member: Member) -> Ask:
+    """Return what to check: what the options name, else the configuration, else what the realm says of its broker."""
+    settings, why = config.control.nats, _why(options, member)
+    servers, ca, area = settings.servers, _pem(options.ca or settings.ca), settings.area
+    if options.server is not None:
+        try:
+            servers = (parse_hint(options.server),)
+        except ConfigError as error:
+            raise ConfigError(f"--server: {error}") from None
+    elif not servers:
+        notice = broker_of(state, member.anchor, realm_clock(state).now_unix)
+        if notice is None:
+            raise ConfigError("no server is configured or announced: [control.nats] servers, or --server HOST:PORT")
+        servers = tuple(parse_hint(server.removeprefix("tls://")) for server in notice.servers)
+        ca = ca or (ssl.DER_cert_to_PEM_cert(notice.ca) if notice.ca else None)
+        area = notice.area
+    return Ask(servers, ca, area, why)
+
+
+def _pem(path: Path | None) -> str | None:
+    return None if path is None else context.read_file(path, CA_BYTES_MAX).decode("ascii", "replace")
+
+
+def _why(options: argparse.Namespace, member: Member) -> Callable[[str], str | None]:
+    """Return what says, with the operator's keys, why a server refuses this node."""
+    if options.broker is None:
+        return lambda host: None
+    directory = Directory.open(options.broker)
+
+    def why(host: str) -> str | None:
+        now_unix = int(time.time())
+        accounts = accounts_at(directory, host, now_unix)
+        return None if isinstance(accounts, str) else refusal_of(member, accounts)
+
+    return why

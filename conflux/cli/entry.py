@@ -1,0 +1,72 @@
+"""Where the process of a command begins and ends: its descriptors, Ctrl-C at any moment, and the end of its output.
+
+It imports next to nothing, so that what is imported later is imported under its care.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import TextIO
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main() -> int:
+    """Run the command of this process, and return its exit code."""
+    try:
+        open_missing()
+        code = int(import_module("conflux.cli.parser").run(None))
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except SystemExit as ended:  # argparse, after --help or a wrong option
+        code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on, Ctrl-C ends the process without a word
+    return end_output(code)
+
+
+def open_missing() -> None:
+    """Put /dev/null on standard descriptors that are closed: else a socket would get their numbers, and our words."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+def end_output(code: int) -> int:
+    """Write out what was printed; return the exit code, which says so if that fails."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # The reader of our output is gone (`conflux watch | head`), so there is no one to tell.
+            code = code or EXIT_FAILED
+            _discard(stream)
+        except OSError as error:
+            code = code or EXIT_FAILED
+            _discard(stream)
+            if stream is sys.stdout:
+                complain(f"standard output: {error.strerror or error}")
+    return code
+
+
+def complain(text: str) -> None:
+    """Print an error on standard error; where that does not take it, nobody reads it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"conflux: {text}\n")
+        sys.stderr.flush()
+
+
+def _discard(stream: TextIO) -> None:
+    """Have what is left go nowhere: the interpreter would try to write it once more, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,47 @@
+"""`conflux leave`: this node's membership ends; its keys stay."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from conflux.api.client import NotRunning
+from conflux.cli import context
+from conflux.cli.daemon import DOWN_TIMEOUT_S
+from conflux.cli.observe import answered
+from conflux.errors import StateError, UserError
+from conflux.ids import format_node_id
+from conflux.state.directory import StateDir
+from conflux.state.founding import issuer_of
+
+
+def leave(options: argparse.Namespace) -> int:
+    """Tell the issuer if it can be reached, stop the daemon, and forget the realm."""
+    state = StateDir.open(context.load(options).node.state_dir)
+    member = state.member()
+    if member is None:
+        raise StateError(f"{state.path}: in no realm, so there is nothing to leave")
+    if not options.force and (state.root_key() is not None or issuer_of(state, member) is not None):
+        raise UserError(
+            f"{member.name} issues for realm {member.anchor.name}: its members need it, or another board in its place "
+            "(conflux realm backup, conflux realm restore).  --force leaves all the same"
+        )
+    told = False
+    client = context.daemon(options)
+    try:
+        told = bool(answered(client.call("leave")).get("told"))
+        client.call_to_end("down", DOWN_TIMEOUT_S)
+    except NotRunning:
+        pass
+    state.lock()
+    try:
+        state.forget_realm()
+    finally:
+        state.close()
+    issuer = (
+        "its issuer knows"
+        if told
+        else (f"its issuer does not know yet; there: conflux realm revoke {format_node_id(member.node_id)}")
+    )
+    sys.stdout.write(f"{member.name} has left realm {member.anchor.name}; {issuer}\nIts keys stay in {state.path}.\n")
+    return 0

@@ -1,0 +1,154 @@
+"""`conflux realm members` and `conflux realm invites`: who was let in, and who still may come."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from conflux.cli import show
+from conflux.cli.observe import print_json
+from conflux.cli.office import Office, date, open_office
+from conflux.errors import ConfigError, UserError
+from conflux.ids import NodeId, format_node_id
+from conflux.realm import address
+from conflux.realm.invite import Invite
+from conflux.realm.issued import End, Issued
+
+
+class MemberRow(NamedTuple):
+    """A node that this issuer let in.
+
+    state: member, expired, or why its membership ended.  until: unix seconds, as since; since is None if not known.
+    due: it has not got yet what was granted to it last.
+    """
+
+    name: str
+    node: str
+    addresses: tuple[str, ...]
+    tags: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    state: str
+    since: int | None
+    until: int
+    former_names: tuple[str, ...]
+    due: bool
+
+
+class InviteRow(NamedTuple):
+    """An invitation.  state: open, used-up or expired.  used_by: names, or node ids of nodes that are forgotten."""
+
+    id: str
+    state: str
+    until: int
+    uses_max: int
+    used: int
+    used_by: tuple[str, ...]
+    tags: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    replaces: str | None
+    approve: bool
+
+
+def members(options: argparse.Namespace) -> int:
+    """List the nodes that this issuer let in."""
+    office = open_office(options)
+    entries = sorted(office.files.issued(), key=lambda entry: (not entry.is_member, entry.name, entry.serial))
+    denies = office.book().denies
+    rows = [_member(office, entry, is_denied=denies(entry.node_id, office.issuer.issuer_id)) for entry in entries]
+    if options.json:
+        return print_json({"members": [row._asdict() for row in rows]})
+    count = sum(entry.is_member for entry in entries)
+    sys.stdout.write(f"{show.plural(count, 'member')} let in by {office.member.name}\n\n{_member_table(rows)}\n")
+    return 0
+
+
+def _member(office: Office, entry: Issued, *, is_denied: bool) -> MemberRow:
+    denied = str(End.REVOKED) if is_denied else ""  # by another issuer, or the root
+    state = entry.end or denied or ("expired" if entry.not_after <= office.now_unix else "member")
+    return MemberRow(
+        entry.name,
+        format_node_id(entry.node_id),
+        (str(address.ipv6_address(office.member.realm_id, entry.node_id)), str(entry.ipv4)),
+        entry.tags,
+        entry.capabilities,
+        state,
+        entry.admitted_at or None,
+        entry.not_after,
+        tuple(old.name for old in entry.former if old.not_after > office.now_unix),
+        entry.due,
+    )
+
+
+def _member_table(rows: list[MemberRow]) -> str:
+    """Return three lines for each member: who it is, its addresses, and what it may."""
+    lines: list[tuple[str, str, str]] = []
+    for row in rows:
+        until = date(row.until)
+        state = {"member": f"until {until}", "expired": f"EXPIRED {until}"}.get(row.state, f"{row.state.upper()}")
+        ipv6, ipv4 = row.addresses
+        rights = ", ".join((*row.capabilities, *(f"#{tag}" for tag in row.tags)))
+        due = " (not yet known to it)" if row.due else ""
+        lines += [(row.name, row.node, state), (" ", ipv4, (rights or "no rights") + due), (" ", ipv6, " ")]
+    return show.table(("name", "id and addresses", "membership"), lines)
+
+
+def invites(options: argparse.Namespace) -> int:
+    """List the invitations."""
+    office = open_office(options)
+    names = {entry.node_id: entry.name for entry in office.files.issued()}
+    rows = [_invite(invite, names, office.now_unix) for invite in office.files.invites()]
+    rows.sort(key=lambda row: (row.state != "open", row.until))
+    if options.json:
+        return print_json({"invites": [row._asdict() for row in rows]})
+    if not rows:
+        sys.stdout.write("no invitations; `conflux realm invite` makes one\n")
+        return 0
+    lines = [
+        (
+            row.id,
+            row.state,
+            date(row.until),
+            f"{row.used}/{row.uses_max}",
+            ", ".join(row.used_by),
+            f"in the place of {row.replaces}" if row.replaces else ", ".join((*row.capabilities, *row.tags)),
+        )
+        for row in rows
+    ]
+    sys.stdout.write(show.table(("invitation", "state", "until", "used", "by", "gives"), lines) + "\n")
+    return 0
+
+
+def _invite(invite: Invite, names: Mapping[NodeId, str], now_unix: int) -> InviteRow:
+    state = "expired" if invite.not_after <= now_unix else "used-up" if len(invite.used) >= invite.count else "open"
+    replaces = NodeId(invite.replaces)
+    return InviteRow(
+        invite.invite_id.hex(),
+        state,
+        invite.not_after,
+        invite.count,
+        len(invite.used),
+        tuple(names.get(node, format_node_id(node)) for node in invite.used),
+        invite.tags,
+        invite.capabilities,
+        names.get(replaces, format_node_id(replaces)) if replaces else None,
+        invite.approve,
+    )
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Withdraw an invitation; who joined with it stays."""
+    office = open_office(options)
+    word = options.id.lower()
+    if re.fullmatch(r"[0-9a-f]{4,16}", word) is None:
+        raise ConfigError(f"{options.id!r} is no invitation: its id is 16 of 0-9 and a-f, or the first four or more")
+    found = [invite for invite in office.files.invites() if invite.invite_id.hex().startswith(word)]
+    if not found:
+        raise UserError(f"there is no invitation {word}: `conflux realm invites` lists them")
+    if len(found) > 1:
+        raise UserError(f"{len(found)} invitations begin with {word}: give more of it")
+    office.issuer.withdraw(found[0], now_unix=office.now_unix)
+    sys.stdout.write(f"invitation {found[0].invite_id.hex()} withdrawn\n")
+    return 0

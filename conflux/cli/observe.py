@@ -1,0 +1,282 @@
+"""Commands that ask the running daemon and print what it says: status, ping, streams, routes, links, watch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from conflux.cli import context, show
+from conflux.errors import UserError
+
+Answer = dict[str, Any]
+
+ASKED_MS_MIN = 0.5  # a card that is here already is found faster
+
+
+def _ask(options: argparse.Namespace, do: str) -> Answer:
+    return answered(context.daemon(options).look(do))
+
+
+def answered(answer: object) -> Answer:
+    """Return an answer of the daemon, which is an object.  Raises UserError if it is not."""
+    if not isinstance(answer, dict):
+        raise UserError("the daemon's answer makes no sense: is it of another version?")
+    return answer
+
+
+def print_json(value: object) -> int:
+    """Print an answer for programs."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    return 0
+
+
+def print_blocks(*blocks: str) -> int:
+    """Print blocks of text, separated by an empty line."""
+    sys.stdout.write("\n\n".join(block for block in blocks if block) + "\n")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the status of the node."""
+    got = _ask(options, "status")
+    return print_json(got) if options.json else print_blocks(*describe_status(got))
+
+
+def describe_status(got: Answer) -> list[str]:
+    """Return the blocks of `conflux status`."""
+    node, realm, device, memory = got["node"], got["realm"], got["device"], got["memory"]
+    state = "up" if device["up"] else "DOWN: packets do not pass"
+    channels = [f"{each['name']} {'up' if each['up'] else 'DOWN'}: {each['detail']}" for each in got["control"]]
+    rows: list[tuple[str, object]] = [
+        ("node", f"{node['name']} in realm {realm['name']}, running for {show.duration(got['uptime_s'])}"),
+        ("id", node["id"]),
+        ("addresses", "\n".join(node["addresses"])),
+        ("credential", _credential(got["credential"])),
+        ("device", f"{device['name']}, MTU {device['mtu']}, {state}"),
+        ("control", "\n".join(channels) or "none: no control channel is enabled"),
+        ("datapath", got["datapath"]["name"]),
+        ("relaying", _relaying(got)),
+        ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
+    ]
+    rows += [("warning", warning) for warning in got["warnings"]]
+    drops = got["drops"]
+    return [
+        show.fields(rows),
+        describe_streams(got["streams"]),
+        describe_links(got["links"]),
+        describe_relays(got["relays"]),
+        show.table(("dropped", "count"), drops.items()) if drops else "dropped: nothing",
+    ]
+
+
+def _relaying(got: Answer) -> str:
+    if got["relays"]:
+        return f"on, {show.plural(len(got['relays']), 'route')} of others"
+    return {"on": "on, no routes of others now", "off": "off, by configuration"}.get(
+        got["relaying"], "off, the credential does not allow it"
+    )
+
+
+def _credential(credential: Answer) -> str:
+    left_s = credential["not_after"] - time.time()
+    until = time.strftime("%Y-%m-%d", time.localtime(credential["not_after"]))
+    if left_s <= 0:
+        return f"EXPIRED on {until}: the warning below says what to do"
+    return f"until {until} ({show.duration(left_s)}), renewed in time by itself"
+
+
+def streams(options: argparse.Namespace) -> int:
+    """Print the streams."""
+    got = _ask(options, "streams")
+    return print_json(got) if options.json else print_blocks(describe_streams(got["streams"]))
+
+
+def describe_streams(rows: list[Answer]) -> str:
+    """Return the table of streams."""
+    if not rows:
+        return "streams: none, nothing is being sent or received"
+    return show.table(
+        ("stream", "name", "state", "by", "packets", "frames", "queued", "rtt"),
+        [
+            (
+                "to" if row["direction"] == "out" else "from",
+                row["name"],
+                row["state"],
+                way(row.get("path")),
+                row["packets"],
+                row["frames"],
+                show.size(row.get("queued_bytes")) if row.get("queued_packets") else None,
+                show.milliseconds(row.get("rtt_ms")),
+            )
+            for row in rows
+        ],
+    )
+
+
+def way(hops: list[str] | None) -> str | None:
+    """Return the relays of a path in order, or "direct"; None for None."""
+    return None if hops is None else ", ".join(hops[:-1]) or "direct"
+
+
+def links(options: argparse.Namespace) -> int:
+    """Print the links."""
+    got = _ask(options, "links")
+    return print_json(got) if options.json else print_blocks(describe_links(got["links"]))
+
+
+def describe_links(rows: list[Answer]) -> str:
+    """Return the table of links."""
+    if not rows:
+        return "links: none, no data-plane socket is open"
+    return show.table(
+        ("link", "name", "state", "opened by", "age", "failures", "rtt", "rate"),
+        [
+            (
+                row["link"],
+                row["name"],
+                row["state"],
+                {True: "us", False: "them"}.get(row["initiator"]),
+                show.duration(row["age_s"]),
+                row["failures"],
+                None if row.get("rtt_ms") is None else f"{row['rtt_ms']:.2f} ms",
+                None if row.get("rate_mbit") is None else f"{row['rate_mbit']:.0f} Mbit/s",
+            )
+            for row in rows
+        ],
+    )
+
+
+def routes(options: argparse.Namespace) -> int:
+    """Print the routes, and the paths that the search knows."""
+    got = _ask(options, "routes")
+    if options.json:
+        return print_json(got)
+    return print_blocks(*describe_routes(got))
+
+
+def describe_routes(got: Answer) -> list[str]:
+    """Return the blocks of `conflux routes`."""
+    blocks = []
+    if got["routes"]:
+        rows = [
+            (row["direction"], row["next"], row["link"], _label(row["label"]), "ready" if row["ready"] else "set-up")
+            for row in got["routes"]
+        ]
+        blocks.append(show.table(("route", "neighbour", "link", "label", "state"), rows))
+    if got["relays"]:
+        blocks.append(describe_relays(got["relays"]))
+    if got["paths"]:
+        paths = [(row["name"], *path_cells(row)) for row in got["paths"]]
+        header = ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "why")
+        blocks.append(show.table(header, paths))
+    return blocks or ["routes: none"]
+
+
+def path_cells(row: Answer) -> tuple[object, ...]:
+    """Return the cells of a path: its relays, its costs, and why it is or is not tried."""
+    return (
+        way(row["hops"]),
+        show.milliseconds(row.get("rtt_ms")),
+        show.milliseconds(row.get("open_ms")),
+        row.get("opened"),
+        row.get("failed"),
+        row.get("lost"),
+        row["why"],
+    )
+
+
+def describe_relays(rows: list[Answer]) -> str:
+    """Return the table of the routes that pass through this node; empty if there are none."""
+    if not rows:
+        return ""
+    header = ("relayed from", "link", "label", "to", "link", "label", "frames", "bytes", "back")
+    return show.table(
+        header,
+        [
+            (
+                row["before"]["name"],
+                row["before"]["link"],
+                _label(row["before"]["label_in"]),
+                row["ahead"]["name"],
+                row["ahead"]["link"],
+                _label(row["ahead"]["label_out"]),
+                row["frames_ahead"],
+                show.size(row["bytes_ahead"]),
+                show.size(row["bytes_back"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _label(label: int | None) -> str | None:
+    return None if label is None else f"{label:08x}"
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Print events until the user interrupts."""
+    for item in context.daemon(options).stream("watch"):
+        assert isinstance(item, dict)
+        sys.stdout.write((json.dumps(item) if options.json else describe_event(item)) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def describe_event(event: Answer) -> str:
+    """Return one event as a line."""
+    if "at" not in event:
+        return f"              {event['count']} events were lost: this reader is too slow"
+    at = event["at"]
+    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+    took = "" if event.get("took_s") is None else f"({show.milliseconds(event['took_s'] * 1000)})"
+    words = " ".join(filter(None, (event.get("name"), event.get("text"), took)))
+    return f"{clock}  {event['event']:<11}  {words}".rstrip()
+
+
+def ping(options: argparse.Namespace) -> int:
+    """Send echo requests; the exit code is 0 if any was answered."""
+    round_trips: list[float] = []
+    sent = 0
+    arguments = {"name": options.name, "count": options.count, "interval": options.interval, "size": options.size}
+    try:
+        for item in context.daemon(options).stream("ping", **arguments):
+            assert isinstance(item, dict)
+            if "to" in item:
+                sys.stdout.write(describe_target(item, options.size) + "\n")
+            else:
+                sent += 1
+                if item["rtt_ms"] is not None:
+                    round_trips.append(item["rtt_ms"])
+                sys.stdout.write(describe_reply(item) + "\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stdout.write("\n")
+    if sent:
+        sys.stdout.write(_summary(sent, round_trips) + "\n")
+    return 0 if round_trips else 1
+
+
+def describe_target(item: Answer, size: int) -> str:
+    """Return which node is pinged, and how long it took to find it if its card had to be asked for."""
+    found = f", found in {show.milliseconds(item['resolve_ms'])}" if item["resolve_ms"] >= ASKED_MS_MIN else ""
+    return f"{item['to']} at {item['address']}{found}, {size} bytes"
+
+
+def describe_reply(item: Answer) -> str:
+    """Return one request as a line, answered or not, and below it the steps of a set-up."""
+    line = f"{item['sequence']:>4}  "
+    line += "no answer" if item["rtt_ms"] is None else f"{show.milliseconds(item['rtt_ms'])}"
+    steps = [f"{step['event']} {show.milliseconds(step['after_ms'])}" for step in item["setup"]]
+    return f"{line}\n      set-up: {', '.join(steps)}" if steps else line
+
+
+def _summary(sent: int, round_trips: list[float]) -> str:
+    lost = sent - len(round_trips)
+    text = f"{sent} sent, {len(round_trips)} answered, {100 * lost / sent:.0f} % lost"
+    if round_trips:
+        least, mean, most = min(round_trips), sum(round_trips) / len(round_trips), max(round_trips)
+        text += f"; least {show.milliseconds(least)}, mean {show.milliseconds(mean)}, most {show.milliseconds(most)}"
+    return text

@@ -1,0 +1,169 @@
+"""The grammar of `conflux realm ...`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from conflux.cli.grammar import Help, Parser, adder, count, duration, furnish, json_option, prefix
+
+
+def add_realm(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add `conflux realm` and its commands."""
+    words = "create a realm and let nodes in"
+    realm = commands.add_parser("realm", help=words, description=f"{words.capitalize()}.", formatter_class=Help)
+    add = adder(realm.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser))
+    create = add("create", "realm:create", "make a realm with this node in it", "conflux realm create home")
+    create.add_argument("name", metavar="NAME", help="what the realm is called")
+    create.add_argument("--node", metavar="NAME", help="this node's name in it (default: the host's)")
+    create.add_argument(
+        "--ipv4", type=prefix, metavar="PREFIX", help="its IPv4 addresses (default: a /16 inside 100.64.0.0/10)"
+    )
+    invite = add(
+        "invite",
+        "realm:invite",
+        "print an invitation, as text and QR code",
+        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --no-qr\n  conflux realm invite --no-relay",
+    )
+    invite.add_argument(
+        "--count", type=count(1, 1000), metavar="N", default=1, help="how many may join with it (default 1)"
+    )
+    invite.add_argument(
+        "--ttl", type=duration, metavar="TIME", default=86400, help="how long it holds: 30m, 12h, 7d (default 24h)"
+    )
+    _grants(invite)
+    invite.add_argument(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="where this node is, for joiners mDNS does not reach; repeatable",
+    )
+    invite.add_argument(
+        "--no-broker",
+        action="store_true",
+        help="leave the realm's broker out: the token is short, and for LANs alone",
+    )
+    invite.add_argument("--approve", action="store_true", help="whoever uses it waits for `conflux realm approve`")
+    invite.add_argument("--no-qr", action="store_true", help="print the token alone, for scripts")
+    invites = add(
+        "invites",
+        "members:invites",
+        "list the invitations: what is open, and who came with it",
+        "conflux realm invites\n  conflux realm invites cancel 3f9a",
+    )
+    invites.usage = "conflux realm invites [--json]\n       conflux realm invites cancel ID"
+    json_option(invites)
+    invites.apart = {"cancel": _cancel()}
+    json_option(add("members", "members:members", "list the nodes that this one let in", "conflux realm members"))
+    json_option(add("pending", "approval:pending", "list the nodes that wait for approval", "conflux realm pending"))
+    for verb, text in (("approve", "let a node join that waits"), ("refuse", "keep out a node that waits")):
+        decide = add(verb, f"approval:{verb}", text, f"conflux realm {verb} kitchen")
+        decide.add_argument("node", metavar="NODE", help="by name or id: `conflux realm pending` lists them")
+        decide.add_argument("name", metavar="NAME", nargs="?", help="with an id: the name under which it waits")
+    audit = add(
+        "audit",
+        "audit:audit",
+        "show who was invited, let in, renewed, changed, refused or thrown out, and when",
+        "conflux realm audit --last 50\n  conflux realm audit --verify",
+    )
+    audit.add_argument(
+        "--last", type=count(1, 100_000), metavar="N", default=20, help="how many of the newest entries (default 20)"
+    )
+    audit.add_argument("--verify", action="store_true", help="verify all entries instead, and print the last hash")
+    json_option(audit)
+    grant = add(
+        "grant",
+        "rights:grant",
+        "give a member tags and capabilities, or take them back, at once",
+        "conflux realm grant kitchen --tag light --capability relay\n  conflux realm grant kitchen --no-tag light",
+    )
+    _node(grant)
+    for option, what in (("tag", "TAG"), ("capability", "CAPABILITY")):
+        for no, does in (("", "give"), ("no-", "take back")):
+            grant.add_argument(
+                f"--{no}{option}", action="append", default=[], metavar=what, help=f"{does} a {option}; repeatable"
+            )
+    grant.add_argument("--issuer", action="store_true", help="let it issue too; needs the root's key")
+    grant.add_argument(
+        "--block", type=prefix, metavar="PREFIX", help="with --issuer: its IPv4 addresses (default: a free block)"
+    )
+    grant.add_argument("--file", type=Path, metavar="FILE", help="with --issuer: write the grant, to be carried there")
+    accept = add("accept", "rights:accept", "take a grant that was carried here", "conflux realm accept shed.grant")
+    accept.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm grant --issuer --file` wrote")
+    rename = add("rename", "rights:rename", "give a member another name, at once", "conflux realm rename pi-3 kitchen")
+    _node(rename)
+    rename.add_argument("name", metavar="NAME", help="its new name")
+    backup = add(
+        "backup",
+        "succession:backup",
+        "write a copy of the root key, encrypted, so that another board can be the founder",
+        "conflux realm backup home.backup",
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="where it goes; keep it away from this board")
+    backup.add_argument("--force", action="store_true", help="replace the file")
+    _passphrase(backup).add_argument("--plain", action="store_true", help="do not encrypt it")
+    restore = add(
+        "restore",
+        "succession:restore",
+        "make this board the founder of the realm of a backup",
+        "conflux realm restore home.backup --node gate",
+    )
+    restore.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm backup` wrote")
+    restore.add_argument("--node", metavar="NAME", help="this node's name, if it is no member (default: the host's)")
+    _passphrase(restore)
+    sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
+    sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
+    sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
+    _grants(sign)
+    revoke = add(
+        "revoke",
+        "revoke:revoke",
+        "end a node's membership, on every node at once",
+        "conflux realm revoke kitchen --reason stolen\n  conflux realm revoke kitchen --broker broker",
+    )
+    revoke.add_argument("name", metavar="NODE", help="the node's name, its id, or an overlay address")
+    revoke.add_argument("--reason", metavar="WORD", default="revoked", help="one word that every node can read")
+    revoke.add_argument(
+        "--broker", type=Path, metavar="DIR", help="what `conflux control init` made: its servers are told too"
+    )
+    words = "list the nodes that are revoked, by whom and why"
+    json_option(add("revoked", "revoke:revoked", words, "conflux realm revoked"))
+
+
+def _passphrase(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    how = command.add_mutually_exclusive_group()
+    how.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE", help="read the passphrase there, - for standard input"
+    )
+    return how
+
+
+def _node(command: argparse.ArgumentParser) -> None:
+    command.add_argument("node", metavar="NODE", help="a member, by name or id: `conflux realm members` lists them")
+
+
+def _cancel() -> Parser:
+    cancel = Parser(prog="conflux realm invites cancel", formatter_class=Help)
+    text = "withdraw an invitation; who joined with it stays"
+    furnish(cancel, "members:cancel", text, "conflux realm invites cancel 3f9a")
+    cancel.add_argument("id", metavar="ID", help="as `conflux realm invites` shows it, or its first digits")
+    return cancel
+
+
+def _grants(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
+    )
+    command.add_argument(
+        "--replace", metavar="NAME", help="the new node takes the place of the one of that name, whose membership ends"
+    )
+    command.add_argument("--no-relay", action="store_true", help="the new node may not pass the routes of others on")
+    command.add_argument(
+        "--capability",
+        action="append",
+        default=[],
+        choices=("bridge",),
+        metavar="CAPABILITY",
+        help="a right that the new node gets; bridge: to join its LAN and the broker",
+    )

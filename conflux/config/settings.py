@@ -1,0 +1,357 @@
+"""conflux.toml: its keys, their defaults, and precise errors for what is wrong in a file.
+
+Every key is one field below: its default, the check that refuses a bad value, and the text that
+docs/reference/configuration.md repeats.  Nothing here reads the environment or touches the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
+
+from conflux.carrier.ice.server import IceServer
+from conflux.config.checks import (
+    Refused,
+    addresses,
+    area,
+    boolean,
+    broker_servers,
+    choice,
+    device_name,
+    directory,
+    file,
+    ice_servers,
+    integer,
+    interface_names,
+    node_name,
+    seconds,
+    socket_path,
+    token,
+)
+from conflux.errors import ConfigError
+
+if TYPE_CHECKING:
+    from conflux.config.source import Source
+
+PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
+STATE_DIR_DEFAULT = Path("/var/lib/conflux")
+FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
+SOCKET_NAME = "conflux.sock"
+
+S = TypeVar("S")
+
+
+class Key(NamedTuple):
+    """A key of a section: the check of its value, and its line in the documentation."""
+
+    check: Callable[[object], Any]
+    text: str
+
+
+class NodeSettings(NamedTuple):
+    """[node]"""
+
+    name: Annotated[
+        str | None,
+        Key(node_name, "Name asked for when joining a realm. Not set: the host name."),
+    ] = None
+    state_dir: Annotated[Path, Key(directory, "Where keys and credentials are kept (mode 0700).")] = STATE_DIR_DEFAULT
+    log_level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "How much the log says.")] = "info"
+    nice: Annotated[int, Key(integer(-20, 19), "Nice value of the daemon, if it may choose one.")] = -10
+
+
+@dataclass(frozen=True, slots=True)
+class RealmSettings:
+    """[realm]"""
+
+    token: Annotated[
+        str | None,
+        Key(
+            token,
+            "An invitation: a node that is in no realm joins with it at `conflux up`; a late issuer is waited for.",
+        ),
+    ] = field(default=None, repr=False)  # a secret that lets a node into the realm: never in a log
+    renew_expired: Annotated[
+        int,
+        Key(integer(0, 3650), "Where this node issues: for how many days an expired credential is still renewed."),
+    ] = 90
+
+
+class TunSettings(NamedTuple):
+    """[tun]"""
+
+    name: Annotated[str, Key(device_name, "Name of the TUN device.")] = "conflux0"
+    mtu: Annotated[int, Key(integer(1280, 65000), "Largest IP packet on the device, bytes.")] = 4000
+    ipv4: Annotated[
+        bool,
+        Key(
+            boolean,
+            "Give the device the node's IPv4 address too, if it has one; without it, packets for it are dropped.",
+        ),
+    ] = True
+    forward_from: Annotated[
+        tuple[str, ...],
+        Key(interface_names, "Devices whose packets this host may pass on into the realm, as `docker0`; else none."),
+    ] = ()
+    fail_closed: Annotated[
+        bool,
+        Key(boolean, "Leave unreachable routes to the realm behind, so that its packets never leave by another route."),
+    ] = True
+
+
+class DatapathSettings(NamedTuple):
+    """[datapath]"""
+
+    name: Annotated[
+        str,
+        Key(
+            choice("native", "reference"),
+            "What moves packets: `native`, compiled, or `reference`, slow and readable, to compare with.",
+        ),
+    ] = "native"
+
+
+class LanSettings(NamedTuple):
+    """[control.lan]"""
+
+    enabled: Annotated[bool, Key(boolean, "Use the LAN control channel.")] = True
+    port: Annotated[int, Key(integer(1024, 65535), "TCP port that neighbours connect to.")] = 7464
+    interfaces: Annotated[
+        tuple[str, ...],
+        Key(interface_names, "The only network interfaces to use, for neighbours and links; none named: all."),
+    ] = ()
+    mdns: Annotated[bool, Key(boolean, "Find neighbours by mDNS, and be found.")] = True
+    peers: Annotated[
+        tuple[tuple[str, int], ...],
+        Key(addresses, 'Neighbours to connect to without mDNS: "host:port" or "[ipv6]:port".'),
+    ] = ()
+
+
+class NatsSettings(NamedTuple):
+    """[control.nats]"""
+
+    enabled: Annotated[bool, Key(boolean, "Use the broker, where its servers are known.")] = True
+    servers: Annotated[
+        tuple[tuple[str, int], ...],
+        Key(broker_servers, 'Servers of the broker, in any order: "tls://host:port"; without a port it is 4222.'),
+    ] = ()
+    ca: Annotated[
+        Path | None,
+        Key(file, "Certificates (PEM) of which one signed the servers'. Not set: those that this system trusts."),
+    ] = None
+    area: Annotated[str, Key(area, "The nodes whose presence this node hears over the broker.")] = "main"
+
+
+class ControlSettings(NamedTuple):
+    """[control]"""
+
+    lan: LanSettings = LanSettings()
+    nats: NatsSettings = NatsSettings()
+
+
+class StreamSettings(NamedTuple):
+    """[stream]"""
+
+    idle_timeout: Annotated[float, Key(seconds(1, 3600), "A stream without packets ends after this many seconds.")] = (
+        15.0
+    )
+    queue_bytes: Annotated[
+        int,
+        Key(
+            integer(65536, 1 << 26),
+            "Bytes of packets that may wait for one destination, up to four times as many where those leave in 50 ms; "
+            "more are dropped.",
+        ),
+    ] = 1 << 20
+    queue_age: Annotated[
+        float, Key(seconds(0.5, 60), "A packet that waits this many seconds for a way to its destination is dropped.")
+    ] = 10.0
+
+
+class LinkSettings(NamedTuple):
+    """[link]"""
+
+    ice_servers: Annotated[
+        tuple[IceServer, ...],
+        Key(ice_servers, "STUN and TURN servers; none by default, and none is needed on a LAN."),
+    ] = ()
+    dial_count_max: Annotated[int, Key(integer(1, 256), "Links being dialled at the same moment.")] = 8
+    dial_timeout: Annotated[
+        float, Key(seconds(1, 120), "A dial that has not connected after this many seconds has failed.")
+    ] = 10.0
+    linger: Annotated[float, Key(seconds(0, 300), "A link that nothing uses stays open for this many seconds.")] = 2.0
+
+
+class RelaySettings(NamedTuple):
+    """[relay]"""
+
+    enabled: Annotated[bool, Key(boolean, "Pass frames of other nodes on, if the credential allows it.")] = True
+    public: Annotated[
+        bool, Key(boolean, "Every node can dial this one: offer it to any two that cannot reach each other.")
+    ] = False
+    bytes_per_s: Annotated[
+        int | None,
+        Key(integer(10_000, 10_000_000_000), "Bytes passed on per second for one neighbour. Not set: no bound."),
+    ] = None
+
+
+class ApiSettings(NamedTuple):
+    """[api]"""
+
+    socket: Annotated[
+        Path | None,
+        Key(socket_path, f"Unix socket of the command line. Not set: `{SOCKET_NAME}` in the state directory."),
+    ] = None
+
+
+class Config(NamedTuple):
+    """The whole file."""
+
+    node: NodeSettings = NodeSettings()
+    realm: RealmSettings = RealmSettings()
+    tun: TunSettings = TunSettings()
+    datapath: DatapathSettings = DatapathSettings()
+    control: ControlSettings = ControlSettings()
+    stream: StreamSettings = StreamSettings()
+    link: LinkSettings = LinkSettings()
+    relay: RelaySettings = RelaySettings()
+    api: ApiSettings = ApiSettings()
+
+    @property
+    def socket(self) -> Path:
+        """The path of the daemon's socket."""
+        return self.api.socket or self.node.state_dir / SOCKET_NAME
+
+    def with_state_dir(self, state_dir: Path) -> Config:
+        """Return this configuration with another state directory."""
+        return self._replace(node=self.node._replace(state_dir=state_dir))
+
+
+def load(path: Path | None) -> Config:
+    """Return the configuration in the file at path.
+
+    path: None for the usual place, where a missing file means the defaults.  Raises ConfigError with the file, the line
+    and what is expected there.
+    """
+    if path is None:
+        try:
+            return load(PATH_DEFAULT) if PATH_DEFAULT.exists() else Config()
+        except PermissionError as error:
+            raise ConfigError(f"cannot read {PATH_DEFAULT}: {error.strerror}") from None
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
+    try:
+        text = data.decode("utf-8-sig")  # some editors add a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+    return parse(text, name=str(path))
+
+
+def parse(text: str, *, name: str = "conflux.toml") -> Config:
+    """Return the configuration that text describes.  name: the file's name, for errors.  Raises ConfigError."""
+    # Needed only where there is a file.  Not tomllib: errors of Python 3.11's have no line number.
+    import tomli
+
+    from conflux.config.source import Source
+
+    try:
+        table = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        said = error.msg[:1].lower() + error.msg[1:]
+        raise ConfigError(f"{name}:{error.lineno}: {said} (column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
+        raise ConfigError(f"{name}: {error}") from None
+    return _build(Config, table, (), Source(name, text))
+
+
+def salvage(path: Path) -> Config | None:
+    """Return what a broken configuration says of state directory and socket, all else as by default; None: nothing.
+
+    Each line is read by itself, so that a mistake spoils its own line alone.
+    """
+    import tomli
+
+    from conflux.config.source import Source
+
+    try:
+        with path.open("rb") as file:
+            lines = file.read(FILE_BYTES_MAX).decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    header, found = "", Config()
+    for line in lines:
+        text = line.strip()
+        header = text if text.startswith("[") else header
+        try:
+            table = tomli.loads(f"{header}\n{text}" if header and text != header else text)
+            part = {name: values for name, values in table.items() if name in ("node", "api")}
+            kept = {
+                name: {key: value for key, value in values.items() if key in ("state_dir", "socket")}
+                for name, values in part.items()
+            }
+            built = _build(Config, kept, (), Source(str(path), text))
+        except (ValueError, RecursionError, ConfigError, AttributeError):
+            continue
+        if built.node.state_dir != Config().node.state_dir:
+            found = found.with_state_dir(built.node.state_dir)
+        if built.api.socket is not None:
+            found = found._replace(api=built.api)
+    return found
+
+
+def every_key() -> Iterator[tuple[str, object, Key]]:
+    """Yield ("section.key", default, Key) of every key, in the order of the documentation."""
+    yield from _keys(Config(), ())
+
+
+def _keys(section: object, path: tuple[str, ...]) -> Iterator[tuple[str, object, Key]]:
+    for name, shape in _shape(type(section)).items():
+        default = getattr(section, name)
+        if isinstance(shape, Key):
+            yield ".".join((*path, name)), default, shape
+        else:
+            yield from _keys(default, (*path, name))
+
+
+def _shape(section: type) -> dict[str, Key | type]:
+    """Return what each name in a section is: a Key, or the class of a section inside it."""
+    hints = get_type_hints(section, include_extras=True)
+    return {name: hint.__metadata__[0] if hasattr(hint, "__metadata__") else hint for name, hint in hints.items()}
+
+
+def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...], source: Source) -> S:
+    """Return a section filled from table, which is at path in the file."""
+    shapes = _shape(section)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        here = (*path, key)
+        shape = shapes.get(key)
+        if shape is None:
+            raise source.error(here, _unknown(key, path, list(shapes)))
+        if isinstance(shape, Key):
+            try:
+                values[key] = shape.check(value)
+            except Refused as refused:
+                raise source.error(here, f"{'.'.join(here)} {refused}") from None
+        elif isinstance(value, dict):
+            values[key] = _build(shape, value, here, source)
+        else:
+            raise source.error(here, f"{key!r} is a table: write [{'.'.join(here)}]")
+    return section(**values)
+
+
+def _unknown(key: str, path: tuple[str, ...], known: list[str]) -> str:
+    import difflib  # needed for this error alone
+
+    where = f"in [{'.'.join(path)}]" if path else "at the top level"
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"unknown key {key!r} {where}; {hint}"

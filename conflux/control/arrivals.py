@@ -1,0 +1,195 @@
+"""What arrives: from an envelope of a channel to a message that is known to be its sender's, fresh and for this node.
+
+Arrival ─► budget, envelope, seal, lists, replay, card, signature ─► Verified ─► plane.py
+
+Signed lists need no seal and no card: they go to lists.py from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from conflux.budget import BudgetTable, Ration, SharedBudget
+from conflux.control.author import Author
+from conflux.control.cards import CardBook, KnownCard
+from conflux.control.channel import Arrival
+from conflux.control.drop import Drop
+from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, Envelope, Inner, Kind
+from conflux.control.lists import Lists
+from conflux.control.replay import SeenEnvelopes, Sources, Verdict
+from conflux.control.who import Presence, Question
+from conflux.errors import RemoteProtocolError
+from conflux.ids import NodeId
+from conflux.realm.card import Card
+
+# Budgets, per second and at once.  An arrival is charged to the neighbour that hands it over, before the plane looks at
+# it.  An unseal or a signature is charged to (neighbour, claimed sender): a neighbour that claims to carry messages of
+# another node uses up its own budget only.  Chosen: a gateway that opens 50 streams at once stays below.
+ARRIVAL_RATE, ARRIVAL_BURST = 100.0, 400.0
+SOURCE_RATE, SOURCE_BURST = 20.0, 100.0
+BUDGET_KEY_COUNT_MAX = 1024
+# Cards that are verified, of one neighbour or path of a broker, and of all of a channel.  Each costs 2 ms on a server
+# and 10 on a small board, and senders can be made up.  Chosen: a hundred nodes behind one bridge that start together.
+CARDS_EACH, CARDS_TOTAL = Ration(15.0, 96.0), Ration(40.0, 256.0)
+
+SEALED_KINDS = frozenset(Kind) - PLAIN_KINDS
+
+
+class Verified(NamedTuple):
+    """A message to act on.  fresh: the sender's card came with it and is new.  repeated: it was here before."""
+
+    inner: Inner
+    sender: KnownCard
+    fresh: bool
+    repeated: bool
+
+
+class Arrivals:
+    """Verifies what the channels hand over.
+
+    wanted: says whether something waits for the card in a message.  introduce: asks a node for its card, because of an
+    arrival.  follow: asks only the node itself for a newer one.  offer_card: gives this node's card to the neighbour
+    that brought an envelope sealed to a key that is not here.
+    """
+
+    def __init__(
+        self,
+        *,
+        author: Author,
+        book: CardBook,
+        lists: Lists,
+        wanted: Callable[[Inner], bool],
+        introduce: Callable[[NodeId, Arrival, float], None],
+        follow: Callable[[NodeId, float], None],
+        offer_card: Callable[[Arrival, float], None],
+    ) -> None:
+        self._author = author
+        self._book = book
+        self._lists = lists
+        self._wanted = wanted
+        self._introduce = introduce
+        self._follow = follow
+        self._offer_card = offer_card
+        self._sources = Sources()
+        self._seen = SeenEnvelopes()
+        self._arrival_budget = BudgetTable(ARRIVAL_RATE, ARRIVAL_BURST, BUDGET_KEY_COUNT_MAX)
+        self._card_budget = SharedBudget(each=CARDS_EACH, total=CARDS_TOTAL, count_max=BUDGET_KEY_COUNT_MAX)
+        self._source_budget = BudgetTable(SOURCE_RATE, SOURCE_BURST, BUDGET_KEY_COUNT_MAX)
+
+    def verify_untrusted(self, arrival: Arrival, *, now: float) -> Verified | None:
+        """Return the message in an envelope if it is one to act on.  Raises RemoteProtocolError: a word of Drop."""
+        envelope = arrival.envelope
+        if not self._arrival_budget.take(arrival.source, now):
+            raise RemoteProtocolError(Drop.FLOOD)
+        if envelope.to not in (None, self._author.me):
+            raise RemoteProtocolError(Drop.NOT_FOR_US)
+        if envelope in self._seen:
+            raise RemoteProtocolError(Drop.DUPLICATE)
+        inner = self._open_untrusted(envelope, arrival, now)
+        if inner is None:
+            return None
+        if inner.src == self._author.me:
+            raise RemoteProtocolError(Drop.OWN_ECHO)
+        if not self._source_budget.take((arrival.source, inner.src), now):
+            raise RemoteProtocolError(Drop.FLOOD)
+        if inner.kind in LIST_KINDS:
+            self._receive_list_untrusted(inner, arrival, now)
+            return None
+        told = Presence.decode_untrusted(inner.body) if inner.kind == Kind.PRESENCE else None
+        if told is not None:
+            direct = envelope.to is not None
+            self._lists.hear(inner.src, told.lists, now=now, direct=direct, source=arrival.source)
+            if envelope.to is not None and self._book.find(inner.src) is None:
+                return None  # a new neighbour whose card nothing here needs yet
+        if inner.kind not in (Kind.WHO, Kind.CARD) and self._lists.book.denies(inner.src):
+            raise RemoteProtocolError(Drop.REVOKED)
+        verdict = self._sources.check(inner.src, inner.boot, inner.seq)
+        if verdict is Verdict.OLD_BOOT:
+            raise RemoteProtocolError(Drop.OLD_BOOT)
+        if verdict is Verdict.TOO_OLD:
+            raise RemoteProtocolError(Drop.REPLAYED)
+        known, fresh = self._sender_of_untrusted(inner, arrival, now)
+        if told is not None:
+            self._see_presence(known, inner, told, arrival, now)
+        elif inner.boot > known.card.boot:
+            # The sender restarted, and we hold its card of before.  The new card comes first, so that the node ends
+            # everything agreed with the old process before it hears of the new one.  The sender retries.
+            self._introduce(inner.src, arrival, now)
+            raise RemoteProtocolError(Drop.STALE_CARD)
+        elif inner.boot < known.card.boot:
+            raise RemoteProtocolError(Drop.OLD_BOOT)
+        self._seen.add(envelope, now)
+        self._sources.accept(inner.src, inner.boot, inner.seq)
+        return Verified(inner, known, fresh, verdict is Verdict.REPEATED)
+
+    def _receive_list_untrusted(self, inner: Inner, arrival: Arrival, now: float) -> None:
+        """Take a LIST, which proves itself, or a LISTS_ASK, whose answer is large and goes to whom it names."""
+        kind, known = Kind(inner.kind), self._book.find(inner.src)
+        if kind is Kind.LISTS_ASK:
+            if arrival.envelope.to is None:
+                raise RemoteProtocolError(Drop.MALFORMED, "a question for one node's lists, but for all")
+            if known is not None:
+                self._author.verify_untrusted(inner, arrival.envelope.to, known.verify_key)
+        self._lists.receive_untrusted(inner.src, kind, inner.body, arrival.source, now=now, known=known is not None)
+
+    def _open_untrusted(self, envelope: Envelope, arrival: Arrival, now: float) -> Inner | None:
+        """Return the message inside; None for a question that another node has to answer, which is no drop."""
+        if envelope.key_id is None:
+            inner = Inner.decode_untrusted(envelope.payload)
+            if inner.kind not in PLAIN_KINDS:
+                raise RemoteProtocolError(Drop.NOT_SEALED)
+            if inner.kind == Kind.WHO and not self._author.owns(Question.decode_untrusted(inner.body).who):
+                return None
+            return inner
+        if envelope.to is None:
+            raise RemoteProtocolError(Drop.MALFORMED, "sealed, but for all")
+        try:
+            inner = self._author.unseal_untrusted(envelope.key_id, envelope.payload)
+        except RemoteProtocolError as error:
+            if error.reason == Drop.UNKNOWN_KEY:
+                self._offer_card(arrival, now)
+            raise
+        if inner.kind not in SEALED_KINDS:
+            raise RemoteProtocolError(Drop.MALFORMED, f"sealed message of kind {inner.kind}")
+        return inner
+
+    def _sender_of_untrusted(self, inner: Inner, arrival: Arrival, now: float) -> tuple[KnownCard, bool]:
+        """Return the card of who signed inner, and whether it came with the message and is new."""
+        held = self._book.find(inner.src)
+        if inner.kind not in (Kind.WHO, Kind.CARD):
+            if held is None:
+                if inner.kind != Kind.PRESENCE:
+                    self._introduce(inner.src, arrival, now)
+                raise RemoteProtocolError(Drop.UNKNOWN_SENDER)
+            self._author.verify_untrusted(inner, arrival.envelope.to, held.verify_key)
+            return held, False
+        data = inner.body
+        if inner.kind == Kind.WHO:
+            data = Question.decode_untrusted(inner.body).card
+        elif held is None and not self._wanted(inner):
+            raise RemoteProtocolError(Drop.UNSOLICITED)
+
+        def vouch(card: Card) -> None:
+            """Have a card verified only for a message of its own key, and within the budget: it costs 1 to 10 ms."""
+            if card.boot != inner.boot:
+                raise RemoteProtocolError(Drop.MALFORMED, "card of another boot than the message")
+            key = card.chain.credential.verify_key() if held is None or held.card is not card else held.verify_key
+            self._author.verify_untrusted(inner, arrival.envelope.to, key)
+            if held is not None and held.card is card:
+                return
+            if not self._card_budget.take(arrival.channel, arrival.source, now):
+                raise RemoteProtocolError(Drop.FLOOD, "cards")
+
+        known = self._book.judge_untrusted(inner.src, data, vouch)
+        return known, known is not held
+
+    def _see_presence(self, known: KnownCard, inner: Inner, told: Presence, arrival: Arrival, now: float) -> None:
+        """Ask a node for its card if it has a newer one than the one that is known.
+
+        It runs as a newer process, or the same process was given another credential or replaced its hop key.
+        """
+        if inner.boot > known.card.boot:
+            self._introduce(inner.src, arrival, now)
+        elif inner.boot == known.card.boot and told.card_serial > known.card.serial:
+            self._follow(inner.src, now)

@@ -1,0 +1,600 @@
+"""The LAN engine: a TLS connection to every neighbour, and envelopes over it.
+
+dial or accept ─► handshake ─► neighbour ═══ ENVELOPE ═══► bridge ─► this node's plane
+                                                             └─────► neighbours on other LANs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from conflux.control.admitting import LIST_COUNT_MAX, Carrier, Issue
+from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Handoff, NeighbourStatus
+from conflux.control.drop import Drop
+from conflux.control.envelope import Envelope
+from conflux.control.lan.admission import Admission
+from conflux.control.lan.bridge import Bridge
+from conflux.control.lan.certificate import Certificate, client_context, peer_digest
+from conflux.control.lan.config import (
+    CONNECTION_COUNT_MAX,
+    DIAL_S_MAX,
+    FORWARD_BACKLOG_BYTES_MAX,
+    HANDSHAKE_S,
+    PING_LATER_S,
+    PING_S,
+    RETIRE_S,
+    LanConfig,
+    Place,
+)
+from conflux.control.lan.connection import Connection
+from conflux.control.lan.dial import TRIED_COUNT_MAX, Address, open_connection, race, underlay_addresses
+from conflux.control.lan.frame import FrameType
+from conflux.control.lan.handshake import SEED_BYTES, Acceptor, Dialler, Hello, Ourselves, Peer, TwinError, realm_tag
+from conflux.control.lan.islands import FLOOD_S, ISLAND_S, Islands
+from conflux.control.lan.lans import Lans
+from conflux.control.lan.lately import Lately
+from conflux.control.lan.listener import Listener
+from conflux.control.lan.neighbours import Neighbour, Neighbours
+from conflux.control.lan.target import Shunned, Target, Targets
+from conflux.control.lan.twins import Twins, place_of
+from conflux.errors import RemoteProtocolError, UserError
+from conflux.host.underlay import is_here
+from conflux.ids import BootId, NodeId, format_node_id
+from conflux.realm.credential import Chain
+from conflux.realm.member import Member
+
+if TYPE_CHECKING:
+    from conflux.control.lan.discovery import Discovery  # zeroconf is 10 MB that configured peers do without
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 600.0  # between two dials of a node that is revoked: it is a member again if the root denies who denied it
+ADDRESS_GONE = "address-gone"  # why a connection ended: this host no longer has the address that it came from
+STEADY_S = 10.0  # a connection that lived this long was no flap: the next one is dialled after the shortest wait
+
+
+class _Up(NamedTuple):
+    """What there is from start() to stop()."""
+
+    listener: Listener
+    discovery: Discovery | None
+    inputs: ChannelInputs
+
+
+class LanChannel:
+    """One node's control channel on its LANs.
+
+    judge: raises RemoteProtocolError unless a chain makes a member now.  clock: unix seconds.  issue: answers requests
+    to join; None: this node issues nothing.  survey: looks at the interfaces that this host has.  admit: raises
+    RemoteProtocolError("revoked") for the chain of a node that is revoked.  against: returns the encoded signed list
+    that denies it.  told: takes such a list from a node that did not let this one in.  lists: the encoded signed lists
+    that a new member gets.  carrier: passes on requests for another issuer.  twins: told of boards that share an
+    identity.
+    """
+
+    name = "lan"
+    far = False
+
+    def __init__(
+        self,
+        member: Member,
+        *,
+        boot: BootId,
+        judge: Callable[[Chain], None],
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        rng: random.Random,
+        config: LanConfig | None = None,
+        issue: Issue | None = None,
+        survey: Callable[[], Lans] = Lans.survey,
+        admit: Callable[[Chain], None] = lambda chain: None,
+        against: Callable[[Chain], bytes | None] = lambda chain: None,
+        told: Callable[[bytes], None] = lambda data: None,
+        lists: Callable[[], Iterable[bytes]] = tuple,
+        carrier: Carrier | None = None,
+        twins: Twins | None = None,
+    ) -> None:
+        self.config = config or LanConfig()
+        self.drops: Counter[str] = Counter()
+        self.port = self.config.port
+        self._me = member.node_id
+        self._ourselves = Ourselves(member, boot, entropy(SEED_BYTES), judge, admit)
+        self._against = against
+        self._told = told
+        self._twins = twins or Twins(boot, time.monotonic, lambda newer: False)
+        self._lists = lists
+        self._quiet_until = 0.0  # if this node itself is revoked
+        self._clock, self._entropy = clock, entropy
+        self._survey = survey
+        self._lans = Lans(())
+        self._neighbours: Neighbours[Connection] = Neighbours(self._me)
+        self._bridge = Bridge(self._me, self._drop)
+        self._joined_lans: tuple[str, ...] = ()
+        self._said_it_joins = False  # as the neighbours were told
+        self._connections: set[Connection] = set()
+        self._targets = Targets(
+            self._ourselves.instance, rng=rng, drop=self._drop, connected=self._is_connected, dial=self._dial
+        )
+        self._shunned = Shunned()
+        self._tried: set[Place] = set()  # at this moment
+        self._admission = Admission(issue, self.config, self._drop, carrier, is_on_link=self._is_on_link)
+        self._lately = Lately()
+        self._islands = Islands(listens=self.config.mdns)
+        self._up: _Up | None = None
+        self._client_context = client_context()
+
+    # ── the control channel ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, inputs: ChannelInputs) -> None:
+        """Listen, announce, look for neighbours.  Raises UserError if the port is taken or not permitted."""
+        listener = Listener(self.config, Certificate.make(), self._serve, self._drop, self._is_on_link)
+        self._place_neighbours()
+        listener.open()
+        self.port = listener.port
+        discovery = self._make_discovery() if self.config.mdns else None
+        self._up = _Up(listener, discovery, inputs)
+        for place in self.config.peers:
+            self._targets.configure(place)
+        if discovery is not None:
+            await discovery.start()
+
+    async def stop(self) -> None:
+        """Say goodbye and close everything."""
+        if self._up is None:
+            return
+        up, self._up = self._up, None
+        if up.discovery is not None:
+            await up.discovery.stop()
+        await self._targets.stop()
+        await up.listener.close()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.close("stopped")
+        await asyncio.gather(*(connection.closed for connection in connections))
+
+    def send(self, envelope: Envelope, *, again: bool = False) -> Handoff:
+        """Send an envelope to its receiver if that is a neighbour, else to every bridge; or to all neighbours."""
+        if self._up is None:
+            return Handoff.DOWN
+        data = envelope.encode()
+        nodes = self._bridge.send(envelope, now=self._now())
+        found = [self._neighbours.find(node) for node in nodes]
+        sent = [self._send_envelope(neighbour, data) for neighbour in found if neighbour is not None]
+        return _handoff(envelope, nodes, any(sent))
+
+    def adopt(self, member: Member) -> None:
+        """Use a renewed credential from the next handshake on."""
+        self._ourselves = self._ourselves._replace(member=member)
+        self._shunned.clear()
+
+    def exclude(self, nodes: frozenset[NodeId]) -> None:
+        """Close the connections to those nodes, and to nodes that one of them issued; admit() keeps them out.
+
+        If this node itself is among them, it has no connections any more and seldom asks for one.
+        """
+        for neighbour in self._neighbours.all():
+            if self._me in nodes or neighbour.peer.node in nodes or neighbour.peer.issuer in nodes:
+                neighbour.connection.close("revoked")
+
+    def learn(self, node: NodeId, path: bytes) -> None:
+        """No-op: on a LAN a node is a neighbour, or behind a bridge."""
+
+    def cross(self, buckets: frozenset[int] | None) -> None:
+        """Be a bridge to another channel, or no longer; buckets do not matter: a LAN hears every question."""
+        self._bridge.crosses = buckets is not None
+        self._see_joined_lans()
+
+    def pass_on(self, envelope: Envelope, hint: bytes | None = None) -> Handoff:
+        """Send on an envelope that came by another channel, unless the neighbours had it; they must keep up."""
+        if self._up is None:
+            return Handoff.DOWN
+        data = envelope.encode()
+        nodes = self._bridge.enter(envelope, now=self._now())
+        if envelope.bucket is not None:  # no other neighbour answers
+            nodes = tuple(node for node in nodes if envelope.bucket in self._buckets_of(node))
+        sent = [self._pass_on(node, data) for node in nodes]
+        return _handoff(envelope, nodes, any(sent))
+
+    @property
+    def buckets(self) -> frozenset[int]:
+        """The buckets of the questions that neighbours answer."""
+        return frozenset().union(*(neighbour.peer.buckets for neighbour in self._neighbours.all()))
+
+    def _buckets_of(self, node: NodeId) -> frozenset[int]:
+        neighbour = self._neighbours.find(node)
+        return frozenset() if neighbour is None else neighbour.peer.buckets
+
+    @property
+    def state(self) -> ChannelState:
+        """The state at this moment."""
+        if self._up is None:
+            return ChannelState(False, "stopped")
+        count = sum(neighbour.connection.up for neighbour in self._neighbours.all())
+        detail = f"listening on port {self.port}, {count} neighbour{'' if count == 1 else 's'}"
+        if self._joined_lans:
+            detail += f", joins {' and '.join(self._joined_lans)}"
+        trouble = None if self._up.discovery is None else self._up.discovery.trouble
+        return ChannelState(True, f"{detail}; mDNS: {trouble}" if trouble else detail)
+
+    # ── what only this engine has ─────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> tuple[NeighbourStatus, ...]:
+        """Return what a person may want to see of every neighbour."""
+        now = self._now()
+        return tuple(
+            NeighbourStatus(
+                node=format_node_id(neighbour.peer.node),
+                name=neighbour.peer.name,
+                address=neighbour.connection.remote,
+                lan=self._bridge.lan(neighbour.peer.node),
+                joins=self._bridge.says_it_joins(neighbour.peer.node),
+                dialled=neighbour.dialled,
+                up_s=round(now - neighbour.since, 1),
+            )
+            for neighbour in self._neighbours.all()
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        """This host's addresses that neighbours' connections use."""
+        ends = (neighbour.connection.ends for neighbour in self._neighbours.all())
+        return [str(local[0]) for local, _ in filter(None, ends)]
+
+    def found(self, instance: bytes, places: tuple[Place, ...]) -> None:
+        """Take note that mDNS shows a node of the realm, perhaps again."""
+        for neighbour in self._neighbours.all():
+            if neighbour.peer.instance == instance:
+                neighbour.connection.probe()  # announced anew: perhaps it moved, and the connection leads nowhere
+        if self._islands.saw(instance) and self._neighbours.has_instance(instance):
+            self._place_neighbours()
+        self._targets.found(instance, places)
+
+    def address_changed(self) -> None:
+        """Close connections from addresses that are gone and dial anew at once, as well as who was not in reach."""
+        for neighbour in self._neighbours.all():
+            ends = neighbour.connection.ends
+            if ends is not None and not is_here(str(ends[0][0])):
+                neighbour.connection.abort(ADDRESS_GONE)
+        with contextlib.suppress(OSError):  # no descriptor left: they are dialled as their own waits have it
+            self._targets.hurry(self._survey().addresses, self._now())
+
+    def moved(self) -> None:
+        """Take note that our own addresses changed: see now, not after 45 s of silence, which neighbours are there."""
+        for neighbour in self._neighbours.all():
+            neighbour.connection.probe()
+        self._place_neighbours()
+
+    def _make_discovery(self) -> Discovery:
+        from conflux.control.lan.discovery import Discovery
+
+        return Discovery(
+            tag=realm_tag(self._ourselves.member.realm_id),
+            instance=self._ourselves.instance,
+            port=self.port,
+            config=self.config,
+            found=self.found,
+            gone=self._targets.gone,
+            moved=self.moved,
+            drop=self._drop,
+        )
+
+    # ── dialling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_connected(self, target: Target) -> bool:
+        if target.instance is not None and self._neighbours.has_instance(target.instance):
+            return True
+        # A configured place belongs to one node, whatever its instance in this boot; an announced place to one boot.
+        return not target.announced and target.node is not None and target.node in self._neighbours
+
+    async def _dial(self, target: Target) -> None:
+        """Try every address of a target once."""
+        if len(self._neighbours) >= CONNECTION_COUNT_MAX:
+            return
+        if self._is_revoked:
+            if self._now() < self._quiet_until:
+                return
+            self._quiet_until = self._now() + QUIET_S
+        addresses = await underlay_addresses(target.places, self.config)
+        if target.announced:  # a configured place is dialled as its own waits have it, whatever is there
+            now = self._now()
+            fresh = [
+                address
+                for address in addresses
+                if address.place not in self._tried and not self._shunned.holds(address.place, now)
+            ]
+            if addresses and not fresh:
+                self._drop(Drop.LEFT_ALONE)
+            addresses = fresh
+        addresses = addresses[:TRIED_COUNT_MAX]
+        others: list[NodeId] = []
+
+        async def attempt(address: Address, answered: asyncio.Event) -> tuple[Connection, Peer]:
+            self._tried.add(address.place)
+            try:
+                return await self._try(target, address, answered, others)
+            finally:
+                self._tried.discard(address.place)
+
+        try:
+            async with asyncio.timeout(DIAL_S_MAX):
+                connection, peer = await race(addresses, attempt, lambda found: found[0].abort("duplicate"))
+        except (OSError, RemoteProtocolError, UserError):  # told where it happened
+            target.over = bool(others) and target.announced  # the announcement outlived its node, or it is this one
+            return
+        target.node, target.instance = peer.node, peer.instance
+        self._admit(connection, peer, dialled=True)
+
+    async def _try(
+        self, target: Target, address: Address, answered: asyncio.Event, others: list[NodeId]
+    ) -> tuple[Connection, Peer]:
+        """Try one address of a target; raise what race() takes, counted, if the node is not there.
+
+        others: gets the member that is there in its place.
+        """
+        host, port = address.place
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                connection = await open_connection(address, self._client_context, answered)
+                peer = await self._introduce(connection)
+        except OSError as error:  # ssl.SSLError and TimeoutError are
+            log.debug("dialling %s:%d: %s", host, port, error)
+            self._drop(Drop.DIAL_FAILED)
+            if answered.is_set():
+                self._shunned.failed(address.place, self._now())
+            raise
+        except RemoteProtocolError as error:
+            if isinstance(error, TwinError):
+                self._twins.met(error.boot, address.place)
+            if error.reason == Drop.SELF:
+                others.append(self._me)
+            self._dial_refused(address, error)
+            raise
+        except UserError as error:  # the floor of the clock could not be kept, or the like
+            log.error("dialling %s:%d: %s", host, port, error)
+            self._drop(Drop.LOCAL)
+            raise
+        self._shunned.proved(address.place)
+        if not target.announced or peer.instance == target.instance:
+            return connection, peer
+        others.append(peer.node)
+        self._admit(connection, peer, dialled=True)  # a neighbour all the same
+        raise OSError("another node is there")
+
+    async def _introduce(self, connection: Connection) -> Peer:
+        """Do the dialler's part of the handshake; if it fails, the connection is closed."""
+        self._track(connection)
+        try:
+            dialler = Dialler(self._ourselves, peer_digest(connection.tls), self._entropy)
+            _, greeting = await connection.read(FrameType.GREETING)
+            connection.send(FrameType.HELLO, dialler.hello_untrusted(greeting))
+            kind, answer = await connection.read(FrameType.WELCOME, FrameType.REVOKED)
+            if kind is FrameType.REVOKED:
+                self._quiet_until = self._now() + QUIET_S
+                self._told(answer)
+                raise RemoteProtocolError(Drop.REVOKED, "it says that this node is revoked")
+            return dialler.finish_untrusted(answer)
+        except BaseException:
+            connection.abort("handshake failed")
+            raise
+
+    def _dial_refused(self, address: Address, error: RemoteProtocolError) -> None:
+        self._drop(error.reason)
+        host, port = address.place
+        if error.reason == Drop.TWIN:
+            log.debug("%s:%d has our own key", host, port)
+            return
+        self._shunned.failed(address.place, self._now())
+        if error.reason == Drop.SELF or not self._lately.is_new((error.reason, address.place), self._now()):
+            return  # or it was said a moment ago
+        if error.reason == Drop.CLOSED:
+            log.info("%s:%d did not let us in: another realm, or our credential is not valid to it", host, port)
+        else:
+            log.info("%s:%d is not a neighbour: %s", host, port, error)
+
+    # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _serve(self, connection: Connection, certificate: Certificate) -> None:
+        """Do the acceptor's part of the handshake.  Any exception ends the connection without a word."""
+        self._track(connection)
+        acceptor = Acceptor(self._ourselves, certificate.digest, self._entropy)
+        connection.send(FrameType.GREETING, acceptor.greeting)
+        kind, body = await connection.read(FrameType.HELLO, FrameType.JOIN, FrameType.RENEW)
+        if kind is not FrameType.HELLO:
+            now = self._now()
+            answer = await self._admission.answer_untrusted(kind, body, acceptor.binding, connection.remote, now=now)
+            if answer[0] is FrameType.JOINED:
+                for signed in itertools.islice(self._lists(), LIST_COUNT_MAX):
+                    connection.send(FrameType.LIST, signed)
+            connection.send(*answer)
+            connection.close("joined")
+            await connection.closed
+            return
+        if self._is_revoked:
+            raise RemoteProtocolError(Drop.REVOKED, "this node itself")
+        try:
+            peer, welcome = acceptor.answer_untrusted(body)
+        except RemoteProtocolError as error:
+            if error.reason == Drop.REVOKED:
+                await self._tell_revoked(connection, body)
+            elif isinstance(error, TwinError):
+                if connection.ends is not None:
+                    self._twins.met(error.boot, place_of(connection.ends[1], self.port))
+                connection.send(FrameType.WELCOME, error.welcome)
+                connection.close("twin")
+                await connection.closed
+            raise
+        if len(self._neighbours) >= CONNECTION_COUNT_MAX and peer.node not in self._neighbours:
+            raise RemoteProtocolError(Drop.NEIGHBOUR_COUNT)
+        connection.send(FrameType.WELCOME, welcome)
+        self._admit(connection, peer, dialled=False)
+
+    async def _tell_revoked(self, connection: Connection, hello: bytes) -> None:
+        """Let a node that has proved who it is know why it is not let in."""
+        signed = self._against(Hello.decode_untrusted(hello).chain)
+        if signed is not None:
+            connection.send(FrameType.REVOKED, signed)
+            connection.close("revoked")
+            await connection.closed
+
+    # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _admit(self, connection: Connection, peer: Peer, *, dialled: bool) -> None:
+        up = self._up
+        if up is None or not connection.up:
+            connection.abort("stopped")
+            return
+        neighbour = Neighbour(peer, connection, dialled, self._now())
+        held = self._neighbours.find(peer.node)
+        loser = self._neighbours.admit(neighbour)
+        if loser is not neighbour:
+            self._place_neighbours()
+            asyncio.get_running_loop().call_later(ISLAND_S + 0.1, self._place_again)
+            self._say_whether_bridge(neighbour)
+        connection.run(
+            lambda data: self._received_untrusted(neighbour, data),
+            joins=lambda joins: self._neighbour_joins(neighbour, joins),
+            ping_s=PING_S if dialled else PING_LATER_S,
+        )
+        if loser is not None:
+            loser.connection.retire(RETIRE_S)  # its last messages may still be on their way to us
+        if loser is neighbour:
+            if held is not None and peer.boot < held.peer.boot:  # boots only grow: this is no earlier life of that one
+                self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
+            return
+        if held is None or held.peer.boot != peer.boot:
+            log.info("neighbour %s at %s", peer.name, connection.remote)
+            if held is not None:
+                up.inputs.changed(peer.node, False)
+            up.inputs.changed(peer.node, True)
+            if self._bridge.says_it_joins(peer.node):
+                up.inputs.bridges(peer.node, True)  # it said so right after the handshake, before it was a neighbour
+
+    @property
+    def _is_revoked(self) -> bool:
+        """Whether this node itself is revoked, as far as it knows."""
+        try:
+            self._ourselves.admit(self._ourselves.member.chain)
+        except RemoteProtocolError:
+            return True
+        return False
+
+    def _track(self, connection: Connection) -> None:
+        """Know of a connection as long as it has a socket."""
+        self._connections.add(connection)
+        connection.closed.add_done_callback(lambda _: self._lost(connection))
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        neighbour = self._neighbours.remove(connection)
+        if neighbour is None:
+            return
+        log.info("neighbour %s lost: %s", neighbour.peer.name, connection.reason)
+        self._bridge.remove(neighbour.peer.node)
+        self._see_joined_lans()
+        steady = self._now() - neighbour.since > STEADY_S
+        self._targets.lost(neighbour.peer, steady=steady, ours=connection.reason == ADDRESS_GONE)
+        if self._up is not None:
+            self._up.inputs.changed(neighbour.peer.node, False)
+
+    def _holds(self, neighbour: Neighbour[Connection]) -> bool:
+        """Say whether the neighbour is still a member; if not, it has to connect again with a newer credential."""
+        if self._clock() < neighbour.peer.not_after:
+            return True
+        self._drop(Drop.EXPIRED)
+        neighbour.connection.close("expired")
+        return False
+
+    # ── LANs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place_neighbours(self) -> None:
+        """Look which LAN every neighbour is on: an interface may be new, or on another LAN than before."""
+        try:
+            self._lans = self._survey()
+        except OSError as error:  # no descriptor left, or the like: the last survey has to do
+            log.warning("cannot look at the network interfaces: %s", error)
+        now = self._now()
+        for neighbour in self._neighbours.all():
+            ends, peer, up_s = neighbour.connection.ends, neighbour.peer, now - neighbour.since
+            lan = None if ends is None else self._lans.of(*ends)
+            self._bridge.place(peer.node, self._islands.lan(lan, peer.name, peer.instance, up_s, now), lan)
+        self._see_joined_lans()
+
+    def _is_on_link(self, host: str) -> bool:
+        return self._lans.are_beside(host)
+
+    def _place_again(self) -> None:
+        if self._up is not None:
+            self._place_neighbours()
+            if self._islands.look_again(self._now()):
+                asyncio.get_running_loop().call_later(FLOOD_S, self._place_again)
+
+    def _see_joined_lans(self) -> None:
+        """Tell the neighbours if this node is a bridge now and was none, or the other way round."""
+        joins = self._bridge.joins
+        joined = (*self._bridge.lans, *(("the broker",) if self._bridge.crosses else ())) if joins else ()
+        before, self._joined_lans = self._joined_lans, joined
+        if joined != before and self._up is not None:
+            log.info("this node joins %s", " and ".join(joined) or "no LANs any more")
+        said, self._said_it_joins = self._said_it_joins, joins
+        if joins != said:
+            for neighbour in self._neighbours.all():
+                self._say_whether_bridge(neighbour)
+
+    def _say_whether_bridge(self, neighbour: Neighbour[Connection]) -> None:
+        neighbour.connection.send(FrameType.BRIDGE, bytes((self._bridge.joins,)))
+
+    def _neighbour_joins(self, neighbour: Neighbour[Connection], joins: bool) -> None:
+        if self._neighbours.find(neighbour.peer.node) is neighbour:  # not one whose connection is being retired
+            self._bridge.hear(neighbour.peer.node, joins=joins)
+            if self._up is not None:
+                self._up.inputs.bridges(neighbour.peer.node, joins)
+
+    # ── envelopes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _send_envelope(self, neighbour: Neighbour[Connection], data: bytes) -> bool:
+        return self._holds(neighbour) and neighbour.connection.send(FrameType.ENVELOPE, data)
+
+    def _received_untrusted(self, neighbour: Neighbour[Connection], data: bytes) -> None:
+        if self._up is None or not self._holds(neighbour):
+            return
+        via = neighbour.peer.node
+        passage = self._bridge.receive_untrusted(data, via, now=self._now())
+        if passage.delivered is not None:
+            self._up.inputs.deliver(Arrival(passage.delivered, via, self.name))
+        for node in passage.to:
+            self._pass_on(node, passage.onward)
+        if passage.across is not None:
+            self._up.inputs.transit(Arrival(passage.across, via, self.name))
+
+    def _pass_on(self, node: NodeId, data: bytes) -> bool:
+        neighbour = self._neighbours.find(node)
+        if neighbour is None:
+            return False
+        if neighbour.connection.backlog_bytes + len(data) > FORWARD_BACKLOG_BYTES_MAX:
+            self._drop(Drop.FORWARD_SLOW)
+            return False
+        return self._send_envelope(neighbour, data)
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] += 1
+        if reason == Drop.MDNS_FLOOD:
+            self._islands.flooded(self._now())
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _handoff(envelope: Envelope, nodes: tuple[NodeId, ...], sent: bool) -> Handoff:
+    """Return what became of an envelope that was, or was not, sent to any of those neighbours."""
+    if not sent:
+        return Handoff.ABSENT
+    return Handoff.ACCEPTED if envelope.to is None or envelope.to in nodes else Handoff.FORWARDED

@@ -1,0 +1,1 @@
+"""The control channel over a broker: NATS servers that many sites reach."""

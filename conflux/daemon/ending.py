@@ -1,0 +1,63 @@
+"""When the daemon ends, and with which exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+log = logging.getLogger(__name__)
+
+
+EXIT_DONE = 0
+EXIT_BUG = 70  # sysexits.h, EX_SOFTWARE: systemd starts us again
+EXIT_DEVICE_LOST = (
+    75  # EX_TEMPFAIL: the TUN device, or what it needs, was taken away, or the like; a new start mends it
+)
+
+
+class Ending:
+    """The daemon's end: everything that ends it calls a method here, and the daemon waits for the first."""
+
+    def __init__(self) -> None:
+        self.exit_code = EXIT_DONE
+        self._asked = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return once the daemon has to end."""
+        await self._asked.wait()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the daemon has to end."""
+        return self._asked.is_set()
+
+    def stop(self) -> None:
+        """End cleanly: a person or the system asked for it.  Safe to repeat."""
+        if not self.asked:
+            log.info("stopping")
+            self._asked.set()
+
+    def stop_on_signals(self) -> None:
+        """End cleanly on SIGTERM and SIGINT.  Called in the running loop, from the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+
+    def fail(self, error: BaseException) -> None:
+        """End because of a bug of ours; the first one is logged and gives the exit code."""
+        if self.exit_code == EXIT_DONE:
+            log.critical("a bug ended the daemon", exc_info=error)
+            self.exit_code = EXIT_BUG
+        self._asked.set()
+
+    def again(self, why: str) -> None:
+        """End so that the daemon can be started again."""
+        log.error("%s: the daemon ends, so that it can be started again", why)
+        self.exit_code = EXIT_DEVICE_LOST
+        self._asked.set()
+
+    def device_lost(self, why: str) -> None:
+        """End because the TUN device was taken away, or its addresses or routes."""
+        log.error("%s: the daemon ends, so that it can be started with a new one", why)
+        self.exit_code = EXIT_DEVICE_LOST
+        self._asked.set()

@@ -1,0 +1,1 @@
+"""The compiled datapath: Python's side of the engine (`cext/engine`)."""

@@ -1,0 +1,149 @@
+"""Outputs of the streams: messages for the control plane, and events for the datapath's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from conflux.anchor.key import EpochKey
+from conflux.control.envelope import Kind
+from conflux.ids import NodeId, StreamId
+from conflux.stream.handshake import Vantage
+
+
+class SenderEnd(StrEnum):
+    """Why a stream this node sends ended, or never began, as this node saw it."""
+
+    REFUSED = "refused"  # the receiver does not take it
+    BAD_ANSWER = "bad-answer"  # the answer to OPEN was no ACCEPT of it
+    NO_ANSWER = "no-answer"  # the control plane got none
+    RESTARTED = "restarted"  # the receiver is a new process
+    LIFETIME = "lifetime"  # its day is over
+    REKEY = "rekey"  # the offer of the next key got no answer
+    REVOKED = "revoked"  # the receiver is a member no more
+
+
+class ReceiverEnd(StrEnum):
+    """Why a stream this node received ended."""
+
+    DONE = "done"  # its sender said so
+    IDLE = "idle"  # nothing came on it for long
+    UNUSED = "unused"  # nothing ever came on it
+    REPLACED = "replaced"  # pushed out by a newer stream of the same sender
+    RESTARTED = "restarted"  # its sender is a new process
+    EXPIRED = "expired"  # its lifetime is over, or its sender's credential
+    REVOKED = "revoked"  # its sender is a member no more
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A request for the peer, answered by ACCEPT, OPEN_REFUSED or silence."""
+
+    peer: NodeId
+    kind: Kind
+    body: bytes
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request.  to: as it was handed in with that request."""
+
+    to: Any
+    kind: Kind
+    body: bytes
+
+
+Transmit = Send | Reply
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReady:
+    """The stream is agreed on: its first keys, and the relays its receiver reaches well."""
+
+    stream: StreamId
+    peer: NodeId
+    data: EpochKey
+    feedback: EpochKey
+    vantage: tuple[Vantage, ...]
+    offload_kinds: tuple[int, ...]  # agreed on; entry kinds beyond plain packets
+
+
+@dataclass(frozen=True, slots=True)
+class SenderFailed:
+    """The stream cannot be opened, or its keys could not be renewed.
+
+    said: the refusing peer's word, or the control plane's for the missing answer; shown, and decides nothing.
+    """
+
+    stream: StreamId
+    peer: NodeId
+    end: SenderEnd
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderRekeyed:
+    """The stream has the keys of its next epoch."""
+
+    stream: StreamId
+    data: EpochKey
+    feedback: EpochKey
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverReady:
+    """A stream is accepted: half-open until its first frame verifies."""
+
+    stream: StreamId
+    peer: NodeId
+    data: EpochKey
+    feedback: EpochKey
+    offload_kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverRekeyed:
+    """The stream has the keys of its next epoch."""
+
+    stream: StreamId
+    data: EpochKey
+    feedback: EpochKey
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverGone:
+    """A stream is received no more."""
+
+    stream: StreamId
+    peer: NodeId
+    end: ReceiverEnd
+
+
+@dataclass(frozen=True, slots=True)
+class SendEntry:
+    """An entry for the stream's next frame: a rekey."""
+
+    stream: StreamId
+    kind: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardOutdated:
+    """The peer opens streams under another credential than the one that is known here: its card is worth asking for."""
+
+    peer: NodeId
+
+
+Event = (
+    SenderReady
+    | SenderFailed
+    | SenderRekeyed
+    | ReceiverReady
+    | ReceiverRekeyed
+    | ReceiverGone
+    | SendEntry
+    | CardOutdated
+)

@@ -1,0 +1,77 @@
+"""A founder and other boards as a person has them: state directories, and commands typed at them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conflux.cli import parser
+from conflux.ids import NodeId
+from conflux.state.clock import realm_clock
+from conflux.state.directory import StateDir
+
+DAY_S = 86400
+
+
+def root_in(said: str) -> str:
+    """Return the root that `conflux realm sign` printed, as a person copies it."""
+    return next(line.partition("root")[2].partition(":")[0].strip() for line in said.splitlines() if "root  " in line)
+
+
+class Desk:
+    """Boards, each a folder of one name below path; commands are typed at one of them."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self._capsys = capsys
+
+    def pass_days(self, days: float, *boards: str) -> None:
+        """Let the boards see a date that the realm signed so many days from now: their clock is then never earlier."""
+        for board in boards:
+            self.state(board).save_floor(self.now_unix(board) + round(days * DAY_S))
+
+    def now_unix(self, board: str) -> int:
+        """Return the time as a board sees it."""
+        return realm_clock(self.state(board)).now_unix()
+
+    def state(self, board: str) -> StateDir:
+        """Return a board's state directory."""
+        return StateDir.open(self.path / board)
+
+    def node_id(self, board: str) -> NodeId:
+        """Return the id of a board."""
+        keys = self.state(board).node_keys()
+        assert keys is not None
+        return keys.node_id
+
+    def run(self, board: str, *words: object) -> tuple[int, str, str]:
+        """Run a command at a board; return its exit code, and what it said on standard output and error."""
+        code = parser.main([*map(str, words), "--state-dir", str(self.path / board)])
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    def do(self, board: str, *words: object) -> str:
+        """Run a command that has to succeed; return what it said."""
+        code, out, err = self.run(board, *words)
+        assert (code, err) == (0, ""), (words, err)
+        return out
+
+    def refused(self, board: str, *words: object) -> str:
+        """Run a command that has to fail with one line; return the line."""
+        code, out, err = self.run(board, *words)
+        assert (code, out, err.count("\n")) == (1, "", 1), (words, out, err)
+        return err
+
+    def ask(self, board: str, *words: object) -> Any:
+        """Run a command with --json; return what it says."""
+        return json.loads(self.do(board, *words, "--json"))
+
+    def join_by_file(self, board: str, name: str, *options: object, by: str = "gate") -> None:
+        """Let a board in, by files."""
+        request = self.path / f"{board}.request"
+        self.do(board, "join", "--request", request, "--name", name)
+        signed = self.do(by, "realm", "sign", request, *options)
+        self.do(board, "join", "--answer", f"{request}.answer", "--root", root_in(signed))

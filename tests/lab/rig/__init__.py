@@ -1,0 +1,1 @@
+"""Shared by labs, benches and the demo: namespaces with hosts and daemons, measuring, and printing what happens."""

@@ -1,0 +1,177 @@
+"""The grammar of the command line, and its errors: one line, code 1 for failed, 2 for usage, never a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+from kit.tree import TREE
+
+from conflux.cli import parser
+
+COMMANDS = [
+    ("up",),
+    ("down",),
+    ("status",),
+    ("ping",),
+    ("streams",),
+    ("routes",),
+    ("links",),
+    ("route",),
+    ("route", "move"),
+    ("bench",),
+    ("watch",),
+    ("join",),
+    ("control",),
+    ("control", "init"),
+    ("control", "push"),
+    ("control", "check"),
+    ("realm",),
+    ("realm", "create"),
+    ("realm", "invite"),
+    ("realm", "sign"),
+]
+
+
+def outcome(capsys, *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = parser.main(arguments)
+    except SystemExit as left:
+        code = int(left.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS])
+def test_help_fits_eighty_columns(capsys, command):
+    code, out, err = outcome(capsys, *command, "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in (("realm",), ("control",))])
+def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, command):
+    _, out, _ = outcome(capsys, *command, "--help")
+    assert "--config" in out
+    assert "--state-dir" in out
+    assert f"example:\n  conflux {' '.join(command)}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["frobnicate"], "invalid choice"),
+        (["status", "--jsn"], "unrecognized arguments: --jsn"),
+        (["ping"], "NAME"),
+        (["ping", "x", "-c", "0"], "a whole number from 1"),
+        (["ping", "x", "-c", "many"], "not 'many'"),
+        (["ping", "x", "-i", "nan"], "seconds from 0.01"),
+        (["route"], "NAME"),
+        (["route", "a", "b"], "unrecognized arguments: b"),
+        (["route", "move"], "NAME"),
+        (["route", "move", "a", "--via", "b,,c"], "relays with commas"),
+        (["route", "move", "a", "--via", "b", "--direct"], "not allowed with"),
+        (["join", "cfx1x", "--request", "f"], "not allowed with"),
+        (["control"], "COMMAND"),
+        (["control", "init"], "DIR"),
+        (["control", "init", "d", "--servers", "a,,b"], "hosts with commas"),
+        (["control", "init", "d", "--servers", "a", "--region", "eu=a"], "not allowed with"),
+        (["control", "init", "d", "--region", "eu"], "NAME=HOST[,HOST...]"),
+        (["control", "init", "d", "--port", "80"], "from 1024 to 65535"),
+        (["control", "push"], "DIR"),
+        (["realm"], "COMMAND"),
+        (["realm", "create"], "NAME"),
+        (["realm", "create", "x", "--ipv4", "10.0.0.1/8"], "IPv4 network"),
+        (["realm", "invite", "--ttl", "soon"], "30m, 12h or 7d"),
+        (["realm", "invite", "--ttl", "0h"], "30m, 12h or 7d"),
+        (["realm", "invite", "--count", "1001"], "from 1 to 1000"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(capsys, arguments, words):
+    code, out, err = outcome(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43200), ("7d", 604800)])
+def test_times_are_read(text, seconds):
+    assert parser.parser().parse_args(["realm", "invite", "--ttl", text]).ttl == seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run", "name", "via"),
+    [
+        (["route", "a"], "route:explain", "a", None),
+        (["route", "--json", "a"], "route:explain", "a", None),
+        (["route", "move", "a"], "route:move", "a", None),
+        (["route", "move", "a", "--via", "b,c", "--json"], "route:move", "a", "b,c"),
+        (["route", "move", "move"], "route:move", "move", None),
+    ],
+)
+def test_route_takes_a_name_or_a_command(arguments, run, name, via):
+    options = parser.parser().parse_args(arguments)
+    assert (options.run, options.name, getattr(options, "via", None)) == (run, name, via)
+
+
+def test_without_a_daemon_every_question_fails_in_one_line(capsys, tmp_path):
+    for command in ("status", "streams", "routes", "links", "route x", "route move x", "watch", "down"):
+        code, out, err = outcome(capsys, *command.split(), "--state-dir", str(tmp_path))
+        assert (code, out) == (1, "")
+        assert err == f"conflux: no daemon listens on {tmp_path}/conflux.sock: start it with `conflux up`\n"
+
+
+def test_a_wrong_configuration_is_told_with_its_line(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[tun]\nmtu = 7\n")
+    wrong = f"{path}:2: tun.mtu must be a whole number from 1280 to 65000, not 7"
+    assert outcome(capsys, "up", "--config", str(path)) == (1, "", f"conflux: {wrong}\n")
+    code, _, err = outcome(capsys, "status", "--config", str(path), "--state-dir", str(tmp_path))
+    first, second = err.splitlines()
+    assert (code, first) == (1, f"conflux: warning: {wrong}; this command needs only where the daemon is")
+    assert second.startswith("conflux: no daemon listens on")
+
+
+def test_a_bug_is_shown_on_one_line(capsys, monkeypatch):
+    monkeypatch.delenv(parser.TRACEBACK_VARIABLE, raising=False)
+
+    def broken(name):
+        raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr(parser, "import_module", broken)
+    code, _, err = outcome(capsys, "status")
+    assert code == 1
+    assert err == "conflux: a bug: ZeroDivisionError: division by zero (CONFLUX_TRACEBACK=1 shows where)\n"
+
+
+def test_interruption_is_silent(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parser, "import_module", interrupted)
+    assert outcome(capsys, "watch") == (130, "", "")
+
+
+def test_a_pipe_that_its_reader_closed_is_not_reported():
+    script = "import sys; from conflux.cli import parser; sys.exit(parser.main(['realm', 'create', '--help']))"
+    piped = f"'{sys.executable}' -c \"{script}\" | true"
+    done = subprocess.run(
+        ["sh", "-c", piped], capture_output=True, text=True, env={"PYTHONPATH": str(TREE)}, timeout=30, check=False
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_the_question_commands_do_not_load_webrtc():
+    script = (
+        "import sys; import conflux.cli.observe, conflux.cli.route, conflux.cli.parser;"
+        "print(sorted({'aiortc', 'asyncio', 'zeroconf', 'cryptography', 'segno', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(TREE)},
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

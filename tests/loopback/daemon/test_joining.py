@@ -1,0 +1,81 @@
+"""A board whose configuration holds an invitation waits for an issuer that starts later than it does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from kit.builders import make_member, make_realm
+
+from conflux.config.settings import parse
+from conflux.control.admitting import NoAnswerError, RefusedByIssuer
+from conflux.daemon import joining
+from conflux.errors import UserError
+from conflux.host.systemd import Notifier
+from conflux.realm.invite import make_invite
+from conflux.realm.member import Member
+from conflux.state.directory import StateDir
+
+MEMBER = make_member(make_realm(), "bravo")
+NOW_UNIX = 1_800_000_000
+
+
+class Board:
+    """A board that joins; each search for the issuer ends as the next of ends says."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, *ends: Exception | None) -> None:
+        self.ends = list(ends)
+        self.pauses: list[float] = []
+        self.notify = str(path / "notify")
+        self.state = StateDir.open(path / "state", create=True)
+        self.config = parse(f'[node]\nname = "bravo"\nstate_dir = "{self.state.path}"\n')
+        _, self.token = make_invite(MEMBER.anchor, MEMBER.node_id, now_unix=NOW_UNIX, entropy=os.urandom)
+        monkeypatch.setattr(joining, "join_with_token", self._search)
+
+    def _search(self, *arguments: object) -> object:
+        end = self.ends.pop(0)
+        if end is not None:
+            raise end
+        return MEMBER
+
+    def join(self) -> object:
+        notifier = Notifier({"NOTIFY_SOCKET": self.notify})
+        return joining.join_when_answered(self.config, self.state, self.token, notifier, self.pauses.append)
+
+
+def test_a_board_joins_when_the_issuer_is_late(tmp_path, monkeypatch, caplog) -> None:
+    board = Board(tmp_path, monkeypatch, *[NoAnswerError("no answer")] * 7, None)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, caplog.at_level(logging.WARNING):
+        systemd.bind(board.notify)
+        assert board.join() is MEMBER
+        heard = systemd.recv(4096).decode()
+    assert board.pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "no answer  This daemon stays up, and tries again until it answers."
+    ]
+    assert int(heard.partition("=")[2].partition("\n")[0]) > 3600e6, "systemd waits as long as a person who approves"
+
+
+@pytest.mark.parametrize("refusal", [RefusedByIssuer("used up"), UserError("the issuer refused: expired")])
+def test_a_refusal_ends_the_start(tmp_path, monkeypatch, refusal) -> None:
+    board = Board(tmp_path, monkeypatch, NoAnswerError("no answer"), refusal)
+    with pytest.raises(UserError) as caught:
+        board.join()
+    assert (caught.value, board.pauses) == (refusal, [2.0])
+
+
+async def test_two_ways_without_an_answer_are_no_answer() -> None:
+    async def silent() -> Member:
+        raise NoAnswerError("nobody")
+
+    async def refused() -> Member:
+        raise UserError("used up")
+
+    with pytest.raises(NoAnswerError):
+        await joining.first_of([silent, silent])
+    with pytest.raises(UserError) as caught:
+        await joining.first_of([silent, refused])
+    assert not isinstance(caught.value, NoAnswerError)

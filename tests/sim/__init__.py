@@ -1,0 +1,1 @@
+"""Simulations of whole nodes, each repeatable by its seed."""

@@ -1,0 +1,74 @@
+"""`conflux up` and `conflux down`: what they hand to the daemon, and what they wait for."""
+
+from argparse import Namespace
+
+import pytest
+
+import conflux.daemon.run
+from conflux.api.client import ApiClient
+from conflux.cli import daemon
+from conflux.errors import ConfigError
+
+
+@pytest.fixture
+def options(tmp_path):
+    config = tmp_path / "conflux.toml"
+    config.write_text(f'[node]\nstate_dir = "{tmp_path}/configured"\n')
+    return Namespace(config=config, state_dir=None)
+
+
+def test_up_runs_a_daemon_of_the_configuration_and_returns_its_exit_code(options, monkeypatch):
+    ran = []
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config: ran.append(config) or 75)
+    assert daemon.up(options) == 75
+    assert [str(config.node.state_dir) for config in ran] == [str(options.config.parent / "configured")]
+
+
+def test_the_state_dir_of_the_command_line_takes_the_place_of_the_configured_one(options, monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(conflux.daemon.run, "run", ran.append)
+    daemon.up(Namespace(config=options.config, state_dir=tmp_path / "other"))
+    assert ran[0].node.state_dir == tmp_path / "other"
+
+
+def test_a_mistake_in_the_configuration_is_told_before_a_daemon_is_run(options, monkeypatch):
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config: pytest.fail("came too far"))
+    options.config.write_text("[node]\nnice = 99\n")
+    with pytest.raises(ConfigError, match=r"node\.nice must be"):
+        daemon.up(options)
+
+
+def test_down_asks_the_daemon_and_waits_for_its_end(options, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ApiClient, "call_to_end", lambda self, do, timeout_s: asked.append((self._path, do, timeout_s)))
+    assert daemon.down(options) == 0
+    assert asked == [(options.config.parent / "configured" / "conflux.sock", "down", daemon.DOWN_TIMEOUT_S)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "[node]\nstate_dir = '{dir}'\nnice = 99\n",
+        "[node]\nnicee = 1\nstate_dir = '{dir}'\n",
+        "[node\n[node]\nstate_dir = '{dir}'\n",
+        "[tun]\nmtu = = 4\n\n[node]\nstate_dir = '{dir}'  # here\n",
+        "node.state_dir = '{dir}'\n[link]\nlinger = 'x'\n",
+    ],
+)
+def test_a_broken_configuration_does_not_keep_a_daemon_from_being_ended(options, monkeypatch, capsys, broken, tmp_path):
+    asked = []
+    monkeypatch.setattr(ApiClient, "call_to_end", lambda self, do, timeout_s: asked.append(self._path))
+    options.config.write_text(broken.replace("{dir}", f"{tmp_path}/configured"))
+    assert daemon.down(options) == 0
+    assert asked == [tmp_path / "configured" / "conflux.sock"]
+    assert str(options.config) in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        daemon.up(options)
+
+
+def test_a_broken_configuration_keeps_its_socket(options, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(ApiClient, "call_to_end", lambda self, do, timeout_s: asked.append(self._path))
+    options.config.write_text(f"[api]\nsocket = '{tmp_path}/s.sock'\n[node]\nstate_dir = 7\nnice = 99\n")
+    assert daemon.down(options) == 0
+    assert asked == [tmp_path / "s.sock"]

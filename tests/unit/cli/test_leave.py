@@ -1,0 +1,50 @@
+"""`conflux leave`, where no daemon runs: what goes, what stays, and who may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kit.desk import Desk
+
+from conflux.ids import format_node_id
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    desk = Desk(tmp_path, capsys)
+    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.join_by_file("k", "kitchen")
+    return desk
+
+
+def test_who_leaves_keeps_its_keys_and_can_join_again_or_elsewhere(desk):
+    node = desk.node_id("k")
+    out = desk.do("k", "leave")
+    assert f"conflux realm revoke {format_node_id(node)}" in out
+    assert desk.state("k").member() is None
+    desk.do("away", "realm", "create", "away", "--node", "hub")
+    desk.join_by_file("k", "kitchen", by="away")
+    assert (desk.node_id("k"), desk.state("k").member().anchor.name) == (node, "away")
+
+
+def test_a_board_in_the_wrong_realm_gets_out(desk):
+    desk.do("away", "realm", "create", "away", "--node", "hub")
+    assert "issues for realm away" in desk.refused("away", "leave")
+    assert desk.state("away").member() is not None
+    desk.do("away", "leave", "--force")
+    desk.join_by_file("away", "hub")
+    assert desk.state("away").member().anchor.name == "home"
+
+
+def test_who_is_in_no_realm_has_nothing_to_leave(desk):
+    desk.do("k", "leave")
+    assert "nothing to leave" in desk.refused("k", "leave")
+
+
+def test_a_directory_that_a_daemon_holds_is_left_alone(desk):
+    held = desk.state("k")
+    held.lock()
+    assert "in use by process" in desk.refused("k", "leave")
+    held.close()
+    assert desk.state("k").member() is not None

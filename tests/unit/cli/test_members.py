@@ -1,0 +1,105 @@
+"""`conflux realm members` and `conflux realm invites`, as a person and a program read them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from kit.desk import Desk
+
+from conflux.ids import format_node_id
+from conflux.realm.invite import Token
+from conflux.realm.issued import End
+from conflux.state.founding import issuer_of
+from conflux.state.issuer_files import IssuerFiles
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    desk = Desk(tmp_path, capsys)
+    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    return desk
+
+
+def test_members_are_listed_with_addresses_rights_and_date(desk):
+    desk.join_by_file("k", "kitchen", "--tag", "light", "--no-relay")
+    kitchen = desk.state("k").member()
+    (row,) = [row for row in desk.ask("gate", "realm", "members")["members"] if row["name"] == "kitchen"]
+    assert row == {
+        "name": "kitchen",
+        "node": format_node_id(kitchen.node_id),
+        "addresses": [str(address) for address in kitchen.addresses],
+        "tags": ["light"],
+        "capabilities": [],
+        "state": "member",
+        "since": kitchen.chain.credential.not_before,
+        "until": kitchen.chain.not_after,
+        "former_names": [],
+        "due": False,
+    }
+    out = desk.do("gate", "realm", "members")
+    assert out.startswith("2 members let in by gate\n")
+    assert all(str(address) in out for address in kitchen.addresses)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_who_expired_or_is_no_member_any_more_is_shown_as_such(desk):
+    desk.join_by_file("k", "kitchen")
+    desk.join_by_file("b", "barn")
+    issuer = issuer_of(desk.state("gate"), desk.state("gate").member())
+    issuer.end(desk.node_id("b"), End.REVOKED, now_unix=desk.now_unix("gate"))
+    desk.pass_days(31, "gate")
+    states = {row["name"]: row["state"] for row in desk.ask("gate", "realm", "members")["members"]}
+    assert states == {"gate": "expired", "kitchen": "expired", "barn": "revoked"}
+    out = desk.do("gate", "realm", "members")
+    assert "EXPIRED" in out
+    assert "REVOKED" in out
+
+
+def test_invitations_are_listed_open_ones_first(desk):
+    desk.do("gate", "realm", "invite", "--no-qr", "--ttl", "1h")
+    desk.pass_days(1, "gate")
+    token = Token.parse(desk.do("gate", "realm", "invite", "--no-qr", "--count", "3", "--tag", "t"))
+    rows = desk.ask("gate", "realm", "invites")["invites"]
+    assert [row["state"] for row in rows] == ["open", "expired"]
+    assert (rows[0]["id"], rows[0]["until"], rows[0]["uses_max"]) == (token.invite_id.hex(), token.not_after, 3)
+    assert (rows[0]["used"], rows[0]["used_by"], rows[0]["tags"]) == (0, [], ["t"])
+    assert token.invite_id.hex() in desk.do("gate", "realm", "invites")
+
+
+def test_no_output_shows_the_secret_of_an_invitation(desk):
+    token = Token.parse(desk.do("gate", "realm", "invite", "--no-qr"))
+    shown = desk.do("gate", "realm", "invites") + desk.do("gate", "realm", "invites", "--json")
+    assert token.secret.hex() not in shown
+
+
+def test_an_invitation_is_withdrawn_by_its_first_digits(desk):
+    one, other = (Token.parse(desk.do("gate", "realm", "invite", "--no-qr")) for _ in range(2))
+    assert one.invite_id.hex() in desk.do("gate", "realm", "invites", "cancel", one.invite_id.hex()[:12])
+    (left,) = desk.ask("gate", "realm", "invites")["invites"]
+    assert left["id"] == other.invite_id.hex()
+    assert "there is no invitation" in desk.refused("gate", "realm", "invites", "cancel", one.invite_id.hex())
+
+
+@pytest.mark.parametrize("word", ["", "abc", "nothex!!", "0" * 17])
+def test_a_word_that_is_no_invitation_is_refused(desk, word):
+    assert "is no invitation" in desk.refused("gate", "realm", "invites", "cancel", word)
+
+
+def test_digits_that_fit_two_invitations_withdraw_none(desk):
+    for _ in range(2):
+        desk.do("gate", "realm", "invite", "--no-qr")
+    one, _ = sorted((desk.path / "gate" / "invites").iterdir())
+    files = IssuerFiles(desk.state("gate"))
+    kept = files.invite(bytes.fromhex(one.stem))
+    assert kept is not None
+    files.save_invite(dataclasses.replace(kept, invite_id=kept.invite_id[:7] + bytes([kept.invite_id[7] ^ 1])))
+    assert "2 invitations begin with" in desk.refused("gate", "realm", "invites", "cancel", one.stem[:14])
+    assert one.exists()
+
+
+@pytest.mark.parametrize("command", [("members",), ("invites",), ("invites", "cancel", "abcd")])
+def test_who_does_not_issue_has_no_lists(desk, command):
+    desk.join_by_file("k", "kitchen")
+    assert "kitchen does not issue for realm home" in desk.refused("k", "realm", *command)

@@ -1,0 +1,192 @@
+"""Text for people: aligned, with few digits, and never "connected" when packets do not pass."""
+
+import pytest
+
+from conflux.cli import observe, route, show
+
+STATUS = {
+    "version": "0.1",
+    "pid": 7,
+    "uptime_s": 4000,
+    "node": {"id": "k" * 26, "name": "gate", "addresses": ["fd3c:7e38:688b:e369:17dd:2a9b:cca6:d8a", "100.96.121.39"]},
+    "realm": {"name": "home", "id": "r" * 26},
+    "credential": {"not_after": 4e9, "renew_at": 3e9},
+    "device": {"name": "conflux0", "mtu": 1280, "up": True, "read": 10, "written": 12},
+    "control": [{"name": "lan", "up": True, "detail": "listening on port 7464, 2 neighbours"}],
+    "datapath": {"name": "reference"},
+    "memory": {"rss_mb": 44.1, "pss_mb": 39.0},
+    "warnings": [],
+    "streams": [],
+    "links": [],
+    "drops": {},
+    "relaying": "on",
+    "relays": [],
+}
+
+RELAY = {
+    "before": {"name": "kitchen", "link": 3, "label_in": 0xCF2E3D4C, "label_out": 1},
+    "ahead": {"name": "sensor", "link": 12, "label_in": 2, "label_out": 0xA0B0C0D0},
+    "frames_ahead": 812,
+    "bytes_ahead": 1_402_117,
+    "frames_back": 31,
+    "bytes_back": 2480,
+    "expires_in_s": 512.3,
+}
+
+PATH = {
+    "hops": ["gate", "barn", "sensor"],
+    "rtt_ms": 2.31,
+    "open_ms": 41.7,
+    "opened": 2,
+    "failed": 0,
+    "received": 900,
+    "lost": 1,
+    "why": "measured",
+}
+
+STREAMS = [
+    {
+        "direction": "out",
+        "node": "s" * 26,
+        "name": "sensor",
+        "state": "flowing",
+        "path": ["gate", "sensor"],
+        "packets": 1204,
+        "frames": 88,
+        "queued_packets": 3,
+        "queued_bytes": 3840,
+        "rtt_ms": 1.234,
+    },
+    {"direction": "in", "node": "s" * 26, "name": "sensor", "state": "receiving", "packets": 900, "frames": 70},
+]
+
+LINKS = [
+    {"link": 3, "name": "sensor", "state": "open", "initiator": True, "age_s": 72.0, "users": 2, "failures": 0},
+    {"link": None, "name": "b" * 26, "state": "idle", "initiator": None, "age_s": None, "users": 0, "failures": 4},
+]
+
+
+def described(**changed: object) -> str:
+    return "\n\n".join(observe.describe_status(STATUS | changed))
+
+
+def test_status_at_rest_says_that_nothing_is_open():
+    assert described().startswith("""\
+node        gate in realm home, running for 1 h 6 min
+id          kkkkkkkkkkkkkkkkkkkkkkkkkk
+addresses   fd3c:7e38:688b:e369:17dd:2a9b:cca6:d8a
+            100.96.121.39
+""")
+    assert "streams: none" in described()
+    assert "links: none, no data-plane socket is open" in described()
+    assert "dropped: nothing" in described()
+
+
+def test_status_under_load_fits_eighty_columns_and_aligns():
+    text = described(streams=STREAMS, links=LINKS, drops={"spoofed": 12, "replayed": 3})
+    assert max(map(len, text.splitlines())) <= 80
+    assert (
+        """\
+stream  name    state      by    packets  frames  queued      rtt
+to      sensor  flowing    gate     1204      88  3.8 kB  1.23 ms
+from    sensor  receiving  -         900      70       -        -
+"""
+        in text
+    )
+    assert (
+        """\
+dropped   count
+spoofed      12
+replayed      3"""
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"device": STATUS["device"] | {"up": False}}, "DOWN: packets do not pass"),
+        ({"control": [{"name": "lan", "up": False, "detail": "stopped"}]}, "lan DOWN: stopped"),
+        ({"control": []}, "none: no control channel is enabled"),
+        ({"credential": {"not_after": 1000}}, "EXPIRED on 1970-01-01"),
+        ({"relays": [RELAY, RELAY]}, "relaying    on, 2 routes of others"),
+        ({}, "relaying    on, no routes of others now"),
+        ({"relaying": "off"}, "relaying    off, by configuration"),
+        ({"relaying": "not-allowed"}, "relaying    off, the credential does not allow it"),
+        ({"warnings": ["clock-behind: 70 s"]}, "warning     clock-behind: 70 s"),
+    ],
+)
+def test_status_says_what_is_wrong(changed, words):
+    assert words in described(**changed)
+
+
+def test_a_relayed_route_is_shown_as_two_links_with_labels_and_counters():
+    table = """\
+relayed from  link  label     to      link  label     frames   bytes    back
+kitchen          3  cf2e3d4c  sensor    12  a0b0c0d0     812  1.4 MB  2.5 kB"""
+    assert observe.describe_relays([RELAY]) == table
+    assert table in described(relays=[RELAY])
+    assert observe.describe_routes({"routes": [], "relays": [RELAY], "paths": []}) == [table]
+    assert observe.describe_routes({"routes": [], "relays": [], "paths": []}) == ["routes: none"]
+
+
+def test_a_route_is_explained_by_every_candidate():
+    direct = PATH | {"hops": ["sensor"], "rtt_ms": None, "open_ms": None, "why": "never measured", "carries": False}
+    paths = [PATH | {"carries": True}, direct]
+    answer = {"name": "sensor", "state": "flowing", "path": PATH["hops"], "paths": paths}
+    assert (
+        "\n".join(route.describe_route(answer))
+        == """\
+sensor: flowing, by gate, barn
+by          now          rtt  set-up  opened  failed  lost  why
+gate, barn  carries  2.31 ms   42 ms       2       0     1  measured
+direct      -              -       -       2       0     1  never measured"""
+    )
+    assert route.describe_route(answer | {"state": "dialing", "path": None})[0] == "sensor: dialing"
+    assert route.describe_route(answer | {"state": None, "path": None})[0] == "sensor: no stream goes there now"
+
+
+def test_a_move_is_told_with_both_paths_and_its_time():
+    answer = {"name": "sensor", "before": ["sensor"], "after": PATH["hops"], "took_ms": 43.6}
+    assert route.describe_move(answer) == "sensor moved in 44 ms\n  before  direct\n  now     gate, barn"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.9, "4 s"), (720, "12 min"), (12000, "3 h 20 min"), (533000, "6 d 4 h"), (None, None)]
+)
+def test_a_duration_is_shown_in_two_units_at_most(seconds, text):
+    assert show.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(740, "740 B"), (12000, "12 kB"), (3_400_000, "3.4 MB"), (5e12, "5.0 TB"), (None, None)]
+)
+def test_a_size_is_shown_in_decimal_units(count, text):
+    assert show.size(count) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.239, "1.24 ms"), (87.4, "87 ms"), (1420, "1.4 s"), (None, None)])
+def test_milliseconds_are_shown_with_few_digits(value, text):
+    assert show.milliseconds(value) == text
+
+
+def test_an_event_is_shown_on_one_line():
+    event = {"event": "handshake", "at": 0.25, "name": "sensor", "text": "", "took_s": 0.0312, "node": None}
+    assert observe.describe_event(event).endswith(".250  handshake    sensor (31 ms)")
+    assert "17 events were lost" in observe.describe_event({"event": "events-lost", "count": 17})
+
+
+@pytest.mark.parametrize(("resolve_ms", "found"), [(0.02, ""), (4.1, ", found in 4.10 ms")])
+def test_finding_a_node_is_told_if_it_took_asking(resolve_ms, found):
+    item = {"to": "sensor", "address": "fd00::1", "resolve_ms": resolve_ms}
+    assert observe.describe_target(item, 56) == f"sensor at fd00::1{found}, 56 bytes"
+
+
+def test_an_answer_tells_what_its_set_up_cost():
+    item = {
+        "sequence": 1,
+        "rtt_ms": 71.2,
+        "setup": [{"event": "card", "after_ms": 4.2}, {"event": "frames", "after_ms": 69}],
+    }
+    assert observe.describe_reply(item) == "   1  71 ms\n      set-up: card 4.20 ms, frames 69 ms"
+    assert observe.describe_reply({"sequence": 2, "rtt_ms": None, "setup": []}) == "   2  no answer"

@@ -1,0 +1,43 @@
+"""Which offers of peers are kept for this node's answers, and for how many."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from kit.builders import FIRST_BOOT
+from kit.nodes import id_of
+
+from conflux.control.envelope import Kind
+from conflux.control.event import Message
+from conflux.link.event import Signal
+from conflux.node import requests
+from conflux.node.requests import Requests
+
+ROD = id_of("rod")
+
+
+def offer(seq: int) -> Message:
+    return Message(ROD, Kind.OFFER, b"offer", seq, 0, FIRST_BOOT)
+
+
+def answer(seq: int) -> Signal:
+    return Signal(ROD, Kind.ANSWER, b"answer", re=seq, attempt=bytes(16), answered=False)
+
+
+def test_offers_are_kept_up_to_the_bound_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "OFFER_COUNT_MAX", 2)
+    replied: list[int] = []
+    told: list[bytes] = []
+    plane: Any = SimpleNamespace(
+        reply=lambda to, kind, body, *, now: replied.append(to.seq),
+        notify=lambda peer, kind, body, *, now: told.append(body),
+    )
+    machine = Requests(plane, cast(Any, None), cast(Any, None))
+    for seq in (1, 2, 3):
+        machine.remember_offer(offer(seq))
+    for seq in (1, 2, 3, 3):  # the first is forgotten; the last is answered already
+        machine.signal(answer(seq), 0.0)
+    assert replied == [2, 3]
+    assert told == [b"answer"] * 2

@@ -1,0 +1,89 @@
+"""Events in words: what the log and `conflux watch` say of each."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kit.nodes import id_of, path_of
+
+from conflux.api.server import encode
+from conflux.control.event import Unanswered
+from conflux.control.who import Who
+from conflux.ids import NodeId, format_node_id
+from conflux.link.event import DialEnd, LinkEnd
+from conflux.node.event import Event, EventKind, NodeEnd, Reason, reason_of
+from conflux.route.event import RouteEnd, RouteFailed
+from conflux.route.message import Refusal, RefusalWord
+from conflux.shell.feed import event_row, event_subject, event_text
+from conflux.stream.event import ReceiverEnd, SenderEnd
+
+NAMES = {id_of(name): name for name in ("bravo", "rod", "ruth")}
+BRAVO = id_of("bravo")
+DIRECT, BY_TWO = path_of("bravo").hops, path_of("rod", "ruth", "bravo").hops
+ADDRESS = Who(name="bravo")
+
+
+def name_of(node: NodeId) -> str:
+    return NAMES.get(node, format_node_id(node))
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Event(EventKind.QUEUE, asked=ADDRESS), "a packet waits"),
+        (Event(EventKind.QUEUE, BRAVO), "packets wait"),
+        (Event(EventKind.WHO, asked=ADDRESS), "asked who owns it"),
+        (Event(EventKind.CARD, BRAVO, took_s=0.1), ""),
+        (Event(EventKind.DIAL, BRAVO, path=DIRECT), ""),
+        (Event(EventKind.DIAL, BRAVO, path=BY_TWO), "by way of rod"),
+        (Event(EventKind.FRAMES, BRAVO, path=DIRECT), "direct"),
+        (Event(EventKind.MOVED, BRAVO, path=BY_TWO), "via rod, ruth"),
+        (Event(EventKind.REKEY, BRAVO, epoch=3), "epoch 3"),
+        (Event(EventKind.SUSPECT, BRAVO), "no feedback"),
+        (Event(EventKind.SUSPECT, BRAVO, path=DIRECT, reason=Reason(RouteEnd.TORN_DOWN)), "route lost: peer"),
+        (Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.TIMEOUT)), "direct: dial: timeout"),
+        (Event(EventKind.FAILED, BRAVO, path=BY_TWO, reason=Reason(NodeEnd.NO_KEY)), "via rod, ruth: no-key"),
+        (
+            Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.REFUSED, "busy")),
+            "direct: dial: refused: busy",
+        ),
+        (Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(NodeEnd.NO_PATH)), "no path"),
+        (
+            Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(SenderEnd.NO_ANSWER, "absent")),
+            "handshake: absent",
+        ),
+        (Event(EventKind.ENDED, BRAVO, reason=Reason(ReceiverEnd.DONE)), "done"),
+        (Event(EventKind.CLOSED, BRAVO, reason=Reason(LinkEnd.FAILED, "dtls")), "dtls"),
+        (Event(EventKind.CLOSED, BRAVO, reason=Reason(LinkEnd.PEER)), "peer"),
+        (Event(EventKind.FOUND, BRAVO, ADDRESS), ""),
+        (Event(EventKind.NOT_FOUND, asked=ADDRESS, reason=Reason(Unanswered.NO_ANSWER)), "no-answer"),
+    ],
+)
+def test_event_reads(event, text):
+    assert event_text(event, name_of) == text
+
+
+def test_event_is_about_what_was_asked_for_or_about_its_node():
+    stranger = NodeId(bytes(16))
+    assert event_subject(Event(EventKind.FOUND, BRAVO, Who(name="brave")), name_of) == "brave"
+    assert event_subject(Event(EventKind.LINK, BRAVO), name_of) == "bravo"
+    assert event_subject(Event(EventKind.LINK, stranger), name_of) == format_node_id(stranger)
+
+
+def test_row_of_an_event_is_plain_and_quotes_a_hop_beside_the_reason():
+    refusal = Refusal(RefusalWord.OTHER, 0, of_next=False, said="timeout!")
+    reason = reason_of(RouteFailed(1, b"stream", RouteEnd.REFUSED, refusal))
+    event = Event(EventKind.FAILED, BRAVO, path=BY_TWO, reason=reason, took_s=0.12345678)
+    row = event_row(event, name_of, 1_800_000_000.5)
+    assert json.loads(encode(row)) == {
+        "event": "failed",
+        "at": 1_800_000_000.5,
+        "name": "bravo",
+        "text": "via rod, ruth: timeout!",
+        "node": format_node_id(BRAVO),
+        "path": [format_node_id(hop) for hop in BY_TWO],
+        "reason": "other",
+        "said": "timeout!",
+        "took_s": 0.123457,
+    }

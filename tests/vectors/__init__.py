@@ -1,0 +1,1 @@
+"""Known answers, each file with its source and date."""
