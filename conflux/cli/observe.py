@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from conflux.cli import context, show
+from conflux.cli.drops import describe_drops
 from conflux.errors import UserError
 
 Answer = dict[str, Any]
@@ -62,13 +63,12 @@ def describe_status(got: Answer) -> list[str]:
         ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
     ]
     rows += [("warning", warning) for warning in got["warnings"]]
-    drops = got["drops"]
     return [
         show.fields(rows),
         describe_streams(got["streams"]),
         describe_links(got["links"]),
         describe_relays(got["relays"]),
-        show.table(("dropped", "count"), drops.items()) if drops else "dropped: nothing",
+        describe_drops(got["drops"]),
     ]
 
 

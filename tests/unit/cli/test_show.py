@@ -95,9 +95,13 @@ from    sensor  receiving  -         900      70       -        -
     )
     assert (
         """\
-dropped   count
-spoofed      12
-replayed      3"""
+dropped, and worth a look:
+  spoofed 12:
+    a peer's packet from an address that is not its own
+
+dropped, as in any network:
+  reason    count
+  replayed      3"""
         in text
     )
 
