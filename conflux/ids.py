@@ -39,3 +39,8 @@ def parse_node_id(text: str) -> NodeId:
     if len(node) != NODE_ID_BYTES or format_node_id(node) != text.lower():
         raise ConfigError(f"{text!r} is not a node id: 26 characters a-z and 2-7")
     return NodeId(node)
+
+
+def fold_name(text: str) -> str:
+    """Return a person's word for a node as names, ids and addresses are written: "Attic.local." is "attic"."""
+    return text.strip().lower().removesuffix(".").removesuffix(".local")

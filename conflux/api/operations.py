@@ -22,7 +22,7 @@ from conflux.errors import ConfigError, RemoteProtocolError, UserError
 from conflux.host.memory import memory
 from conflux.host.netlink import DeviceConfig
 from conflux.host.tun import Tun
-from conflux.ids import IPAddress, NodeId, format_node_id, parse_node_id
+from conflux.ids import IPAddress, NodeId, fold_name, format_node_id, parse_node_id
 from conflux.node.event import Event, EventKind
 from conflux.node.naming import who_of
 from conflux.node.relaying import NO_IPV6
@@ -174,7 +174,7 @@ class Operations:
             raise UserError("move: either via or direct")
         node = self.pump.node
         card = await self._other(arguments["name"])
-        words = [word.strip().lower() for word in arguments["via"].split(",")] if arguments["via"] else []
+        words = [fold_name(word) for word in arguments["via"].split(",")] if arguments["via"] else []
         via = tuple(self._relay(word) for word in words) if words or arguments["direct"] else None
         return await Move(self.pump, node, card).run(via)
 
@@ -218,7 +218,7 @@ class Operations:
 
     async def _revoke(self, arguments: Arguments) -> rows.RevokedRow:
         target = arguments["name"]
-        node = self.find_issued(target.lower())
+        node = self.find_issued(fold_name(target))
         if node is None:
             node = (await self._resolve(target)).node_id
         name = self.pump.node.name_of(node)  # its card is forgotten when it is revoked
@@ -249,7 +249,7 @@ class Operations:
     async def _other(self, target: str) -> Card:
         """Return the card of the node that a person names.  Raises UserError if it is this node, or unknown."""
         member = self.pump.node.member
-        if target.lower() in {member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
+        if fold_name(target) in {member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
             raise UserError(f"{target} is this node itself")
         return await self._resolve(target)
 

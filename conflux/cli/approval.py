@@ -10,7 +10,7 @@ from conflux.cli import show
 from conflux.cli.observe import print_json
 from conflux.cli.office import Office, date, open_office
 from conflux.errors import ConfigError, UserError
-from conflux.ids import format_node_id, parse_node_id
+from conflux.ids import fold_name, format_node_id, parse_node_id
 from conflux.realm.waiting import Decision, Waiting
 
 
@@ -70,7 +70,7 @@ def refuse(options: argparse.Namespace) -> int:
 
 def _decide(options: argparse.Namespace, decision: Decision) -> Waiting:
     office = open_office(options)
-    word = options.node.lower()
+    word = fold_name(options.node)
     try:
         node_id = parse_node_id(word)
     except ConfigError:
@@ -94,7 +94,7 @@ def _name_meant(options: argparse.Namespace, entry: Waiting, decision: Decision)
 
     A node can ask under another name at any moment, so an id alone does not say what is approved.
     """
-    word: str = options.node.lower() if options.name is None else options.name.lower()
+    word: str = fold_name(options.node if options.name is None else options.name)
     if word == entry.name:
         return word
     if options.name is not None:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from conflux.cli import context
 from conflux.errors import ConfigError, StateError, UserError
-from conflux.ids import parse_node_id
+from conflux.ids import fold_name, parse_node_id
 from conflux.realm.issued import Issued
 from conflux.realm.issuer import Issuer
 from conflux.realm.listbook import ListBook
 from conflux.realm.member import Member
-from conflux.realm.name import parse_name
+from conflux.realm.name import parse_node_name
 from conflux.state.clock import realm_clock
 from conflux.state.directory import StateDir
 from conflux.state.founding import issuer_of
@@ -39,9 +39,9 @@ class Office(NamedTuple):
         """Return the record of the member of a name or node id.  Raises UserError if there is none."""
         entries = list(self.files.issued())
         try:
-            node_id = parse_node_id(word)
+            node_id = parse_node_id(fold_name(word))
         except ConfigError:
-            name = parse_name(word.lower(), "node name")
+            name = parse_node_name(word)
             found = [entry for entry in entries if entry.is_member and entry.name == name]
         else:
             found = [entry for entry in entries if entry.is_member and entry.node_id == node_id]

@@ -16,7 +16,7 @@ from conflux.cli import context, show
 from conflux.cli.observe import answered, print_json
 from conflux.cli.office import date, in_realm, open_office
 from conflux.errors import ConfluxError, UserError
-from conflux.ids import format_node_id
+from conflux.ids import fold_name, format_node_id
 from conflux.realm.lists import parse_reason
 from conflux.state.broker_files import load_signer
 from conflux.state.clock import realm_clock
@@ -43,11 +43,11 @@ def revoke(options: argparse.Namespace) -> int:
 
         Directory.open(options.broker)  # a slip of the pen is found before anything is done
     try:
-        answer = answered(context.daemon(options).call("revoke", name=options.name.lower(), reason=options.reason))
+        answer = answered(context.daemon(options).call("revoke", name=fold_name(options.name), reason=options.reason))
         told = "every node in reach; the others hear of it when they meet one that knows"
         done = _Done(answer["node"], answer["name"], answer["cancelled"], told)
     except NotRunning:
-        here = _revoke_here(options, options.name.lower())
+        here = _revoke_here(options, fold_name(options.name))
         told = "nobody yet: no daemon runs here.  `conflux up` tells every node in reach"
         done = _Done(format_node_id(here.node), here.name, list(here.cancelled), told)
     is_named = done.name and done.name != done.node

@@ -17,7 +17,7 @@ from conflux.realm.invite import check_rights
 from conflux.realm.issued import Issued
 from conflux.realm.join import explain_refusal
 from conflux.realm.member import Member
-from conflux.realm.name import parse_name
+from conflux.realm.name import parse_node_name
 from conflux.state.clock import realm_clock
 from conflux.state.directory import ROOT_KEY, StateDir
 from conflux.state.grants import accept_grant, give_block
@@ -84,7 +84,7 @@ def rename(options: argparse.Namespace) -> int:
     """Give a member another name."""
     office = open_office(options)
     entry = office.find(options.node)
-    name = parse_name(options.name, "node name")
+    name = parse_node_name(options.name)
     new = _change(office, entry, name=name)
     if new == entry:
         sys.stdout.write(f"{name} has this name already\n")

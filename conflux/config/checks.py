@@ -12,6 +12,7 @@ from pathlib import Path
 
 from conflux.carrier.ice.server import IceServer
 from conflux.errors import ConfigError
+from conflux.ids import fold_name
 
 BROKER_SERVER_COUNT_MAX = 32  # chosen: a cluster has three, and a realm few regions
 BROKER_PORT = 4222
@@ -86,10 +87,10 @@ def choice(*words: str) -> Callable[[object], str]:
 
 def node_name(value: object) -> str:
     """Return value, which is a name as in realm/name.py."""
-    """Return value, which is a name as in realm/name.py."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    """Return value, folded, which is a name as in realm/name.py."""
+    if not isinstance(value, str) or not _NAME.fullmatch(name := fold_name(value)):
         raise _expects("a name of 1 to 63 characters a-z, 0-9 and hyphens, no hyphen first or last", value)
-    return value
+    return name
 
 
 def token(value: object) -> str:

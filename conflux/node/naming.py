@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from conflux.control.plane import ControlPlane
 from conflux.control.who import Who
 from conflux.errors import ConfigError
-from conflux.ids import NodeId, format_node_id, parse_node_id
-from conflux.realm.name import parse_name
+from conflux.ids import NodeId, fold_name, format_node_id, parse_node_id
+from conflux.realm.name import parse_node_name
 
 
 def node_name(node: NodeId, plane: ControlPlane) -> str:
@@ -18,10 +18,11 @@ def node_name(node: NodeId, plane: ControlPlane) -> str:
 
 
 def who_of(target: str) -> Who:
-    """Return what a person's word for a node asks for: an address, a node id or a name.
+    """Return what a person's word for a node asks for: an address, a node id or a name; case does not matter.
 
     Raises ConfigError for a word that no node can be called by.
     """
+    target = fold_name(target)
     try:
         return Who(address=ip_address(target))
     except ValueError:
@@ -29,7 +30,7 @@ def who_of(target: str) -> Who:
     try:
         return Who(node=parse_node_id(target))
     except ConfigError:
-        return Who(name=parse_name(target, "node name"))
+        return Who(name=parse_node_name(target))
 
 
 def who_text(who: Who) -> str:

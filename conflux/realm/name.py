@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from conflux.errors import ConfigError, RemoteProtocolError
+from conflux.ids import fold_name
 from conflux.realm.reason import Reason
 from conflux.record import Shape
 
@@ -17,8 +18,20 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 def parse_name(text: str, what: str = "name") -> str:
     """Return text if it is a name.  Raises ConfigError."""
     if _NAME.fullmatch(text) is None:
-        raise ConfigError(f"{what} {text!r}: 1 to 63 of a-z, 0-9 and '-', with no '-' first or last")
+        raise ConfigError(_refused(what, text))
     return text
+
+
+def _refused(what: str, text: str) -> str:
+    return f"{what} {text!r}: 1 to 63 of a-z, 0-9 and '-', with no '-' first or last"
+
+
+def parse_node_name(text: str) -> str:
+    """Return the name of a node that a person typed, folded.  Raises ConfigError."""
+    name = fold_name(text)
+    if _NAME.fullmatch(name) is None:
+        raise ConfigError(_refused("node name", text))
+    return name
 
 
 def label() -> Shape:
