@@ -11,6 +11,7 @@ from pathlib import Path
 
 from conflux import __version__
 from conflux.cli import entry
+from conflux.cli.config_grammar import add_config
 from conflux.cli.control_grammar import add_control
 from conflux.cli.grammar import Help, Parser, adder, count, furnish, json_option, relays, seconds
 from conflux.cli.realm_grammar import add_realm
@@ -115,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     leave.add_argument("--force", action="store_true", help="also if this node issues for its realm")
     add_realm(commands)
     add_control(commands)
+    add_config(commands)
     return top
 
 

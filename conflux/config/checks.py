@@ -205,6 +205,8 @@ def area(value: object) -> str:
 def ice_servers(value: object) -> tuple[IceServer, ...]:
     """Return the servers of a list of URLs, or of tables of url, username and credential."""
     what = 'a list of "stun:host:port" and of tables such as { url = "turn:host", username = "u", credential = "c" }'
+    if not isinstance(value, list):  # perhaps a table, which holds a password: it is not shown
+        raise Refused(f"must be {what}")
     return tuple(_ice_server(entry, what) for entry in _sequence(value, ICE_SERVER_COUNT_MAX, what))
 
 

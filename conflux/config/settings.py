@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from conflux.carrier.ice.server import IceServer
 from conflux.config.checks import (
@@ -32,9 +32,6 @@ from conflux.config.checks import (
 )
 from conflux.errors import ConfigError
 
-if TYPE_CHECKING:
-    from conflux.config.source import Source
-
 PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
 STATE_DIR_DEFAULT = Path("/var/lib/conflux")
 FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
@@ -43,11 +40,39 @@ SOCKET_NAME = "conflux.sock"
 S = TypeVar("S")
 
 
+class _Fault(NamedTuple):
+    """What is wrong at a path of keys."""
+
+    path: tuple[str, ...]
+    text: str
+
+
 class Key(NamedTuple):
-    """A key of a section: the check of its value, and its line in the documentation."""
+    """A key of a section: the check of its value, and its line in the documentation.
+
+    live: a daemon that runs takes a new value at a reload.  secret: no command shows the value.
+    """
 
     check: Callable[[object], Any]
     text: str
+    live: bool = False
+    secret: bool = False
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong in a file.  line: from 1; None: of the file as a whole."""
+
+    line: int | None
+    text: str
+
+
+class Valued(NamedTuple):
+    """A key with the value that counts, as JSON has it.  line: where the file sets it; None: it is the default."""
+
+    key: str
+    value: object
+    line: int | None
+    is_live: bool
 
 
 class NodeSettings(NamedTuple):
@@ -71,6 +96,7 @@ class RealmSettings:
         Key(
             token,
             "An invitation: a node that is in no realm joins with it at `conflux up`; a late issuer is waited for.",
+            secret=True,
         ),
     ] = field(default=None, repr=False)  # a secret that lets a node into the realm: never in a log
     renew_expired: Annotated[
@@ -175,7 +201,7 @@ class LinkSettings(NamedTuple):
 
     ice_servers: Annotated[
         tuple[IceServer, ...],
-        Key(ice_servers, "STUN and TURN servers; none by default, and none is needed on a LAN."),
+        Key(ice_servers, "STUN and TURN servers; none by default, and none is needed on a LAN.", secret=True),
     ] = ()
     dial_count_max: Annotated[int, Key(integer(1, 256), "Links being dialled at the same moment.")] = 8
     dial_timeout: Annotated[
@@ -240,6 +266,11 @@ def load(path: Path | None) -> Config:
             return load(PATH_DEFAULT) if PATH_DEFAULT.exists() else Config()
         except PermissionError as error:
             raise ConfigError(f"cannot read {PATH_DEFAULT}: {error.strerror}") from None
+    return parse(read(path), name=str(path))
+
+
+def read(path: Path) -> str:
+    """Return the text of the file at path.  Raises ConfigError."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
@@ -248,11 +279,10 @@ def load(path: Path | None) -> Config:
     if len(data) > FILE_BYTES_MAX:
         raise ConfigError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
     try:
-        text = data.decode("utf-8-sig")  # some editors add a byte order mark
+        return data.decode("utf-8-sig")  # some editors add a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
-    return parse(text, name=str(path))
 
 
 def parse(text: str, *, name: str = "conflux.toml") -> Config:
@@ -269,7 +299,85 @@ def parse(text: str, *, name: str = "conflux.toml") -> Config:
         raise ConfigError(f"{name}:{error.lineno}: {said} (column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
         raise ConfigError(f"{name}: {error}") from None
-    return _build(Config, table, (), Source(name, text))
+    source = Source(name, text)
+    faults: list[_Fault] = []
+    config = _build(Config, table, (), faults)
+    if faults:
+        raise source.error(*faults[0])
+    return config
+
+
+def faults_of(text: str) -> list[Fault]:
+    """Return everything that is wrong in a configuration, from its first line to its last."""
+    import tomli
+
+    from conflux.config.source import Source
+
+    found: list[Fault] = []
+    lines = text.split("\n")
+    while True:  # a line that is no TOML is left out, and the rest is looked at
+        kept = "\n".join(lines)
+        try:
+            table = tomli.loads(kept)
+            break
+        except tomli.TOMLDecodeError as error:
+            said = f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"
+            found.append(Fault(error.lineno, said))
+            if not _leave_out(lines, error.lineno - 1):
+                return found
+        except (ValueError, RecursionError) as error:
+            return [*found, Fault(None, str(error))]
+    wrong: list[_Fault] = []
+    _build(Config, table, (), wrong)
+    source = Source("", kept)
+    found += [Fault(source.line(path), said) for path, said in wrong]
+    return sorted(found, key=lambda each: each.line or 0)
+
+
+def _leave_out(lines: list[str], number: int) -> bool:
+    """Empty a line, of a header also what it heads; return False if nothing is left to empty there."""
+    if number >= len(lines) or not lines[number].strip():
+        return False
+    was_header = lines[number].lstrip().startswith("[")
+    lines[number] = ""
+    while was_header and (number := number + 1) < len(lines) and not lines[number].lstrip().startswith("["):
+        lines[number] = ""
+    return True
+
+
+def valued(text: str) -> list[Valued]:
+    """Return every key with the value that counts: "(secret)" for a secret one.  Raises ConfigError."""
+    import tomli
+
+    from conflux.config.source import Source
+
+    config, source = parse(text), Source("", text)
+    table = tomli.loads(text)
+    found = []
+    for key, _, entry in every_key():
+        path = tuple(key.split("."))
+        value, told = config, table
+        for name in path:
+            value = getattr(value, name)
+            told = told.get(name) if isinstance(told, dict) else None  # type: ignore[assignment]
+        shown = "(secret)" if entry.secret and isinstance(value, str) else _plain(value)
+        found.append(Valued(key, shown, None if told is None else source.line(path), entry.live))
+    return found
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON knows it; an ICE server without its password."""
+    match value:
+        case IceServer():
+            return value.url()
+        case (str(host), int(port)):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case tuple():
+            return [_plain(each) for each in value]
+        case Path():
+            return str(value)
+        case _:
+            return value
 
 
 def salvage(path: Path) -> Config | None:
@@ -278,8 +386,6 @@ def salvage(path: Path) -> Config | None:
     Each line is read by itself, so that a mistake spoils its own line alone.
     """
     import tomli
-
-    from conflux.config.source import Source
 
     try:
         with path.open("rb") as file:
@@ -297,7 +403,7 @@ def salvage(path: Path) -> Config | None:
                 name: {key: value for key, value in values.items() if key in ("state_dir", "socket")}
                 for name, values in part.items()
             }
-            built = _build(Config, kept, (), Source(str(path), text))
+            built = _build(Config, kept, (), [])
         except (ValueError, RecursionError, ConfigError, AttributeError):
             continue
         if built.node.state_dir != Config().node.state_dir:
@@ -327,24 +433,24 @@ def _shape(section: type) -> dict[str, Key | type]:
     return {name: hint.__metadata__[0] if hasattr(hint, "__metadata__") else hint for name, hint in hints.items()}
 
 
-def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...], source: Source) -> S:
-    """Return a section filled from table, which is at path in the file."""
+def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...], faults: list[_Fault]) -> S:
+    """Return a section filled from table, which is at path in the file; what is wrong is left out, and told."""
     shapes = _shape(section)
     values: dict[str, Any] = {}
     for key, value in table.items():
         here = (*path, key)
         shape = shapes.get(key)
         if shape is None:
-            raise source.error(here, _unknown(key, path, list(shapes)))
-        if isinstance(shape, Key):
+            faults.append(_Fault(here, _unknown(key, path, list(shapes))))
+        elif isinstance(shape, Key):
             try:
                 values[key] = shape.check(value)
             except Refused as refused:
-                raise source.error(here, f"{'.'.join(here)} {refused}") from None
+                faults.append(_Fault(here, f"{'.'.join(here)} {refused}"))
         elif isinstance(value, dict):
-            values[key] = _build(shape, value, here, source)
+            values[key] = _build(shape, value, here, faults)
         else:
-            raise source.error(here, f"{key!r} is a table: write [{'.'.join(here)}]")
+            faults.append(_Fault(here, f"{key!r} is a table: write [{'.'.join(here)}]"))
     return section(**values)
 
 

@@ -45,3 +45,9 @@ class IceServer:
             raise ConfigError(f"{url!r}: no such port")
         transport = "tcp" if scheme == "turns" else match["transport"] or "udp"
         return cls(scheme, match["host"].strip("[]"), port, transport, username, password)
+
+    def url(self) -> str:
+        """Return the server's URL, which holds neither user nor password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        transport = f"?transport={self.transport}" if self.scheme == "turn" else ""
+        return f"{self.scheme}:{host}:{self.port}{transport}"

@@ -1,0 +1,31 @@
+"""The grammar of `conflux config ...`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from conflux.cli.grammar import Help, Parser, adder, json_option
+
+
+def add_config(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add `config` and its commands."""
+    config = commands.add_parser("config", help="check the configuration, or show what counts", formatter_class=Help)
+    config.description = "The configuration: what is wrong in it, and which values count."
+    within = config.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    add = adder(within)
+    check = add(
+        "check",
+        "config:check",
+        "say everything that is wrong in the configuration",
+        "conflux config check\n  conflux config check new.toml && sudo cp new.toml /etc/conflux/conflux.toml",
+    )
+    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="another file than the one that counts")
+    json_option(check)
+    show = add(
+        "show",
+        "config:show_values",
+        "print every key with the value that counts, and where it comes from",
+        "conflux config show\n  conflux config show --json",
+    )
+    json_option(show)
