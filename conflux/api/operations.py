@@ -65,7 +65,7 @@ class Operations:
         return {
             "status": Operation(call=self._status),
             "streams": Operation(call=self._streams),
-            "routes": Operation(call=self._routes),
+            "paths": Operation(call=self._paths),
             "links": Operation(call=self._links),
             "route": Operation(call=self._route, arguments={"name": NODE}),
             "move": Operation(
@@ -150,7 +150,7 @@ class Operations:
         node = self.pump.node
         return {"streams": rows.streams(node.status(now=self.pump.now()), node.name_of)}
 
-    async def _routes(self, arguments: Arguments) -> rows.Routes:
+    async def _paths(self, arguments: Arguments) -> rows.Routes:
         pump = self.pump
         return rows.routes(pump.node.status(now=pump.now()), pump.node.name_of, now=pump.now())
 

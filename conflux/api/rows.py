@@ -260,7 +260,7 @@ class PathRow(NamedTuple):
 
 
 class KnownPath(NamedTuple):
-    """A path of `conflux routes`: what a PathRow has, and the name and id of its destination."""
+    """A path of `conflux paths`: what a PathRow has, and the name and id of its destination."""
 
     name: str
     node: str
@@ -289,7 +289,7 @@ class CandidatePath(NamedTuple):
 
 
 class Routes(NamedTuple):
-    """The answer to `conflux routes`."""
+    """The answer to `conflux paths`."""
 
     routes: tuple[RouteRow, ...]
     relays: tuple[RelayRow, ...]

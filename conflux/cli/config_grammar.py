@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from conflux.cli.grammar import Help, Parser, adder, json_option
+from conflux.cli.grammar import Commands, Help, Parser, adder, json_option
 
 
-def add_config(commands: argparse._SubParsersAction[Parser]) -> None:
+def add_config(commands: Commands) -> None:
     """Add `config` and its commands."""
     config = commands.add_parser("config", help="check the configuration, or show what counts", formatter_class=Help)
     config.description = "The configuration: what is wrong in it, and which values count."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from conflux.cli.grammar import Help, Parser, adder, count
+from conflux.cli.grammar import Commands, Help, Parser, adder, count
 
 
-def add_control(commands: argparse._SubParsersAction[Parser]) -> None:
+def add_control(commands: Commands) -> None:
     """Add `conflux control` and its commands."""
     words = "run a NATS server for the realm, and find out why it does not let a node in"
     control = commands.add_parser("control", help=words, description=f"{words.capitalize()}.", formatter_class=Help)

@@ -59,10 +59,10 @@ def end_output(code: int) -> int:
     return code
 
 
-def complain(text: str) -> None:
-    """Print an error on standard error; where that does not take it, nobody reads it."""
+def complain(text: str, by: str = "conflux") -> None:
+    """Print an error of a command on standard error; where that does not take it, nobody reads it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"conflux: {text}\n")
+        sys.stderr.write(f"{by}: {text}\n")
         sys.stderr.flush()
 
 

@@ -3,36 +3,96 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NoReturn, TypeAlias
 
 EXIT_USAGE = 2
+
+_NEVER = re.compile(r"(?!)")
 
 Add = Callable[[str, str, str, str], "Parser"]
 """Adds a command: its name, "module:function" that carries it out, what it does, and an example."""
 
 
+class WrongUsage(SystemExit):
+    """A command line that is none.  text: what is wrong; by: the command that says so, as "conflux ping"."""
+
+    def __init__(self, text: str, by: str) -> None:
+        super().__init__(EXIT_USAGE)
+        self.text = text
+        self.by = by
+
+
+class NoCommand(SystemExit):
+    """A command line that ends where a command is expected.  listed: the help, which lists the commands."""
+
+    def __init__(self, listed: str) -> None:
+        super().__init__(EXIT_USAGE)
+        self.listed = listed
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line.
+    """An argument parser whose errors are one line that blames the wrong word, and names the right one if it can.
 
     apart: words that are commands in the place of the first argument, where any other word is a name.
+    former: words that have another name now, by their former one.
     """
 
     apart: Mapping[str, Parser] = MappingProxyType({})
+    former: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._negative_number_matcher = _NEVER  # else -4 would be taken for an argument
 
     def parse_known_args(  # type: ignore[override]  # overloaded there for namespaces of other types
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse as the base class does, a word of apart in the first place by its own parser."""
+        """Parse as the base class does, a word of apart in the first place by its own parser.  Raises WrongUsage."""
         if args and args[0] in self.apart:
             return self.apart[args[0]].parse_known_args(args[1:], namespace)
-        return super().parse_known_args(args, namespace)
+        if not args and self._subparsers is not None:
+            raise NoCommand(self.format_help())
+        options, left = super().parse_known_args(args, namespace)
+        if left:
+            meant = self._no("command", args[0], self.apart) if self.apart and args else ""
+            self.error(meant if "?" in meant else f"{left[0]!r} is one argument too many")
+        return options, []
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # it ends the process, as the base class does
-        """End the program with one line."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Return the option that a word is, or None.  Raises WrongUsage if it looks like one and is none."""
+        found = super()._parse_optional(arg_string)
+        # Python 3.12 returns a list, of which each entry begins with the option; None is one that is not known.
+        first = found[0] if isinstance(found, list) else found
+        if first is not None and first[0] is None and self._subparsers is None:
+            name = arg_string.partition("=")[0]
+            self.error(self._no("option", name, self._option_string_actions))
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "command" if isinstance(action, argparse._SubParsersAction) else "choice"
+            raise argparse.ArgumentError(None if what == "command" else action, self._no(what, value, action.choices))
+
+    def _no(self, what: str, word: str, known: Iterable[str]) -> str:
+        """Return the text of an error: there is no such word, and which was meant."""
+        if word in self.former:
+            return f"{what} {word!r} is called {self.former[word]!r} now"
+        from difflib import get_close_matches  # 2 ms that a right command does without
+
+        known = list(known)
+        if close := get_close_matches(word, known, n=1):
+            return f"no {what} {word!r}: did you mean {close[0]!r}?"
+        return f"no {what} {word!r}: there is {', '.join(known)}" if what == "choice" else f"no {what} {word!r}"
+
+    def error(self, message: str) -> NoReturn:
+        """Raise WrongUsage with one line."""
+        message = message.replace("the following arguments are required", "missing")
+        raise WrongUsage(f"{message} (see {self.prog} --help)", self.prog)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -41,8 +101,18 @@ class Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=80)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        import textwrap  # help alone needs it
 
-def adder(commands: argparse._SubParsersAction[Parser]) -> Add:
+        lines = super()._fill_text(text, width, indent).splitlines()
+        return "\n".join(line for long in lines for line in textwrap.wrap(long, 80, subsequent_indent="  ") or [""])
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""The commands of the command line, or of one that has commands."""
+
+
+def adder(commands: Commands) -> Add:
     """Return what adds commands beside one another."""
 
     def add(name: str, run: str, text: str, example: str) -> Parser:

@@ -149,16 +149,16 @@ def describe_links(rows: list[Answer]) -> str:
     )
 
 
-def routes(options: argparse.Namespace) -> int:
+def paths(options: argparse.Namespace) -> int:
     """Print the routes, and the paths that the search knows."""
-    got = _ask(options, "routes")
+    got = _ask(options, "paths")
     if options.json:
         return print_json(got)
-    return print_blocks(*describe_routes(got))
+    return print_blocks(*describe_paths(got))
 
 
-def describe_routes(got: Answer) -> list[str]:
-    """Return the blocks of `conflux routes`."""
+def describe_paths(got: Answer) -> list[str]:
+    """Return the blocks of `conflux paths`."""
     blocks = []
     if got["routes"]:
         rows = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from conflux.cli.grammar import Help, Parser, adder, count, duration, furnish, json_option, prefix
+from conflux.cli.grammar import Commands, Help, Parser, adder, count, duration, furnish, json_option, prefix
 
 
-def add_realm(commands: argparse._SubParsersAction[Parser]) -> None:
+def add_realm(commands: Commands) -> None:
     """Add `conflux realm` and its commands."""
     words = "create a realm and let nodes in"
     realm = commands.add_parser("realm", help=words, description=f"{words.capitalize()}.", formatter_class=Help)

@@ -62,7 +62,8 @@ class Desk:
     def refused(self, board: str, *words: object) -> str:
         """Run a command that has to fail with one line; return the line."""
         code, out, err = self.run(board, *words)
-        assert (code, out, err.count("\n")) == (1, "", 1), (words, out, err)
+        printed = json.dumps({"error": err.removeprefix("conflux: ").strip()}) + "\n" if "--json" in words else ""
+        assert (code, out, err.count("\n")) == (1, printed, 1), (words, out, err)
         return err
 
     def ask(self, board: str, *words: object) -> Any:

@@ -155,7 +155,7 @@ class Relay:
         self.daemon.signal(signal.SIGUSR2)
         wait_for(path.exists, f"{self.host.name} being dumped", within_s=DUMP_WITHIN_S, logs=(self.daemon,))
         self._events += "".join(map(repr, self._watch.new()))
-        names = ("status", "routes", "links", "streams")
+        names = ("status", "paths", "links", "streams")
         commands = [*((name, "--json") for name in names), *((name,) for name in names)]
         said = [self.host.conflux(*command).stdout for command in commands]
         return Sight(Dump(path), "\n".join([*said, self._events, self.daemon.output()]).encode())

@@ -87,7 +87,7 @@ async def test_a_route_through_two_relays_is_told_by_each_as_its_neighbours_only
 
 
 async def relayed(board: Board) -> list[dict]:
-    return (await Person(board).ask("routes"))["relays"]
+    return (await Person(board).ask("paths"))["relays"]
 
 
 async def test_routes_shows_the_routes_that_pass_through():
@@ -95,10 +95,10 @@ async def test_routes_shows_the_routes_that_pass_through():
         await person.ask("move", name="bravo", via="rod")
         await still_answers(alpha, bravo)
         at_rod = Person(rod, alpha, bravo)
-        got = await at_rod.ask("routes")
+        got = await at_rod.ask("paths")
         (row,) = got["relays"]
         assert got["routes"] == []
-        text = "\n\n".join(observe.describe_routes(got))
+        text = "\n\n".join(observe.describe_paths(got))
         for part in ("alpha", "bravo", f"{row['before']['label_in']:08x}", f"{row['ahead']['label_out']:08x}"):
             assert part in text
         assert max(map(len, text.splitlines())) <= 80

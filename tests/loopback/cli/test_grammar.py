@@ -1,35 +1,19 @@
 """The grammar of the command line, and its errors: one line, code 1 for failed, 2 for usage, never a traceback."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from kit.grammar import commands
 from kit.tree import TREE
 
 from conflux.cli import parser
 
-COMMANDS = [
-    ("up",),
-    ("down",),
-    ("status",),
-    ("ping",),
-    ("streams",),
-    ("routes",),
-    ("links",),
-    ("route",),
-    ("route", "move"),
-    ("bench",),
-    ("watch",),
-    ("join",),
-    ("control",),
-    ("control", "init"),
-    ("control", "push"),
-    ("control", "check"),
-    ("realm",),
-    ("realm", "create"),
-    ("realm", "invite"),
-    ("realm", "sign"),
-]
+COMMANDS = list(commands(parser.parser()))
+GROUPS = [command for command in COMMANDS if any(other[:-1] == command for other in COMMANDS) and command != ("route",)]
+GROUPS.remove(("realm", "invites"))
+ABOUT = [("help",), ("version",)]
 
 
 def outcome(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -48,7 +32,7 @@ def test_help_fits_eighty_columns(capsys, command):
     assert max(map(len, out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in (("realm",), ("control",))])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in GROUPS + ABOUT])
 def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, command):
     _, out, _ = outcome(capsys, *command, "--help")
     assert "--config" in out
@@ -59,27 +43,34 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "COMMAND"),
-        (["frobnicate"], "invalid choice"),
-        (["status", "--jsn"], "unrecognized arguments: --jsn"),
-        (["ping"], "NAME"),
+        (["frobnicate"], "conflux: no command 'frobnicate' (see conflux --help)"),
+        (["staus"], "no command 'staus': did you mean 'status'?"),
+        (["routes"], "command 'routes' is called 'paths' now"),
+        (["help", "staus"], "did you mean 'status'?"),
+        (["status", "--jsn"], "conflux status: no option '--jsn': did you mean '--json'?"),
+        (["status", "--jsn=1"], "no option '--jsn': did you mean '--json'?"),
+        (["ping"], "missing: NAME (see conflux ping --help)"),
+        (["ping", "-4x", "attic"], "conflux ping: no option '-4x' (see conflux ping --help)"),
+        (["ping", "--4", "attic"], "no option '--4'"),
+        (["ping", "-z"], "no option '-z'"),
         (["ping", "x", "-c", "0"], "a whole number from 1"),
         (["ping", "x", "-c", "many"], "not 'many'"),
         (["ping", "x", "-i", "nan"], "seconds from 0.01"),
         (["route"], "NAME"),
-        (["route", "a", "b"], "unrecognized arguments: b"),
+        (["route", "a", "b"], "'b' is one argument too many"),
+        (["route", "mve", "b"], "no command 'mve': did you mean 'move'?"),
         (["route", "move"], "NAME"),
         (["route", "move", "a", "--via", "b,,c"], "relays with commas"),
         (["route", "move", "a", "--via", "b", "--direct"], "not allowed with"),
         (["join", "cfx1x", "--request", "f"], "not allowed with"),
-        (["control"], "COMMAND"),
         (["control", "init"], "DIR"),
         (["control", "init", "d", "--servers", "a,,b"], "hosts with commas"),
         (["control", "init", "d", "--servers", "a", "--region", "eu=a"], "not allowed with"),
         (["control", "init", "d", "--region", "eu"], "NAME=HOST[,HOST...]"),
         (["control", "init", "d", "--port", "80"], "from 1024 to 65535"),
         (["control", "push"], "DIR"),
-        (["realm"], "COMMAND"),
+        (["realm", "invte"], "conflux realm: no command 'invte': did you mean 'invite'?"),
+        (["realm", "invite", "--capability", "bridg"], "no choice 'bridg': did you mean 'bridge'?"),
         (["realm", "create"], "NAME"),
         (["realm", "create", "x", "--ipv4", "10.0.0.1/8"], "IPv4 network"),
         (["realm", "invite", "--ttl", "soon"], "30m, 12h or 7d"),
@@ -92,6 +83,40 @@ def test_wrong_usage_is_one_line_and_code_2(capsys, arguments, words):
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [(), *GROUPS])
+def test_a_command_that_has_commands_lists_them_when_it_stands_alone(capsys, command):
+    code, out, err = outcome(capsys, *command)
+    assert (code, err) == (2, "")
+    for other in COMMANDS:
+        if other[:-1] == command:
+            assert f"    {other[-1]} " in out
+
+
+@pytest.mark.parametrize("command", [(), *(command for command in COMMANDS if "move" not in command)])
+def test_help_of_a_command_is_what_its_option_prints(capsys, command):
+    assert outcome(capsys, "help", *command) == outcome(capsys, *command, "--help")
+
+
+def test_the_version_is_printed_for_people_and_for_programs(capsys):
+    text = outcome(capsys, "--version")[1]
+    assert outcome(capsys, "version") == (0, text, "")
+    assert text == f"conflux {json.loads(outcome(capsys, 'version', '--json')[1])['version']}\n"
+
+
+def test_a_program_that_asks_for_json_gets_its_errors_as_json(capsys, tmp_path):
+    for wrong in (("--jsn",), ("--state-dir", str(tmp_path))):
+        code, out, err = outcome(capsys, "status", "--json", *wrong)
+        assert code in (1, 2)
+        assert err.endswith(json.loads(out)["error"] + "\n")
+
+
+def test_the_list_of_groups_is_what_their_grammars_add():
+    for names in parser.GRAMMARS.values():
+        for name in names:
+            group = {command[0] for command in commands(parser.parser(name))}
+            assert group == set(names)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43200), ("7d", 604800)])
@@ -115,7 +140,7 @@ def test_route_takes_a_name_or_a_command(arguments, run, name, via):
 
 
 def test_without_a_daemon_every_question_fails_in_one_line(capsys, tmp_path):
-    for command in ("status", "streams", "routes", "links", "route x", "route move x", "watch", "down"):
+    for command in ("status", "streams", "paths", "links", "route x", "route move x", "watch", "down"):
         code, out, err = outcome(capsys, *command.split(), "--state-dir", str(tmp_path))
         assert (code, out) == (1, "")
         assert err == f"conflux: no daemon listens on {tmp_path}/conflux.sock: start it with `conflux up`\n"

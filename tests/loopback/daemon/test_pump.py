@@ -39,7 +39,7 @@ async def test_a_ping_brings_links_up_and_is_answered():
 async def check_reports(board: Board) -> None:
     """Check what a person is shown of the running node, in the layout of the commands."""
     person = Person(board)
-    streams, links, routes = [await person.ask(do) for do in ("streams", "links", "routes")]
+    streams, links, routes = [await person.ask(do) for do in ("streams", "links", "paths")]
     assert [(row["direction"], row["name"], row["state"]) for row in streams["streams"]] == [
         ("out", "bravo", "flowing"),
         ("in", "bravo", "receiving"),
@@ -47,7 +47,7 @@ async def check_reports(board: Board) -> None:
     assert [(row["name"], row["state"]) for row in links["links"]] == [("bravo", "open")]
     assert [(row["direction"], row["next"]) for row in routes["routes"]] == [("out", "bravo"), ("in", "bravo")]
     texts = observe.describe_streams(streams["streams"]), observe.describe_links(links["links"])
-    for text in (*texts, *observe.describe_routes(routes)):
+    for text in (*texts, *observe.describe_paths(routes)):
         assert "bravo" in text
         assert max(map(len, text.splitlines())) <= 80
 

@@ -52,7 +52,7 @@ def run(monkeypatch, capsys):
     [
         (observe.streams, {"streams": []}, "streams: none, nothing is being sent or received\n"),
         (observe.links, {"links": []}, "links: none, no data-plane socket is open\n"),
-        (observe.routes, {"routes": [], "relays": [], "paths": []}, "routes: none\n"),
+        (observe.paths, {"routes": [], "relays": [], "paths": []}, "routes: none\n"),
     ],
 )
 def test_a_question_is_printed_for_people_or_for_programs(run, command, answer, text):
@@ -64,7 +64,7 @@ def test_a_question_is_printed_for_people_or_for_programs(run, command, answer, 
 
 
 @pytest.mark.parametrize("answer", [None, [], "yes", 7])
-@pytest.mark.parametrize("command", [observe.status, observe.streams, observe.links, observe.routes])
+@pytest.mark.parametrize("command", [observe.status, observe.streams, observe.links, observe.paths])
 def test_an_answer_of_another_shape_is_refused(run, command, answer):
     with pytest.raises(UserError, match="makes no sense: is it of another version"):
         run(command, Daemon(answer))

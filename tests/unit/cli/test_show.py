@@ -130,8 +130,8 @@ relayed from  link  label     to      link  label     frames   bytes    back
 kitchen          3  cf2e3d4c  sensor    12  a0b0c0d0     812  1.4 MB  2.5 kB"""
     assert observe.describe_relays([RELAY]) == table
     assert table in described(relays=[RELAY])
-    assert observe.describe_routes({"routes": [], "relays": [RELAY], "paths": []}) == [table]
-    assert observe.describe_routes({"routes": [], "relays": [], "paths": []}) == ["routes: none"]
+    assert observe.describe_paths({"routes": [], "relays": [RELAY], "paths": []}) == [table]
+    assert observe.describe_paths({"routes": [], "relays": [], "paths": []}) == ["routes: none"]
 
 
 def test_a_route_is_explained_by_every_candidate():

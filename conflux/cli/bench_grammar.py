@@ -1,0 +1,23 @@
+"""The grammar of `conflux bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conflux.cli.grammar import Commands, adder, json_option
+
+
+def add_bench(commands: Commands) -> None:
+    """Add `conflux bench`."""
+    bench = adder(commands)(
+        "bench",
+        "bench:bench",
+        "measure this board, without a second one",
+        "conflux bench --out report\n  conflux bench --compare pi4.json pi5.json",
+    )
+    bench.add_argument("--quick", action="store_true", help="in 20 seconds instead of two minutes, with more spread")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="where the report goes: JSON and a page (default: here)")
+    bench.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two reports, side by side, instead of measuring"
+    )
+    json_option(bench)

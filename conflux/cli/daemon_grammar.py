@@ -1,0 +1,12 @@
+"""The grammar of `conflux up` and `conflux down`."""
+
+from __future__ import annotations
+
+from conflux.cli.grammar import Commands, adder
+
+
+def add_daemon(commands: Commands) -> None:
+    """Add the commands that start and end the daemon."""
+    add = adder(commands)
+    add("up", "daemon:up", "run the daemon in the foreground", "conflux up --config /etc/conflux/conflux.toml")
+    add("down", "daemon:down", "stop the running daemon", "conflux down")
