@@ -8,8 +8,10 @@ PYTHON := .ci/as-owner .venv/bin/python
 PYTHON_IN_COPY := .ci/as-owner ../../.venv/bin/python
 LAB := .venv/bin/python tests/lab/rig/enter.py
 PYTEST := $(PYTHON) -m pytest -q
+AGAIN := $(PYTHON) .ci/again
 LAB_PYTEST := $(LAB) -m pytest -q -p no:cacheprovider
 LABS := .venv/bin/python .ci/labs
+UNIT_TESTS := tests/unit tests/loopback --ignore=tests/loopback/control tests/property tests/vectors tests/sim
 RELAY_LABS := $(wildcard tests/lab/test_lab_relay*.py)
 
 # T: one file or folder of tests, or one test (FILE::NAME), for unit, cext and lab.
@@ -102,10 +104,10 @@ lint-lane:
 	$(PYTHON) -m mypy.stubtest conflux.anchor._codec conflux.datapath.native._engine
 
 unit-lane:
-	$(PYTEST) $(or $(T),tests/unit tests/loopback --ignore=tests/loopback/control tests/property tests/vectors tests/sim)
+	$(if $(T),$(PYTEST) $(T),$(AGAIN) unit $(UNIT_TESTS))
 
 cext-lane:
-	$(PYTEST) $(or $(T),tests/cext)
+	$(if $(T),$(PYTEST) $(T),$(AGAIN) cext tests/cext)
 
 lab-lane:
 	$(if $(T),$(LAB_PYTEST) $(T),$(LABS) $(filter-out $(RELAY_LABS),$(wildcard tests/lab/test_*.py)))
@@ -114,7 +116,7 @@ relay-lane:
 	$(LABS) $(RELAY_LABS)
 
 control-lane:
-	$(PYTEST) tests/loopback/control
+	$(AGAIN) control tests/loopback/control
 	$(if $(T),$(LAB_PYTEST) $(T),$(LABS) tests/lab/control)
 
 # --- at night ---
