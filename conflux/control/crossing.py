@@ -102,9 +102,8 @@ class Crossing:
 
     def look(self) -> None:
         """Look at both channels again: a neighbour came or went, or a channel came up or went down."""
-        neighbours = self._near.buckets
         up = self._allowed and self._near.state.up and self._far.state.up
-        buckets = neighbours if up and neighbours else None
+        buckets = (self._near.buckets or None) if up else None
         before, self._buckets = self._buckets, buckets
         if buckets == before:
             return

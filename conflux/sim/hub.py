@@ -108,6 +108,8 @@ class Hub:
 
     def path(self, src: NodeId, to: NodeId) -> list[NodeId] | None:
         """Return the nodes that an envelope comes to on its way, the last is its receiver; None: there is no way."""
+        if self._adjacent(src, to) and to in self._up:
+            return [to]
         paths, seen = [[src]], {src}
         while paths:
             so_far = paths.pop(0)
@@ -130,7 +132,7 @@ class Hub:
             return Handoff.DOWN
         envelope.encode()  # raises LocalProtocolError for an envelope that no engine could carry
         neighbours, to = self.neighbours(src), envelope.to
-        for other in list(self._up):
+        for other in [node for node in self._up if to in (None, node) or node in self._crossing]:
             if other == src or (path := self.path(src, other)) is None:
                 continue
             if to in (None, other):
