@@ -174,7 +174,11 @@ _ROWS = (
     _Row("duplicate", _NORMAL, "came by two ways, or back to a bridge"),
     _Row("replayed", _NORMAL, "seen before; also a message that came by two ways"),
     _Row("late", _NORMAL, "answers nothing that is pending"),
-    _Row("unknown-sender", _NORMAL, "of a node whose card was not here yet; it comes again"),
+    _Row(
+        "unknown-sender",
+        _NORMAL,
+        "of a node whose card was not here yet; the card is asked for, and the message waits for it",
+    ),
     _Row(
         "unknown-grant",
         _NORMAL,

@@ -16,6 +16,7 @@ from conflux.control.cards import CardBook, KnownCard
 from conflux.control.channel import Arrival
 from conflux.control.drop import Drop
 from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, Envelope, Inner, Kind
+from conflux.control.kept import KeptMessages
 from conflux.control.lists import Lists
 from conflux.control.replay import SeenEnvelopes, Sources, Verdict
 from conflux.control.who import Presence, Question
@@ -73,6 +74,7 @@ class Arrivals:
         self._offer_card = offer_card
         self._sources = Sources()
         self._seen = SeenEnvelopes()
+        self._kept = KeptMessages()
         self._arrival_budget = BudgetTable(ARRIVAL_RATE, ARRIVAL_BURST, BUDGET_KEY_COUNT_MAX)
         self._card_budget = SharedBudget(each=CARDS_EACH, total=CARDS_TOTAL, count_max=BUDGET_KEY_COUNT_MAX)
         self._source_budget = BudgetTable(SOURCE_RATE, SOURCE_BURST, BUDGET_KEY_COUNT_MAX)
@@ -102,6 +104,15 @@ class Arrivals:
             self._lists.hear(inner.src, told.lists, now=now, direct=direct, source=arrival.source)
             if envelope.to is not None and self._book.find(inner.src) is None:
                 return None  # a new neighbour whose card nothing here needs yet
+        return self._admit_untrusted(inner, told, arrival, now)
+
+    def resume_untrusted(self, src: NodeId, *, now: float) -> tuple[Verified, Arrival] | None:
+        """Return the message that waited for the card of src, which is here now.  Raises RemoteProtocolError."""
+        kept = self._kept.take(src, now)
+        return None if kept is None else (self._admit_untrusted(kept.inner, None, kept.arrival, now), kept.arrival)
+
+    def _admit_untrusted(self, inner: Inner, told: Presence | None, arrival: Arrival, now: float) -> Verified:
+        """Return a message if it is its sender's, and fresh.  told: what a PRESENCE says."""
         if inner.kind not in (Kind.WHO, Kind.CARD) and self._lists.book.denies(inner.src):
             raise RemoteProtocolError(Drop.REVOKED)
         verdict = self._sources.check(inner.src, inner.boot, inner.seq)
@@ -114,12 +125,13 @@ class Arrivals:
             self._see_presence(known, inner, told, arrival, now)
         elif inner.boot > known.card.boot:
             # The sender restarted, and we hold its card of before.  The new card comes first, so that the node ends
-            # everything agreed with the old process before it hears of the new one.  The sender retries.
+            # everything agreed with the old process before it hears of the new one.
             self._introduce(inner.src, arrival, now)
+            self._kept.keep(inner, arrival, now)
             raise RemoteProtocolError(Drop.STALE_CARD)
         elif inner.boot < known.card.boot:
             raise RemoteProtocolError(Drop.OLD_BOOT)
-        self._seen.add(envelope, now)
+        self._seen.add(arrival.envelope, now)
         self._sources.accept(inner.src, inner.boot, inner.seq)
         return Verified(inner, known, fresh, verdict is Verdict.REPEATED)
 
@@ -161,6 +173,7 @@ class Arrivals:
             if held is None:
                 if inner.kind != Kind.PRESENCE:
                     self._introduce(inner.src, arrival, now)
+                    self._kept.keep(inner, arrival, now)
                 raise RemoteProtocolError(Drop.UNKNOWN_SENDER)
             self._author.verify_untrusted(inner, arrival.envelope.to, held.verify_key)
             return held, False

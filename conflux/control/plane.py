@@ -220,6 +220,8 @@ class ControlPlane:
             verified = self._arrivals.verify_untrusted(arrival, now=now)
             if verified is not None:
                 self._take(verified, arrival, now)
+                if verified.fresh and (resumed := self._arrivals.resume_untrusted(verified.inner.src, now=now)):
+                    self._take(*resumed, now)
         except RemoteProtocolError as error:
             self._drop(error.reason)
         self._drain_lists(now)

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from kit.builders import NOW_UNIX, make_card, make_credential, make_member, make_realm, node_keys
 from kit.control import Station, World, boot_id
+from kit.envelopes import envelope_of, inner_of, sealed_to
 
 from conflux import record
 from conflux.control import plane as plane_module
 from conflux.control.channel import Arrival
-from conflux.control.envelope import Envelope, Inner, Kind, signed_message
+from conflux.control.envelope import Envelope, Inner, Kind
 from conflux.control.event import Heard
 from conflux.control.who import Presence, Question, Who
-from conflux.crypto.seal import seal
 from conflux.crypto.sign import context
 from conflux.ids import NodeId
 from conflux.realm.card import Card
@@ -33,40 +33,6 @@ def acquainted() -> World:
         station.sent.clear()
         station.plane.drops.clear()
     return world
-
-
-def envelope_of(payload: bytes, *, to: NodeId | None, key_id: bytes | None = None, number: int = 1) -> Envelope:
-    return Envelope(to, number.to_bytes(16, "big"), 8, key_id, payload)
-
-
-def inner_of(
-    member: Member,
-    to: NodeId | None,
-    kind: int,
-    body: bytes,
-    *,
-    seq: int = 2**40,
-    boot: int = 1,
-    re: int = 0,
-    signer: Member | None = None,
-    purpose: str = "control",
-) -> bytes:
-    """A message as its sender would make it, but for the arguments given."""
-    signed = signed_message(to, member.node_id, boot_id(boot), seq, kind, re, body)
-    key = (signer or member).keys.signing
-    signature = key.sign_ed25519(context(purpose, member.realm_id), signed)
-    return Inner(member.node_id, boot_id(boot), seq, kind, re, body, signature).encode()
-
-
-def sealed_to(station: Station, inner: bytes, *, number: int = 1, info: bytes | None = None) -> Envelope:
-    card = station.plane.own_card
-    whole = context("control-seal", station.member.realm_id) + card.hop_key_id + station.node
-    return envelope_of(
-        seal(card.hop_public, inner, whole if info is None else info),
-        to=station.node,
-        key_id=card.hop_key_id,
-        number=number,
-    )
 
 
 def drops_of(station: Station) -> dict[str, int]:
@@ -284,7 +250,7 @@ def test_message_of_a_kind_that_this_version_does_not_know_is_dropped_and_the_ne
     assert [message.body for message in bob.messages()] == [b"y"]
 
 
-def test_unknown_sender_is_asked_for_its_card_and_its_retry_passes() -> None:
+def test_unknown_sender_is_asked_for_its_card_and_its_retry_is_no_second_message() -> None:
     world = acquainted()
     bob = world["bob"]
     carol = world.start("carol")
