@@ -23,6 +23,8 @@ OVERLAYS ?=
 BASE ?=
 VECTORS ?=
 WHAT ?= tcp
+export SUITE ?=
+export ARCH ?=
 
 define HELP
 At every save
@@ -56,6 +58,9 @@ To look at
   make rivals         the newest of the other overlays, built in build/rivals for bench-peers
   make bench-peers    Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg
   make coverage       which lines the unit and cext lanes run, of Python and of C, least first: 10 min
+
+To install
+  make deb            a Debian package in build/package: SUITE=bookworm|trixie ARCH=amd64|arm64, else this machine's
 
 To look after
   make map            the rooms of the package and their imports, in docs/pictures/map.svg
@@ -189,6 +194,13 @@ bench-peers: prepare-peers
 
 coverage: prepare-unit prepare-cext
 	$(PYTHON) .ci/coverage
+
+# --- to install ---
+
+# Another architecture than this machine's takes a cross compiler.
+.PHONY: deb
+deb: prepare-deb $(if $(filter-out $(shell dpkg --print-architecture 2>/dev/null),$(ARCH)),prepare-cross)
+	.ci/as-owner packaging/deb
 
 # --- to look after ---
 

@@ -2,14 +2,17 @@
 
 `import aiortc` runs the package's __init__, which imports media code and with it PyAV; aioice imports a DNS library for
 peers that hide their address behind a multicast DNS name.  Together that is two thirds of the memory and of the time.
-Here the submodules are imported one by one under a bare package object, and two modules have stand-ins while the import
-runs:
+Here the submodules are imported one by one under a bare package object, and three modules have stand-ins while the
+import runs:
 
     av            one type, named in an annotation of aiortc.rtp
+    pylibsrtp     names SRTP's profiles, which DTLS then offers as ever; packets of media are dropped
     aioice.mdns   tells names from addresses itself; resolving a name loads the real module
 
+PyAV and pylibsrtp, each with megabytes of libraries of its own, need not be installed at all: packages leave them out.
+
 Afterwards no stand-in and no bare package is left in sys.modules.  So a later `import aiortc` elsewhere runs the real
-__init__ over the same submodules and works as usual.
+__init__ over the same submodules and works as usual, but for audio and video.
 """
 
 from __future__ import annotations
@@ -38,6 +41,33 @@ class _AudioFrame:
     """Stands for av.AudioFrame."""
 
 
+class _SrtpError(Exception):
+    """Stands for pylibsrtp.Error; never raised."""
+
+
+class _Policy:
+    """Stands for pylibsrtp.Policy: the numbers of libsrtp that aiortc.rtcdtlstransport names."""
+
+    SRTP_PROFILE_AES128_CM_SHA1_80 = 1
+    SRTP_PROFILE_AEAD_AES_128_GCM = 7
+    SRTP_PROFILE_AEAD_AES_256_GCM = 8
+    SSRC_ANY_INBOUND = 2
+    SSRC_ANY_OUTBOUND = 3
+
+    def __init__(self, **fields: object) -> None:
+        """Take what a policy of libsrtp has; nothing asks for it."""
+
+
+class _Session:
+    """Stands for pylibsrtp.Session; false, so that aiortc drops packets of media as it does before there is one."""
+
+    def __init__(self, policy: _Policy) -> None:
+        """Keep nothing of the policy, and of the keys in it."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class _MDnsProtocol:
     """Stands for aioice.mdns.MDnsProtocol in annotations; never made."""
 
@@ -62,6 +92,7 @@ def load() -> None:
         return
     logging.getLogger("aiortc").addHandler(logging.NullHandler())  # as its __init__ does
     av = _module("av", AudioFrame=_AudioFrame)
+    srtp = _module("pylibsrtp", Policy=_Policy, Session=_Session, Error=_SrtpError)
     mdns = _module(
         "aioice.mdns",
         is_mdns_hostname=_is_mdns_hostname,
@@ -69,7 +100,7 @@ def load() -> None:
         MDnsProtocol=_MDnsProtocol,
     )
     try:
-        with _stand_in(mdns), _stand_in(av), _stand_in(_bare_package("aiortc")):
+        with _stand_in(mdns), _stand_in(av), _stand_in(srtp), _stand_in(_bare_package("aiortc")):
             for name in _SUBMODULES:
                 importlib.import_module(f"aiortc.{name}")
     except (ImportError, AttributeError) as error:

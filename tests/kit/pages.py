@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^ *```")
 
 def pages() -> list[Path]:
     """Return every page in Markdown, those of the tree's root and of its folders, in order."""
-    places = (TREE, TREE / "bench", TREE / "tests", TREE / "firmware", TREE / "images")
+    places = (TREE, TREE / "bench", TREE / "tests", TREE / "firmware", TREE / "images", TREE / "packaging")
     return sorted({page for place in places for page in place.glob("*.md")} | set(DOCS.rglob("*.md")))
 
 

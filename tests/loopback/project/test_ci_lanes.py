@@ -64,7 +64,7 @@ def checkout(tmp_path: Path) -> Checkout:
     [
         ("docs/protocol.md", ["lint", "unit"]),
         ("README.md", ["lint", "unit"]),
-        ("firmware/conflux.service", ["lint", "unit"]),
+        ("packaging/conflux.service", ["lint", "unit"]),
         (".clang-format", ["lint"]),
         ("tests/mutants/1.patch", ["lint"]),
         ("tests/unit/anchor/test_codec.py", ["lint", "unit"]),

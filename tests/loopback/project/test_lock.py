@@ -13,7 +13,11 @@ from packaging.version import Version
 
 PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text())
 GROUPS = PROJECT["dependency-groups"]
-WANTED = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"], *GROUPS["test"], *GROUPS["bench"]]
+WANTED = [
+    *PROJECT["build-system"]["requires"],
+    *PROJECT["project"]["dependencies"],
+    *(each for group in ("test", "bench", "package") for each in GROUPS[group]),
+]
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 

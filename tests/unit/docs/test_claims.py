@@ -12,7 +12,7 @@ import pytest
 from kit.pages import code_spans, name, pages, prose
 from kit.tree import DOCS, TREE
 
-FOLDERS = ("bench", "cext", "conflux", "docs", "firmware", "images", "tests", ".ci")
+FOLDERS = ("bench", "cext", "conflux", "docs", "firmware", "images", "packaging", "tests", ".ci")
 FILE = re.compile(r"[\w./*-]*\.(?:py|pyi|pyx|pxd|pxi|c|h|md|svg|toml|service|patch)")
 MADE = re.compile(r"build/|conflux\.toml$|/etc/")  # by a command, or on the reader's machine
 
@@ -47,7 +47,7 @@ def test_folders_that_a_page_cites_are_there(page):
 
 
 def test_pages_that_the_code_cites_are_there():
-    folders = ("conflux", "cext", "bench", "firmware", "tests/vectors", "tests/kit", "docs/examples")
+    folders = ("conflux", "cext", "bench", "packaging", "tests/vectors", "tests/kit", "docs/examples")
     code = [file for folder in folders for file in (TREE / folder).rglob("*.*") if file.suffix in CODE]
     cited = {(page, name(file)) for file in code for page in re.findall(r"docs/[\w/-]+\.[a-z]+", file.read_text())}
     assert [f"{page} in {file}" for page, file in sorted(cited) if not (TREE / page).exists()] == []
