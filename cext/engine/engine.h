@@ -177,7 +177,7 @@ struct engine_receiver {
     uint8_t epoch;
     uint64_t next; /* the epoch's highest counter + 1; 0: none */
     uint64_t received, marked, bytes, highest_at; /* of the epoch */
-    uint64_t frames, packets, active_at; /* ever */
+    uint64_t frames, packets, frame_bytes, active_at; /* ever */
     uint32_t link, label; /* with which the newest frame came; label 0: none did */
 };
 /* notify: UP_ARRIVED with the next frame. */

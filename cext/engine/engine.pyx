@@ -414,7 +414,7 @@ cdef class Engine:
             raise LocalProtocolError("no such receiver")
         return ReceiverState(
             out.epoch, int(out.next) - 1, out.received, out.marked, out.bytes, seconds(out.highest_at), out.frames,
-            out.packets, seconds(out.active_at), out.link, out.label,
+            out.packets, out.frame_bytes, seconds(out.active_at), out.link, out.label,
         )
 
     # ── relays ──

@@ -95,7 +95,7 @@ cdef extern from "engine/engine.h" nogil:
         uint64_t counter, route_first, bytes_sealed, frames, packets, bytes, silent_since
     struct engine_receiver:
         uint8_t epoch
-        uint64_t next, received, marked, bytes, highest_at, frames, packets, active_at
+        uint64_t next, received, marked, bytes, highest_at, frames, packets, frame_bytes, active_at
         uint32_t link, label
     struct engine_link_config:
         uint32_t link

@@ -162,6 +162,7 @@ static struct receiving *receiver_unseal_untrusted(struct engine *self, struct r
     if (newest)
         epoch->highest_at = self->now;
     receiver->frames++;
+    receiver->bytes += size;
     if (bundle_check(frame + HEADER_BYTES, bundle_bytes) != FAULT_NONE) {
         drop(self, bundle_check(frame + HEADER_BYTES, bundle_bytes) == FAULT_UNKNOWN_KIND ? DROP_UNKNOWN_KIND
                                                                                          : DROP_MALFORMED);

@@ -95,7 +95,7 @@ struct receiver {
     bool offloads, notify;
     struct engine_network sources[NETWORK_COUNT_MAX];
     size_t source_count;
-    uint64_t frames, packets, active_at;
+    uint64_t frames, packets, bytes, active_at;
     uint32_t link, label;
     struct bucket entries; /* for Python */
 };

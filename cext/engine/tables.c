@@ -481,6 +481,7 @@ bool engine_receiver(struct engine *self, uint32_t handle, bool notify, struct e
             .highest_at = epoch->highest_at,
             .frames = receiver->frames,
             .packets = receiver->packets,
+            .frame_bytes = receiver->bytes,
             .active_at = receiver->active_at,
             .link = receiver->link,
             .label = receiver->label,

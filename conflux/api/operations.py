@@ -129,10 +129,10 @@ class Operations:
             tasks=tuple(pump.task_names()),
             streams=rows.streams(status, node.name_of),
             links=self._link_rows(status),
-            routes=status.routes,
+            routes=rows.paths(status, node.name_of, now=pump.now()).routes,
             relays=rows.relays(status, node.name_of, now=pump.now()),
             destinations=rows.destinations(status, node.name_of),
-            datapath=status.datapath,
+            datapath=rows.datapath(status.datapath),
             plane=status.plane,
             drops=self._drops(status.drops),
         )
@@ -146,13 +146,13 @@ class Operations:
             node_drops, pump.drops, pump.mover.carrier.drop_counts, self.tun.drops, channels, self.api_drops
         )
 
-    async def _streams(self, arguments: Arguments) -> object:
+    async def _streams(self, arguments: Arguments) -> rows.Streams:
         node = self.pump.node
-        return {"streams": rows.streams(node.status(now=self.pump.now()), node.name_of)}
+        return rows.Streams(rows.streams(node.status(now=self.pump.now()), node.name_of))
 
-    async def _paths(self, arguments: Arguments) -> rows.Routes:
+    async def _paths(self, arguments: Arguments) -> rows.Paths:
         pump = self.pump
-        return rows.routes(pump.node.status(now=pump.now()), pump.node.name_of, now=pump.now())
+        return rows.paths(pump.node.status(now=pump.now()), pump.node.name_of, now=pump.now())
 
     async def _route(self, arguments: Arguments) -> rows.Explained:
         pump, node = self.pump, self.pump.node
@@ -160,8 +160,8 @@ class Operations:
         candidates = node.search.explain(card.node_id, now=pump.now())
         return rows.route(card, node.status(now=pump.now()), candidates, node.name_of)
 
-    async def _links(self, arguments: Arguments) -> object:
-        return {"links": self._link_rows(self.pump.node.status(now=self.pump.now()))}
+    async def _links(self, arguments: Arguments) -> rows.Links:
+        return rows.Links(self._link_rows(self.pump.node.status(now=self.pump.now())))
 
     def _link_rows(self, status: NodeStatus) -> tuple[rows.LinkRow, ...]:
         pump = self.pump

@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 from conflux.carrier.interface import Measured
 from conflux.control.channel import NeighbourStatus
 from conflux.control.event import PlaneStatus
-from conflux.datapath.status import DatapathStatus
+from conflux.datapath.status import DatapathStatus, EgressStatus, PendingStatus, ReceiverStatus, SenderStatus
 from conflux.host.memory import Memory
 from conflux.ids import LinkId, NodeId, format_node_id, parse_node_id
 from conflux.node.status import DestinationState, DestinationStatus, NodeStatus
 from conflux.realm.card import Card
 from conflux.realm.member import Member
-from conflux.route.event import RelayEndStatus, RouteStatus
+from conflux.route.event import RelayEndStatus
 from conflux.search.interface import Candidate
 
 NameOf = Callable[[NodeId], str]  # what a person calls a node
@@ -48,10 +48,15 @@ class Left(NamedTuple):
 # ── streams ──
 
 
-class SentStream(NamedTuple):
-    """A stream from here to a node, or a node that packets wait for.  path: the hops that carry it, by name."""
+class StreamRow(NamedTuple):
+    """A stream from here to a node, a node that packets wait for, or a stream from a node to here.
 
-    direction: Literal["out"]
+    direction: "out" or "in".  path: the hops that carry it, by name; of a stream that comes in nobody here knows them.
+    bytes: of whole frames, as packets and frames are counted since the stream began.  lost_frames: of the present
+    epoch, of a stream that comes in.  queued_packets to failures: of one that goes out.
+    """
+
+    direction: Literal["out", "in"]
     node: str
     name: str
     state: str
@@ -62,59 +67,48 @@ class SentStream(NamedTuple):
     frames: int
     packets: int
     bytes: int
-    queued_packets: int
-    queued_bytes: int
+    lost_frames: int | None
+    queued_packets: int | None
+    queued_bytes: int | None
     rtt_ms: float | None
-    failures: int
-
-
-class ReceivedStream(NamedTuple):
-    """A stream from a node to here."""
-
-    direction: Literal["in"]
-    node: str
-    name: str
-    state: str
-    stream: str
-    epoch: int
-    link: int | None
-    frames: int
-    packets: int
-    lost_frames: int
-
-
-StreamRow = SentStream | ReceivedStream
+    failures: int | None
 
 
 def streams(status: NodeStatus, name_of: NameOf) -> tuple[StreamRow, ...]:
     """Return every stream, wanted, open or received."""
     sent = (_sent(destination, status.datapath, name_of) for destination in status.destinations)
     received = (
-        ReceivedStream(
+        StreamRow(
             direction="in",
             node=receiver.source,
             name=name_of(parse_node_id(receiver.source)),
             state="receiving" if receiver.frames else "half-open",
             stream=receiver.stream,
+            path=None,
             epoch=receiver.epoch,
             link=receiver.link,
             frames=receiver.frames,
             packets=receiver.packets,
+            bytes=receiver.bytes,
             lost_frames=receiver.lost_frames,
+            queued_packets=None,
+            queued_bytes=None,
+            rtt_ms=None,
+            failures=None,
         )
         for receiver in status.datapath.receivers
     )
     return (*sent, *received)
 
 
-def _sent(destination: DestinationStatus, datapath: DatapathStatus, name_of: NameOf) -> SentStream:
+def _sent(destination: DestinationStatus, datapath: DatapathStatus, name_of: NameOf) -> StreamRow:
     node = format_node_id(destination.node)
     stream = _stream(destination)
     sender = next((each for each in datapath.senders if each.stream == stream), None)
     queue = next((each for each in datapath.egresses if each.destination == node), None)
     # The tables may say that a stream flows while nothing is heard from its receiver.  That is no connection.
     silent = destination.state is DestinationState.FLOWING and sender is not None and sender.suspect
-    return SentStream(
+    return StreamRow(
         direction="out",
         node=node,
         name=destination.name,
@@ -126,6 +120,7 @@ def _sent(destination: DestinationStatus, datapath: DatapathStatus, name_of: Nam
         frames=0 if sender is None else sender.frames,
         packets=0 if sender is None else sender.packets,
         bytes=0 if sender is None else sender.bytes,
+        lost_frames=None,
         queued_packets=0 if queue is None else queue.packets,
         queued_bytes=0 if queue is None else queue.bytes,
         rtt_ms=None if sender is None else sender.rtt_ms,
@@ -162,7 +157,7 @@ class LinkRow(NamedTuple):
     node: str
     name: str
     state: str
-    initiator: bool | None
+    dialled: bool | None
     age_s: float | None
     users: int
     failures: int
@@ -188,7 +183,7 @@ def links(
             node=format_node_id(link.peer),
             name=name_of(link.peer),
             state=link.state,
-            initiator=link.initiator,
+            dialled=link.initiator,
             age_s=None if link.opened_at is None else round(now - link.opened_at, 1),
             users=link.user_count,
             failures=link.failure_count,
@@ -220,7 +215,7 @@ class RouteRow(NamedTuple):
 
     direction: str
     link: int
-    label: int
+    label: str
     ready: bool
     next: str | None
 
@@ -230,8 +225,8 @@ class RelayEnd(NamedTuple):
 
     name: str | None
     link: int
-    label_in: int
-    label_out: int
+    label_in: str
+    label_out: str
 
 
 class RelayRow(NamedTuple):
@@ -239,10 +234,10 @@ class RelayRow(NamedTuple):
 
     before: RelayEnd
     ahead: RelayEnd
-    frames_ahead: int
-    bytes_ahead: int
-    frames_back: int
-    bytes_back: int
+    ahead_frames: int
+    ahead_bytes: int
+    back_frames: int
+    back_bytes: int
     expires_in_s: float
 
 
@@ -253,10 +248,10 @@ class PathRow(NamedTuple):
     why: str
     rtt_ms: float | None
     open_ms: float | None
-    opened: int | None
-    failed: int | None
-    received: int | None
-    lost: int | None
+    openings: int | None
+    failures: int | None
+    received_frames: int | None
+    lost_frames: int | None
 
 
 class KnownPath(NamedTuple):
@@ -268,27 +263,39 @@ class KnownPath(NamedTuple):
     why: str
     rtt_ms: float | None
     open_ms: float | None
-    opened: int | None
-    failed: int | None
-    received: int | None
-    lost: int | None
+    openings: int | None
+    failures: int | None
+    received_frames: int | None
+    lost_frames: int | None
 
 
 class CandidatePath(NamedTuple):
     """A path of `conflux route NAME`: what a PathRow has, and whether it carries packets now."""
 
-    carries: bool
+    carrying: bool
     hops: tuple[str, ...]
     why: str
     rtt_ms: float | None = None
     open_ms: float | None = None
-    opened: int | None = None
-    failed: int | None = None
-    received: int | None = None
-    lost: int | None = None
+    openings: int | None = None
+    failures: int | None = None
+    received_frames: int | None = None
+    lost_frames: int | None = None
 
 
-class Routes(NamedTuple):
+class Streams(NamedTuple):
+    """The answer to `conflux streams`."""
+
+    streams: tuple[StreamRow, ...]
+
+
+class Links(NamedTuple):
+    """The answer to `conflux links`."""
+
+    links: tuple[LinkRow, ...]
+
+
+class Paths(NamedTuple):
     """The answer to `conflux paths`."""
 
     routes: tuple[RouteRow, ...]
@@ -306,18 +313,19 @@ class Explained(NamedTuple):
     paths: tuple[CandidatePath, ...]
 
 
-def routes(status: NodeStatus, name_of: NameOf, *, now: float) -> Routes:
+def paths(status: NodeStatus, name_of: NameOf, *, now: float) -> Paths:
     """Return the routes that are set up, those of others that pass, and what is known of paths to destinations."""
     neighbours = _neighbours(status, name_of)
     own = (
-        RouteRow(each.direction, each.link, each.label, each.ready, neighbours.get(each.link)) for each in status.routes
+        RouteRow(each.direction, each.link, _label(each.label), each.ready, neighbours.get(each.link))
+        for each in status.routes
     )
-    paths = (
+    known = (
         KnownPath(name=destination.name, node=format_node_id(destination.node), **_costs(each, name_of))
         for destination in status.destinations
         for each in destination.candidates
     )
-    return Routes(tuple(own), relays(status, name_of, now=now), tuple(paths))
+    return Paths(tuple(own), relays(status, name_of, now=now), tuple(known))
 
 
 def relays(status: NodeStatus, name_of: NameOf, *, now: float) -> tuple[RelayRow, ...]:
@@ -326,7 +334,7 @@ def relays(status: NodeStatus, name_of: NameOf, *, now: float) -> tuple[RelayRow
     passed = {(each.before.link, each.before.label_in): each for each in status.datapath.relays}
 
     def end(of: RelayEndStatus) -> RelayEnd:
-        return RelayEnd(neighbours.get(of.link), of.link, of.label_in, of.label_out)
+        return RelayEnd(neighbours.get(of.link), of.link, _label(of.label_in), _label(of.label_out))
 
     rows = []
     for relay in status.relays:
@@ -335,10 +343,10 @@ def relays(status: NodeStatus, name_of: NameOf, *, now: float) -> tuple[RelayRow
             RelayRow(
                 before=end(relay.before),
                 ahead=end(relay.ahead),
-                frames_ahead=0 if counted is None else counted.frames_ahead,
-                bytes_ahead=0 if counted is None else counted.bytes_ahead,
-                frames_back=0 if counted is None else counted.frames_back,
-                bytes_back=0 if counted is None else counted.bytes_back,
+                ahead_frames=0 if counted is None else counted.frames_ahead,
+                ahead_bytes=0 if counted is None else counted.bytes_ahead,
+                back_frames=0 if counted is None else counted.frames_back,
+                back_bytes=0 if counted is None else counted.bytes_back,
                 expires_in_s=round(max(0.0, relay.expires_at - now), 1),
             )
         )
@@ -349,15 +357,15 @@ def route(card: Card, status: NodeStatus, candidates: Sequence[Candidate], name_
     """Return how packets get to one node: what carries them now, and every candidate with its costs."""
     destination = next((each for each in status.destinations if each.node == card.node_id), None)
     paths = [
-        CandidatePath(carries=destination is not None and each.hops == destination.path, **_costs(each, name_of))
+        CandidatePath(carrying=destination is not None and each.hops == destination.path, **_costs(each, name_of))
         for each in candidates
     ]
     path = None if destination is None else _path(destination, name_of)
-    if destination is not None and path is not None and not any(each.carries for each in paths):
+    if destination is not None and path is not None and not any(each.carrying for each in paths):
         stream = _stream(destination)
         rtt_ms = next((each.rtt_ms for each in status.datapath.senders if each.stream == stream), None)
         why = "moved there; the search does not offer it"
-        paths.insert(0, CandidatePath(carries=True, hops=path, why=why, rtt_ms=rtt_ms))
+        paths.insert(0, CandidatePath(carrying=True, hops=path, why=why, rtt_ms=rtt_ms))
     return Explained(
         name=card.name,
         node=format_node_id(card.node_id),
@@ -373,11 +381,15 @@ def _costs(candidate: Candidate, name_of: NameOf) -> dict[str, Any]:
         "why": candidate.why,
         "rtt_ms": candidate.rtt_ms,
         "open_ms": candidate.open_ms,
-        "opened": candidate.opened,
-        "failed": candidate.failed,
-        "received": candidate.received,
-        "lost": candidate.lost,
+        "openings": candidate.opened,
+        "failures": candidate.failed,
+        "received_frames": candidate.received,
+        "lost_frames": candidate.lost,
     }
+
+
+def _label(label: int) -> str:
+    return f"{label:08x}"
 
 
 def _neighbours(status: NodeStatus, name_of: NameOf) -> dict[LinkId, str]:
@@ -419,7 +431,7 @@ class DestinationRow(NamedTuple):
 class CredentialRow(NamedTuple):
     """This node's credential.  Dates are Unix seconds."""
 
-    not_after: int
+    expires_at: int
     renew_at: int
     serial: int
     issuer: str
@@ -428,13 +440,13 @@ class CredentialRow(NamedTuple):
 
 
 class DeviceRow(NamedTuple):
-    """The TUN device.  up: packets pass it.  read, written: packets it gave and took."""
+    """The TUN device.  up: packets pass it.  read_packets, written_packets: that it gave and took."""
 
     name: str
-    mtu: int
+    mtu_bytes: int
     up: bool
-    read: int
-    written: int
+    read_packets: int
+    written_packets: int
 
 
 class ChannelRow(NamedTuple):
@@ -444,6 +456,17 @@ class ChannelRow(NamedTuple):
     up: bool
     detail: str
     neighbours: tuple[NeighbourStatus, ...]
+
+
+class DatapathRow(NamedTuple):
+    """What moves the packets: its name, queues and ends of streams.  What it passes on for others is in relays."""
+
+    name: str
+    egresses: tuple[EgressStatus, ...]
+    pending: tuple[PendingStatus, ...]
+    senders: tuple[SenderStatus, ...]
+    receivers: tuple[ReceiverStatus, ...]
+    drops: Mapping[str, int]
 
 
 class Status(NamedTuple):
@@ -464,10 +487,10 @@ class Status(NamedTuple):
     tasks: tuple[str, ...]
     streams: tuple[StreamRow, ...]
     links: tuple[LinkRow, ...]
-    routes: tuple[RouteStatus, ...]
+    routes: tuple[RouteRow, ...]
     relays: tuple[RelayRow, ...]
     destinations: tuple[DestinationRow, ...]
-    datapath: DatapathStatus
+    datapath: DatapathRow
     plane: PlaneStatus
     drops: Mapping[str, int]
 
@@ -489,11 +512,16 @@ def destinations(status: NodeStatus, name_of: NameOf) -> tuple[DestinationRow, .
     )
 
 
+def datapath(status: DatapathStatus) -> DatapathRow:
+    """Return what a person may want to see of the datapath."""
+    return DatapathRow(status.name, status.egresses, status.pending, status.senders, status.receivers, status.drops)
+
+
 def credential(member: Member) -> CredentialRow:
     """Return what a person may want to know of a member's credential."""
     held = member.chain.credential
     return CredentialRow(
-        not_after=member.chain.not_after,
+        expires_at=member.chain.not_after,
         renew_at=held.renew_at,
         serial=held.serial,
         issuer=format_node_id(held.issuer),

@@ -19,11 +19,11 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from conflux.api.scheme import plain
 from conflux.errors import ConfluxError, StateError, UserError
 from conflux.state.directory import CANNOT_WRITE
 
@@ -237,22 +237,7 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
 
 def encode(message: object) -> bytes:
     """Return a message as one line of JSON.  A record of named fields, wherever it stands in it, becomes an object."""
-    return json.dumps(_plain(message), separators=(",", ":")).encode() + b"\n"
-
-
-def _plain(value: object) -> object:
-    """Return a value as JSON knows it: named tuples and dataclasses as dictionaries, other tuples as lists."""
-    match value:
-        case tuple() if hasattr(value, "_asdict"):
-            return {name: _plain(each) for name, each in value._asdict().items()}
-        case list() | tuple():
-            return [_plain(each) for each in value]
-        case Mapping():
-            return {key: _plain(each) for key, each in value.items()}
-        case _ if is_dataclass(value):
-            return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-        case _:
-            return value
+    return json.dumps(plain(message), separators=(",", ":")).encode() + b"\n"
 
 
 async def _write(writer: asyncio.StreamWriter, message: object) -> None:

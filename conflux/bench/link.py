@@ -18,7 +18,7 @@ from conflux.bench.figure import LESS, MORE, Figure, PartFailed, Plan, Recorder
 from conflux.bench.pair import FAR, NEAR, Pair
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.native import _engine
-from conflux.host.memory import memory
+from conflux.host.memory import MIB, memory
 
 SUPER_BYTES: Final = 60_000  # of a TCP super-packet, as the kernel hands the engine in a bulk flow
 SMALL_BYTES: Final = 100
@@ -76,10 +76,10 @@ def measure(plan: Plan, recorder: Recorder) -> None:
             )
         )
         held = memory()._asdict()
-        for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
-            if (size := held[kind]) is not None:
+        for kind, title in (("pss", "proportional share"), ("rss", "resident")):
+            if (size := held[f"{kind}_bytes"]) is not None:
                 words = f"Python and two engines after full load: {title}"
-                recorder.figure(Figure("memory", f"memory_engines_{kind[:3]}", words, "MB", LESS, (size,)))
+                recorder.figure(Figure("memory", f"memory_engines_{kind}", words, "MB", LESS, (size / MIB,)))
         recorder.setting("link_drops", _notable(pair.drops()))
 
 

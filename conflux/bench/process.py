@@ -14,6 +14,7 @@ from typing import Any
 
 from conflux.bench import child
 from conflux.bench.figure import LESS, Figure, PartFailed, Plan, Recorder
+from conflux.host.memory import MIB
 
 START_S_MAX = 120.0
 
@@ -34,10 +35,10 @@ def starts(plan: Plan, recorder: Recorder) -> None:
     _started("command", "the command line (conflux --version)", child.command("conflux", "--version"), plan, recorder)
     said = _started("daemon", "all that a daemon imports", [sys.executable, "-P", "-c", _DAEMON], plan, recorder)
     held: dict[str, Any] = json.loads(said)
-    for kind, title in (("pss_mb", "proportional share"), ("rss_mb", "resident")):
-        if held[kind] is not None:  # the kernel may not say
+    for kind, title in (("pss", "proportional share"), ("rss", "resident")):
+        if (size := held[f"{kind}_bytes"]) is not None:  # the kernel may not say
             words = f"what a daemon imports: {title}"
-            recorder.figure(Figure("memory", f"memory_daemon_{kind[:3]}", words, "MB", LESS, (held[kind],)))
+            recorder.figure(Figure("memory", f"memory_daemon_{kind}", words, "MB", LESS, (size / MIB,)))
 
 
 def _started(name: str, title: str, words: Sequence[str], plan: Plan, recorder: Recorder) -> str:

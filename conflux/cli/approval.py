@@ -15,14 +15,23 @@ from conflux.realm.waiting import Decision, Waiting
 
 
 class WaitingRow(NamedTuple):
-    """A node that waits.  asked_at, until: unix seconds; until is the invitation's end.  decision: of Decision."""
+    """A node that waits.  asked_at, expires_at: Unix seconds; the latter is the invitation's end.
+
+    decision: of Decision.
+    """
 
     name: str
     node: str
     invitation: str
     asked_at: int
-    until: int
+    expires_at: int
     decision: str
+
+
+class Pending(NamedTuple):
+    """The answer to `conflux realm pending`."""
+
+    pending: tuple[WaitingRow, ...]
 
 
 def pending(options: argparse.Namespace) -> int:
@@ -30,7 +39,7 @@ def pending(options: argparse.Namespace) -> int:
     office = open_office(options)
     rows = [_row(entry) for entry in sorted(_waiting(office), key=lambda entry: entry.asked_at)]
     if options.json:
-        return print_json({"pending": [row._asdict() for row in rows]})
+        return print_json(Pending(tuple(rows)))
     if not rows:
         sys.stdout.write("nobody waits\n")
         return 0

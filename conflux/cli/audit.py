@@ -27,6 +27,20 @@ class AuditRow(NamedTuple):
     detail: str
 
 
+class Entries(NamedTuple):
+    """The answer to `conflux realm audit`."""
+
+    entries: tuple[AuditRow, ...]
+
+
+class Verified(NamedTuple):
+    """The answer to `conflux realm audit --verify`.  last_number, last_hash: of the newest entry."""
+
+    verified_entries: int
+    last_number: int
+    last_hash: str
+
+
 def audit(options: argparse.Namespace) -> int:
     """Print the newest entries, or verify all of them."""
     office = open_office(options)
@@ -43,7 +57,7 @@ def audit(options: argparse.Namespace) -> int:
         return _print_verified(count, log.head(), as_json=options.json)
     rows = [_row(entry) for entry in kept]
     if options.json:
-        return print_json({"entries": [row._asdict() for row in rows]})
+        return print_json(Entries(tuple(rows)))
     cells = [(row.number, date(row.at), row.what, row.name or row.node, row.detail) for row in rows]
     sys.stdout.write((show.table(("", "when", "what", "who", "how"), cells) if cells else "nothing yet") + "\n")
     return 0
@@ -51,7 +65,7 @@ def audit(options: argparse.Namespace) -> int:
 
 def _print_verified(count: int, head: Head, *, as_json: bool) -> int:
     if as_json:
-        return print_json({"entries": count, "last": head.number, "last_hash": head.digest.hex()})
+        return print_json(Verified(count, head.number, head.digest.hex()))
     gone = head.number - count
     before = f"; the {gone} before them are gone by rotation" if gone else ""
     sys.stdout.write(f"the record holds: {count} entries{before}\nlast  {head.number}  {head.digest.hex()}\n")

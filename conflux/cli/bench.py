@@ -92,7 +92,7 @@ def _compare(first_path: Path, second_path: Path, *, as_json: bool) -> int:
     )
     rows = list(reports.compare(first, second))
     if as_json:
-        return print_json({row.figure.name: _plain(row) for row in rows})
+        return print_json({"figures": {row.figure.name: _plain(row) for row in rows}})
     blocks = [_printable(block) for block in describe_comparison(first, second, rows)]
     return print_blocks(*blocks)
 

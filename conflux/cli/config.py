@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from conflux.cli import entry, show
 from conflux.cli.grammar import EXIT_USAGE
@@ -18,6 +19,28 @@ from conflux.host import networks
 from conflux.realm.invite import Token
 
 DEFAULT = "default"
+
+
+class Checked(NamedTuple):
+    """The answer to `conflux config check`.  file: None if there is none."""
+
+    file: str | None
+    faults: tuple[Fault, ...]
+
+
+class ValueRow(NamedTuple):
+    """A value that counts.  origin: FILE:LINE, --state-dir or default.  live: a reload changes it."""
+
+    value: Any
+    origin: str
+    live: bool
+
+
+class Values(NamedTuple):
+    """The answer to `conflux config show`.  file: None if there is none."""
+
+    file: str | None
+    values: Mapping[str, ValueRow]
 
 
 class _File(NamedTuple):
@@ -37,8 +60,7 @@ def check(options: argparse.Namespace) -> int:
     name = str(file.path or settings.PATH_DEFAULT)
     faults = faults_of(file.text)
     if options.json:
-        told = [{"line": each.line, "text": each.text} for each in faults]
-        print_json({"file": None if file.path is None else name, "faults": told})
+        print_json(Checked(None if file.path is None else name, tuple(faults)))
         return 1 if faults else 0
     for fault in faults:
         place = name if fault.line is None else f"{name}:{fault.line}"
@@ -81,8 +103,8 @@ def show_values(options: argparse.Namespace) -> int:
     file = _file(options.config)
     rows = [(each.key, each.value, _origin(file, each), each.is_live) for each in _overridden(options, file)]
     if options.json:
-        values = {key: {"value": value, "from": origin, "live": live} for key, value, origin, live in rows}
-        return print_json({"file": None if file.path is None else str(file.path), "values": values})
+        values = {key: ValueRow(value, origin, live) for key, value, origin, live in rows}
+        return print_json(Values(None if file.path is None else str(file.path), values))
     table = [(key, shown(value), origin) for key, value, origin, _ in rows]
     sys.stdout.write(show.table(("key", "value", "from"), table) + "\n")
     return 0

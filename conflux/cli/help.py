@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import NamedTuple
 
 from conflux import __version__
+from conflux.api import scheme
 from conflux.cli.parser import parser
 
 
@@ -16,8 +18,14 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+class Version(NamedTuple):
+    """The answer to `conflux version`."""
+
+    version: str
+
+
 def version(options: argparse.Namespace) -> int:
     """Print the version."""
-    text = json.dumps({"version": __version__}) if options.json else f"conflux {__version__}"
+    text = json.dumps(scheme.answer(Version(__version__))) if options.json else f"conflux {__version__}"
     sys.stdout.write(text + "\n")
     return 0

@@ -21,7 +21,7 @@ from conflux.realm.issued import End, Issued
 class MemberRow(NamedTuple):
     """A node that this issuer let in.
 
-    state: member, expired, or why its membership ended.  until: unix seconds, as since; since is None if not known.
+    state: member, expired, or why its membership ended.  expires_at, admitted_at: Unix seconds; None: not known.
     due: it has not got yet what was granted to it last.
     """
 
@@ -31,8 +31,8 @@ class MemberRow(NamedTuple):
     tags: tuple[str, ...]
     capabilities: tuple[str, ...]
     state: str
-    since: int | None
-    until: int
+    admitted_at: int | None
+    expires_at: int
     former_names: tuple[str, ...]
     due: bool
 
@@ -42,14 +42,26 @@ class InviteRow(NamedTuple):
 
     id: str
     state: str
-    until: int
+    expires_at: int
     uses_max: int
-    used: int
+    uses: int
     used_by: tuple[str, ...]
     tags: tuple[str, ...]
     capabilities: tuple[str, ...]
     replaces: str | None
-    approve: bool
+    approval_required: bool
+
+
+class Members(NamedTuple):
+    """The answer to `conflux realm members`."""
+
+    members: tuple[MemberRow, ...]
+
+
+class Invites(NamedTuple):
+    """The answer to `conflux realm invites`."""
+
+    invites: tuple[InviteRow, ...]
 
 
 def members(options: argparse.Namespace) -> int:
@@ -59,7 +71,7 @@ def members(options: argparse.Namespace) -> int:
     denies = office.book().denies
     rows = [_member(office, entry, is_denied=denies(entry.node_id, office.issuer.issuer_id)) for entry in entries]
     if options.json:
-        return print_json({"members": [row._asdict() for row in rows]})
+        return print_json(Members(tuple(rows)))
     count = sum(entry.is_member for entry in entries)
     sys.stdout.write(f"{show.plural(count, 'member')} let in by {office.member.name}\n\n{_member_table(rows)}\n")
     return 0
@@ -86,7 +98,7 @@ def _member_table(rows: list[MemberRow]) -> str:
     """Return three lines for each member: who it is, its addresses, and what it may."""
     lines: list[tuple[str, str, str]] = []
     for row in rows:
-        until = date(row.until)
+        until = date(row.expires_at)
         state = {"member": f"until {until}", "expired": f"EXPIRED {until}"}.get(row.state, f"{row.state.upper()}")
         ipv6, ipv4 = row.addresses
         rights = ", ".join((*row.capabilities, *(f"#{tag}" for tag in row.tags)))
@@ -100,9 +112,9 @@ def invites(options: argparse.Namespace) -> int:
     office = open_office(options)
     names = {entry.node_id: entry.name for entry in office.files.issued()}
     rows = [_invite(invite, names, office.now_unix) for invite in office.files.invites()]
-    rows.sort(key=lambda row: (row.state != "open", row.until))
+    rows.sort(key=lambda row: (row.state != "open", row.expires_at))
     if options.json:
-        return print_json({"invites": [row._asdict() for row in rows]})
+        return print_json(Invites(tuple(rows)))
     if not rows:
         sys.stdout.write("no invitations; `conflux realm invite` makes one\n")
         return 0
@@ -110,8 +122,8 @@ def invites(options: argparse.Namespace) -> int:
         (
             row.id,
             row.state,
-            date(row.until),
-            f"{row.used}/{row.uses_max}",
+            date(row.expires_at),
+            f"{row.uses}/{row.uses_max}",
             ", ".join(row.used_by),
             f"in the place of {row.replaces}" if row.replaces else ", ".join((*row.capabilities, *row.tags)),
         )

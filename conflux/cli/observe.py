@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from conflux.api import scheme
 from conflux.cli import context, show
 from conflux.cli.drops import describe_drops
 from conflux.errors import UserError
@@ -29,9 +30,15 @@ def answered(answer: object) -> Answer:
 
 
 def print_json(value: object) -> int:
-    """Print an answer for programs."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    """Print an answer for programs: a record, or an answer of the daemon."""
+    sys.stdout.write(json.dumps(scheme.answer(value), indent=2) + "\n")
     return 0
+
+
+def print_json_line(value: object) -> None:
+    """Print one answer of many for programs, at once."""
+    sys.stdout.write(json.dumps(scheme.answer(value)) + "\n")
+    sys.stdout.flush()
 
 
 def print_blocks(*blocks: str) -> int:
@@ -48,7 +55,7 @@ def status(options: argparse.Namespace) -> int:
 
 def describe_status(got: Answer) -> list[str]:
     """Return the blocks of `conflux status`."""
-    node, realm, device, memory = got["node"], got["realm"], got["device"], got["memory"]
+    node, realm, device = got["node"], got["realm"], got["device"]
     state = "up" if device["up"] else "DOWN: packets do not pass"
     channels = [f"{each['name']} {'up' if each['up'] else 'DOWN'}: {each['detail']}" for each in got["control"]]
     rows: list[tuple[str, object]] = [
@@ -56,11 +63,11 @@ def describe_status(got: Answer) -> list[str]:
         ("id", node["id"]),
         ("addresses", "\n".join(node["addresses"])),
         ("credential", _credential(got["credential"])),
-        ("device", f"{device['name']}, MTU {device['mtu']}, {state}"),
+        ("device", f"{device['name']}, MTU {device['mtu_bytes']}, {state}"),
         ("control", "\n".join(channels) or "none: no control channel is enabled"),
         ("datapath", got["datapath"]["name"]),
         ("relaying", _relaying(got)),
-        ("memory", f"{memory['rss_mb']} MB resident, {memory['pss_mb']} MB of it its own share"),
+        ("memory", _memory(got["memory"])),
     ]
     rows += [("warning", warning) for warning in got["warnings"]]
     return [
@@ -72,6 +79,14 @@ def describe_status(got: Answer) -> list[str]:
     ]
 
 
+def _memory(memory: Answer) -> str | None:
+    if memory["rss_bytes"] is None:
+        return None
+    text = f"{memory['rss_bytes'] / 1e6:.1f} MB"
+    own = memory["pss_bytes"]
+    return text if own is None else f"{text} ({own / 1e6:.1f} MB not shared with other programs)"
+
+
 def _relaying(got: Answer) -> str:
     if got["relays"]:
         return f"on, {show.plural(len(got['relays']), 'route')} of others"
@@ -81,11 +96,11 @@ def _relaying(got: Answer) -> str:
 
 
 def _credential(credential: Answer) -> str:
-    left_s = credential["not_after"] - time.time()
-    until = time.strftime("%Y-%m-%d", time.localtime(credential["not_after"]))
+    left_s = credential["expires_at"] - time.time()
+    until = time.strftime("%Y-%m-%d", time.localtime(credential["expires_at"]))
     if left_s <= 0:
         return f"EXPIRED on {until}: the warning below says what to do"
-    return f"until {until} ({show.duration(left_s)}), renewed in time by itself"
+    return f"until {until} ({show.duration(left_s)}), renews automatically"
 
 
 def streams(options: argparse.Namespace) -> int:
@@ -138,7 +153,7 @@ def describe_links(rows: list[Answer]) -> str:
                 row["link"],
                 row["name"],
                 row["state"],
-                {True: "us", False: "them"}.get(row["initiator"]),
+                {True: "us", False: "them"}.get(row["dialled"]),
                 show.duration(row["age_s"]),
                 row["failures"],
                 None if row.get("rtt_ms") is None else f"{row['rtt_ms']:.2f} ms",
@@ -162,7 +177,7 @@ def describe_paths(got: Answer) -> list[str]:
     blocks = []
     if got["routes"]:
         rows = [
-            (row["direction"], row["next"], row["link"], _label(row["label"]), "ready" if row["ready"] else "set-up")
+            (row["direction"], row["next"], row["link"], row["label"], "ready" if row["ready"] else "set-up")
             for row in got["routes"]
         ]
         blocks.append(show.table(("route", "neighbour", "link", "label", "state"), rows))
@@ -181,9 +196,9 @@ def path_cells(row: Answer) -> tuple[object, ...]:
         way(row["hops"]),
         show.milliseconds(row.get("rtt_ms")),
         show.milliseconds(row.get("open_ms")),
-        row.get("opened"),
-        row.get("failed"),
-        row.get("lost"),
+        row.get("openings"),
+        row.get("failures"),
+        row.get("lost_frames"),
         row["why"],
     )
 
@@ -199,39 +214,38 @@ def describe_relays(rows: list[Answer]) -> str:
             (
                 row["before"]["name"],
                 row["before"]["link"],
-                _label(row["before"]["label_in"]),
+                row["before"]["label_in"],
                 row["ahead"]["name"],
                 row["ahead"]["link"],
-                _label(row["ahead"]["label_out"]),
-                row["frames_ahead"],
-                show.size(row["bytes_ahead"]),
-                show.size(row["bytes_back"]),
+                row["ahead"]["label_out"],
+                row["ahead_frames"],
+                show.size(row["ahead_bytes"]),
+                show.size(row["back_bytes"]),
             )
             for row in rows
         ],
     )
 
 
-def _label(label: int | None) -> str | None:
-    return None if label is None else f"{label:08x}"
-
-
 def watch(options: argparse.Namespace) -> int:
     """Print events until the user interrupts."""
     for item in context.daemon(options).stream("watch"):
         assert isinstance(item, dict)
-        sys.stdout.write((json.dumps(item) if options.json else describe_event(item)) + "\n")
-        sys.stdout.flush()
+        if options.json:
+            print_json_line(item)
+        else:
+            sys.stdout.write(describe_event(item) + "\n")
+            sys.stdout.flush()
     return 0
 
 
 def describe_event(event: Answer) -> str:
     """Return one event as a line."""
     if "at" not in event:
-        return f"              {event['count']} events were lost: this reader is too slow"
+        return f"              {event['lost_events']} events were lost: this reader is too slow"
     at = event["at"]
     clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
-    took = "" if event.get("took_s") is None else f"({show.milliseconds(event['took_s'] * 1000)})"
+    took = "" if event.get("took_ms") is None else f"({show.milliseconds(event['took_ms'])})"
     words = " ".join(filter(None, (event.get("name"), event.get("text"), took)))
     return f"{clock}  {event['event']:<11}  {words}".rstrip()
 

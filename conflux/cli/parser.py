@@ -14,6 +14,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from conflux import __version__
+from conflux.api import scheme
 from conflux.cli import entry
 from conflux.cli.grammar import EXIT_USAGE, Help, NoCommand, Parser, WrongUsage
 from conflux.errors import ConfluxError, UserError
@@ -107,4 +108,4 @@ def _say(words: Sequence[str], text: str, by: str = "conflux") -> None:
     """Print an error for a person and, where a program asked for JSON, for that too."""
     entry.complain(text, by)
     if "--json" in words:
-        sys.stdout.write(json.dumps({"error": text}) + "\n")
+        sys.stdout.write(json.dumps(scheme.answer(scheme.Failure(text))) + "\n")

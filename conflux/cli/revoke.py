@@ -23,7 +23,7 @@ from conflux.state.clock import realm_clock
 from conflux.state.directory import StateDir
 from conflux.state.issuer_files import IssuerFiles
 from conflux.state.list_files import ListFiles
-from conflux.state.revoking import Revoked, Revoker, denied_rows, load_book
+from conflux.state.revoking import DeniedRow, Revoked, Revoker, denied_rows, load_book
 
 
 class _Done(NamedTuple):
@@ -33,6 +33,12 @@ class _Done(NamedTuple):
     name: str
     cancelled: list[str]
     told: str
+
+
+class RevokedNodes(NamedTuple):
+    """The answer to `conflux realm revoked`."""
+
+    revoked: tuple[DeniedRow, ...]
 
 
 def revoke(options: argparse.Namespace) -> int:
@@ -109,8 +115,8 @@ def revoked(options: argparse.Namespace) -> int:
     names = {each.node_id: each.name for each in IssuerFiles(state).issued()}
     rows = denied_rows(book, member.anchor, names)
     if options.json:
-        return print_json({"revoked": [row._asdict() for row in rows]})
-    table = [(row.name, row.node, date(row.since), row.by, row.reason) for row in rows]
+        return print_json(RevokedNodes(tuple(rows)))
+    table = [(row.name, row.node, date(row.revoked_at), row.by, row.reason) for row in rows]
     text = show.table(("name", "node", "since", "by", "reason"), table) if table else "no node is revoked"
     sys.stdout.write(text + "\n")
     return 0

@@ -25,7 +25,7 @@ def describe_route(got: Answer) -> list[str]:
     rows = []
     for path in got["paths"]:
         by, *costs = path_cells(path)
-        rows.append((by, "carries" if path["carries"] else None, *costs))
+        rows.append((by, "carries" if path["carrying"] else None, *costs))
     return [f"{got['name']}: {state}", show.table(PATH_HEADER, rows) if rows else "no path to it is known"]
 
 

@@ -62,9 +62,9 @@ class NeighbourStatus(NamedTuple):
     name: str
     address: str
     lan: str | None  # None: unknown
-    joins: bool  # it says that it is a bridge
+    bridging: bool  # it says that it is a bridge
     dialled: bool  # by this node
-    up_s: float
+    age_s: float  # of the connection
 
 
 def _nothing(*arguments: object) -> None:

@@ -26,7 +26,7 @@ FEEDBACK_CHANNEL: Final = 0  # reports belong to no flow
 
 
 class Arrived(NamedTuple):
-    """What came in the present epoch; the last two count every epoch."""
+    """What came in the present epoch; the last three count every epoch."""
 
     highest: int  # counter; -1: nothing yet
     highest_at: float  # when it arrived
@@ -35,6 +35,7 @@ class Arrived(NamedTuple):
     bytes: int  # of bundles
     frames_ever: int
     packets_ever: int
+    bytes_ever: int  # of whole frames
 
 
 class ReceivingEpoch:
@@ -275,4 +276,5 @@ class Receiving(ABC, Generic[Epoch]):
             reports=self.report_count,
             frames=arrived.frames_ever,
             packets=arrived.packets_ever,
+            bytes=arrived.bytes_ever,
         )

@@ -15,7 +15,7 @@ class EgressStatus(NamedTuple):
     stream: str | None  # the one that empties it; None: packets wait
     packets: int
     bytes: int
-    marked: int  # packets marked "congestion experienced", ever
+    marked_packets: int  # packets marked "congestion experienced", ever
 
 
 class PendingStatus(NamedTuple):
@@ -53,6 +53,7 @@ class ReceiverStatus(NamedTuple):
     reports: int  # ever
     frames: int  # ever
     packets: int  # ever
+    bytes: int  # of whole frames, ever
 
 
 class RelaySideStatus(NamedTuple):

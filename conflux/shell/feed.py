@@ -31,7 +31,7 @@ class EventRow(NamedTuple):
     path: tuple[str, ...]
     reason: str | None
     said: str | None
-    took_s: float | None
+    took_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class EventsLost:
     """So many events did not fit the buffer of a watcher."""
 
     event: str = field(default="events-lost", init=False)
-    count: int
+    lost_events: int
 
 
 Row = EventRow | EventsLost
@@ -56,7 +56,7 @@ def event_row(event: Event, name_of: NameOf, at: float) -> EventRow:
         path=tuple(format_node_id(hop) for hop in event.path),
         reason=None if event.reason is None else event.reason.end.value,
         said=None if event.reason is None else event.reason.said,
-        took_s=None if event.took_s is None else round(event.took_s, 6),
+        took_ms=None if event.took_s is None else round(event.took_s * 1e3, 3),
     )
 
 

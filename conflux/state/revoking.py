@@ -177,12 +177,12 @@ def revoked_words(book: ListBook, member: Member) -> list[str]:
 
 
 class DeniedRow(NamedTuple):
-    """One denial, as a person reads it.  by: the name of its signer, or its id.  since: unix seconds."""
+    """One denial, as a person reads it.  by: the name of its signer, or its id.  revoked_at: Unix seconds."""
 
     node: str
     name: str | None
     by: str
-    since: int
+    revoked_at: int
     reason: str
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conflux.api import scheme
 from conflux.cli import parser
 from conflux.ids import NodeId
 from conflux.state.clock import realm_clock
@@ -62,13 +63,19 @@ class Desk:
     def refused(self, board: str, *words: object) -> str:
         """Run a command that has to fail with one line; return the line."""
         code, out, err = self.run(board, *words)
-        printed = json.dumps({"error": err.removeprefix("conflux: ").strip()}) + "\n" if "--json" in words else ""
+        printed = (
+            json.dumps(scheme.answer(scheme.Failure(err.removeprefix("conflux: ").strip()))) + "\n"
+            if "--json" in words
+            else ""
+        )
         assert (code, out, err.count("\n")) == (1, printed, 1), (words, out, err)
         return err
 
     def ask(self, board: str, *words: object) -> Any:
-        """Run a command with --json; return what it says."""
-        return json.loads(self.do(board, *words, "--json"))
+        """Run a command with --json; return what it says, but for the number of the scheme."""
+        answer = json.loads(self.do(board, *words, "--json"))
+        assert answer.pop(scheme.KEY) == scheme.VERSION
+        return answer
 
     def join_by_file(self, board: str, name: str, *options: object, by: str = "gate") -> None:
         """Let a board in, by files."""

@@ -44,7 +44,7 @@ def readdress(host: Host, *new: str) -> float:
 
 def is_steady(host: Host) -> bool:
     """Say whether the control connection of a host is older than a race between two of them lasts."""
-    return all(row["up_s"] > HANDSHAKE_S for row in host.conflux_json("status")["control"][0]["neighbours"])
+    return all(row["age_s"] > HANDSHAKE_S for row in host.conflux_json("status")["control"][0]["neighbours"])
 
 
 def test_stream_goes_on_at_once_from_other_addresses_and_undisturbed_from_those_that_come_back(lab: Lab) -> None:

@@ -216,7 +216,7 @@ def test_each_direction_keeps_its_own_relay(quiet: JoinedLans) -> None:
     for relay, before, ahead in (("rod", "alpha", "bravo"), ("ruth", "bravo", "alpha")):
         (route,) = quiet[relay].conflux_json("status")["relays"]
         assert (route["before"]["name"], route["ahead"]["name"]) == (before, ahead)
-        assert route["frames_ahead"] > 30
+        assert route["ahead_frames"] > 30
     flow.kill()
 
 

@@ -235,9 +235,9 @@ class LanChannel:
                 name=neighbour.peer.name,
                 address=neighbour.connection.remote,
                 lan=self._bridge.lan(neighbour.peer.node),
-                joins=self._bridge.says_it_joins(neighbour.peer.node),
+                bridging=self._bridge.says_it_joins(neighbour.peer.node),
                 dialled=neighbour.dialled,
-                up_s=round(now - neighbour.since, 1),
+                age_s=round(now - neighbour.since, 1),
             )
             for neighbour in self._neighbours.all()
         )

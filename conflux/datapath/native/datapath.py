@@ -351,7 +351,7 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
             stream=None if egress.sender is None else egress.sender.stream.hex(),
             packets=state.packets,
             bytes=state.bytes,
-            marked=state.marked,
+            marked_packets=state.marked,
         )
 
 

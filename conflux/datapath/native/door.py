@@ -52,6 +52,7 @@ class ReceiverState(NamedTuple):
     highest_at: float  # when the highest counter arrived
     frames: int  # ever
     packets: int  # ever
+    frame_bytes: int  # of whole frames, ever
     active_at: float  # when the newest frame came, or the receiver was made
     link: int  # over which the newest frame came
     label: int  # under which it came; 0: no frame came

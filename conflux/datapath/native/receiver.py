@@ -85,6 +85,7 @@ class NativeReceiver(Receiving[ReceivingEpoch]):
             bytes=seen.bytes,
             frames_ever=seen.frames,
             packets_ever=seen.packets,
+            bytes_ever=seen.frame_bytes,
         )
 
     def _idle_fire(self, now: float) -> None:

@@ -81,5 +81,5 @@ class Egress(Generic[S]):
             stream=None if self.sender is None else self.sender.stream.hex(),
             packets=self.queue.packet_count,
             bytes=self.queue.bytes,
-            marked=self.queue.marked_count,
+            marked_packets=self.queue.marked_count,
         )

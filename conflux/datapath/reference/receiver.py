@@ -39,7 +39,7 @@ class ReceiverEpoch(ReceivingEpoch):
 class StreamReceiver(Receiving[ReceiverEpoch]):
     """Made by add_receiver(); accepts frames under the labels of its routes."""
 
-    __slots__ = ("_deliver", "_own", "_seen_at", "_sources", "frame_count", "packet_count")
+    __slots__ = ("_deliver", "_own", "_seen_at", "_sources", "frame_bytes", "frame_count", "packet_count")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
         outlets: Outlets,
         now: float,
     ) -> None:
+        self.frame_bytes = 0  # ever, as the counts
         self.frame_count = 0
         self.packet_count = 0
         self._deliver = outlets.deliver
@@ -122,6 +123,7 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
             epoch.highest = counter
             epoch.highest_at = now
         self.frame_count += 1
+        self.frame_bytes += len(frame)
         self._seen_at = now
         return entries
 
@@ -145,4 +147,5 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
             bytes=epoch.bytes,
             frames_ever=self.frame_count,
             packets_ever=self.packet_count,
+            bytes_ever=self.frame_bytes,
         )

@@ -53,7 +53,7 @@ class Site:
         """Wait until bravo has a neighbour that joins its LAN and something else, gate; or has none."""
         expected = {"gate": True} if there else {}
         wait_for(
-            lambda: {each["name"]: each["joins"] for each in self.lan(self.bravo)["neighbours"]} == expected,
+            lambda: {each["name"]: each["bridging"] for each in self.lan(self.bravo)["neighbours"]} == expected,
             f"bravo's neighbours: {expected}",
             within_s=50,
             logs=self.realm.logs(),

@@ -108,8 +108,8 @@ def parts(watch: Watch, log: str, sent_at: float, answered_ms: float) -> dict[st
     ms = {kind: (event["at"] - sent_at) * 1e3 for kind, event in events.items()}
     checks, secured = (float(text) for text in re.findall(r"ICE after ([\d.]+) ms, DTLS after ([\d.]+) ms", log)[-1])
     return {
-        "resolve": events["card"]["took_s"] * 1e3,
-        "handshake": events["handshake"]["took_s"] * 1e3,  # beside what follows
+        "resolve": events["card"]["took_ms"],
+        "handshake": events["handshake"]["took_ms"],  # beside what follows
         "offer": ms["link"] - ms["dial"] - secured,
         "ICE": checks,
         "DTLS": secured - checks,  # after ICE

@@ -69,7 +69,7 @@ class JoinedLans:
 
     def _neighbours(self, host: Host) -> dict[str, bool]:
         (channel,) = host.conflux_json("status")["control"]
-        return {neighbour["name"]: neighbour["joins"] for neighbour in channel["neighbours"]}
+        return {neighbour["name"]: neighbour["bridging"] for neighbour in channel["neighbours"]}
 
     def _expected(self, host: Host) -> dict[str, bool]:
         return {

@@ -66,7 +66,7 @@ class Life:
         for who, event in sorted(new, key=lambda item: item[1]["at"]):
             self.seen.append((who, event))
             ms = (event["at"] - self.started) * 1000
-            took = f"  ({event['took_s'] * 1000:.0f} ms)" if event.get("took_s") else ""
+            took = f"  ({event['took_ms']:.0f} ms)" if event.get("took_ms") else ""
             words = self._rename(" ".join(filter(None, (event.get("name"), event.get("text")))))
             kind = paint("33", f"{event['event']:<11}")
             print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)

@@ -64,8 +64,14 @@ async def test_the_status_shows_the_whole_node_and_fits_a_terminal() -> None:
         }
         assert status["realm"]["name"] == "pump"
         assert status["credential"]["capabilities"] == [RELAY]
-        assert status["credential"]["not_after"] == alpha.member.chain.not_after
-        assert status["device"] == {"name": "conflux9", "mtu": 1280, "up": True, "read": 5, "written": 7}
+        assert status["credential"]["expires_at"] == alpha.member.chain.not_after
+        assert status["device"] == {
+            "name": "conflux9",
+            "mtu_bytes": 1280,
+            "up": True,
+            "read_packets": 5,
+            "written_packets": 7,
+        }
         (channel,) = status["control"]
         assert (channel["name"], channel["up"]) == ("lan", True)
         assert channel["neighbours"][0]["name"] == "rod"

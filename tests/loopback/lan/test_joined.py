@@ -196,7 +196,7 @@ async def test_interfaces_that_turn_out_to_be_on_one_lan_are_not_joined() -> Non
 async def test_status_says_the_lan_of_each_neighbour_and_which_are_bridges() -> None:
     async with town_of(rod=(1, 2), alpha=(1,), bravo=(2,)) as town:
         seen = {
-            name: {entry.name: (entry.lan, entry.joins) for entry in node.channel.status()}
+            name: {entry.name: (entry.lan, entry.bridging) for entry in node.channel.status()}
             for name, node in town.nodes.items()
         }
         assert seen == {

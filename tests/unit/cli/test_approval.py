@@ -96,4 +96,4 @@ def test_nobody_is_approved_who_does_not_wait(desk):
 
 def test_an_invitation_for_people_says_that_its_users_wait(desk):
     assert "Whoever uses it waits" in desk.do("gate", "realm", "invite", "--approve")
-    assert desk.ask("gate", "realm", "invites")["invites"][0]["approve"] is True
+    assert desk.ask("gate", "realm", "invites")["invites"][0]["approval_required"] is True

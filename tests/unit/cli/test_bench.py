@@ -58,7 +58,7 @@ def test_two_reports_are_compared(capsys, two):
 def test_a_comparison_is_json_too(capsys, two):
     code, out, _ = outcome(capsys, "bench", "--compare", *two, "--json")
     assert code == 0
-    rows = json.loads(out)
+    rows = json.loads(out)["figures"]
     assert rows["link_bulk"] == {
         "unit": "Gbit/s",
         "a": 0.55,

@@ -60,7 +60,7 @@ def test_without_a_file_the_defaults_count(monkeypatch, tmp_path, capsys):
     assert config.show_values(options(json=True)) == 0
     said = capsys.readouterr().out
     assert "there is none" in said
-    assert {each["from"] for each in json.loads(said.partition("\n")[2])["values"].values()} == {"default"}
+    assert {each["origin"] for each in json.loads(said.partition("\n")[2])["values"].values()} == {"default"}
 
 
 def test_show_says_where_a_value_comes_from(tmp_path, capsys):

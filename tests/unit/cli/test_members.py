@@ -33,8 +33,8 @@ def test_members_are_listed_with_addresses_rights_and_date(desk):
         "tags": ["light"],
         "capabilities": [],
         "state": "member",
-        "since": kitchen.chain.credential.not_before,
-        "until": kitchen.chain.not_after,
+        "admitted_at": kitchen.chain.credential.not_before,
+        "expires_at": kitchen.chain.not_after,
         "former_names": [],
         "due": False,
     }
@@ -63,8 +63,8 @@ def test_invitations_are_listed_open_ones_first(desk):
     token = Token.parse(desk.do("gate", "realm", "invite", "--no-qr", "--count", "3", "--tag", "t"))
     rows = desk.ask("gate", "realm", "invites")["invites"]
     assert [row["state"] for row in rows] == ["open", "expired"]
-    assert (rows[0]["id"], rows[0]["until"], rows[0]["uses_max"]) == (token.invite_id.hex(), token.not_after, 3)
-    assert (rows[0]["used"], rows[0]["used_by"], rows[0]["tags"]) == (0, [], ["t"])
+    assert (rows[0]["id"], rows[0]["expires_at"], rows[0]["uses_max"]) == (token.invite_id.hex(), token.not_after, 3)
+    assert (rows[0]["uses"], rows[0]["used_by"], rows[0]["tags"]) == (0, [], ["t"])
     assert token.invite_id.hex() in desk.do("gate", "realm", "invites")
 
 

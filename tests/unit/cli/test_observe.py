@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conflux.api import scheme
 from conflux.cli import context, observe, route
 from conflux.errors import UserError
 
@@ -59,7 +60,7 @@ def test_a_question_is_printed_for_people_or_for_programs(run, command, answer, 
     daemon = Daemon(answer)
     assert run(command, daemon) == (0, text)
     code, out = run(command, daemon, json=True)
-    assert (code, json.loads(out)) == (0, answer)
+    assert (code, json.loads(out)) == (0, scheme.answer(answer))
     assert daemon.asked == [(command.__name__, {})] * 2
 
 
@@ -71,15 +72,15 @@ def test_an_answer_of_another_shape_is_refused(run, command, answer):
 
 
 def test_events_are_printed_as_they_come(run):
-    event = {"event": "frames", "at": 0.25, "name": "sensor", "text": "", "took_s": None, "node": None}
-    daemon = Daemon(items=(event, {"event": "events-lost", "count": 17}))
+    event = {"event": "frames", "at": 0.25, "name": "sensor", "text": "", "took_ms": None, "node": None}
+    daemon = Daemon(items=(event, {"event": "events-lost", "lost_events": 17}))
     code, out = run(observe.watch, daemon)
     first, second = out.splitlines()
     assert code == 0
     assert first.endswith(".250  frames       sensor")
     assert second.endswith("17 events were lost: this reader is too slow")
     code, out = run(observe.watch, Daemon(items=(event,)), json=True)
-    assert (code, json.loads(out)) == (0, event)
+    assert (code, json.loads(out)) == (0, scheme.answer(event))
 
 
 PING = {"name": "sensor", "count": 2, "interval": 1.0, "size": 56}
@@ -126,7 +127,7 @@ def test_a_route_is_asked_for_by_name(run):
         "sensor: no stream goes there now\n\nno path to it is known\n",
     )
     code, out = run(route.explain, daemon, name="sensor", json=True)
-    assert (code, json.loads(out)) == (0, answer)
+    assert (code, json.loads(out)) == (0, scheme.answer(answer))
     assert daemon.asked == [("route", {"name": "sensor"})] * 2
 
 
@@ -136,5 +137,5 @@ def test_a_move_is_asked_for_with_its_path(run):
     asked = {"name": "sensor", "via": "gate", "direct": False}
     assert run(route.move, daemon, **asked) == (0, "sensor moved in 44 ms\n  before  direct\n  now     gate\n")
     code, out = run(route.move, daemon, json=True, **asked)
-    assert (code, json.loads(out)) == (0, answer)
+    assert (code, json.loads(out)) == (0, scheme.answer(answer))
     assert daemon.asked == [("move", asked)] * 2

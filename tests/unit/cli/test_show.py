@@ -10,11 +10,11 @@ STATUS = {
     "uptime_s": 4000,
     "node": {"id": "k" * 26, "name": "gate", "addresses": ["fd3c:7e38:688b:e369:17dd:2a9b:cca6:d8a", "100.96.121.39"]},
     "realm": {"name": "home", "id": "r" * 26},
-    "credential": {"not_after": 4e9, "renew_at": 3e9},
-    "device": {"name": "conflux0", "mtu": 1280, "up": True, "read": 10, "written": 12},
+    "credential": {"expires_at": 4e9, "renew_at": 3e9},
+    "device": {"name": "conflux0", "mtu_bytes": 1280, "up": True, "read_packets": 10, "written_packets": 12},
     "control": [{"name": "lan", "up": True, "detail": "listening on port 7464, 2 neighbours"}],
     "datapath": {"name": "reference"},
-    "memory": {"rss_mb": 44.1, "pss_mb": 39.0},
+    "memory": {"rss_bytes": 44_100_000, "pss_bytes": 39_000_000},
     "warnings": [],
     "streams": [],
     "links": [],
@@ -24,12 +24,12 @@ STATUS = {
 }
 
 RELAY = {
-    "before": {"name": "kitchen", "link": 3, "label_in": 0xCF2E3D4C, "label_out": 1},
-    "ahead": {"name": "sensor", "link": 12, "label_in": 2, "label_out": 0xA0B0C0D0},
-    "frames_ahead": 812,
-    "bytes_ahead": 1_402_117,
-    "frames_back": 31,
-    "bytes_back": 2480,
+    "before": {"name": "kitchen", "link": 3, "label_in": "cf2e3d4c", "label_out": "00000001"},
+    "ahead": {"name": "sensor", "link": 12, "label_in": "00000002", "label_out": "a0b0c0d0"},
+    "ahead_frames": 812,
+    "ahead_bytes": 1_402_117,
+    "back_frames": 31,
+    "back_bytes": 2480,
     "expires_in_s": 512.3,
 }
 
@@ -37,10 +37,10 @@ PATH = {
     "hops": ["gate", "barn", "sensor"],
     "rtt_ms": 2.31,
     "open_ms": 41.7,
-    "opened": 2,
-    "failed": 0,
-    "received": 900,
-    "lost": 1,
+    "openings": 2,
+    "failures": 0,
+    "received_frames": 900,
+    "lost_frames": 1,
     "why": "measured",
 }
 
@@ -61,8 +61,8 @@ STREAMS = [
 ]
 
 LINKS = [
-    {"link": 3, "name": "sensor", "state": "open", "initiator": True, "age_s": 72.0, "users": 2, "failures": 0},
-    {"link": None, "name": "b" * 26, "state": "idle", "initiator": None, "age_s": None, "users": 0, "failures": 4},
+    {"link": 3, "name": "sensor", "state": "open", "dialled": True, "age_s": 72.0, "users": 2, "failures": 0},
+    {"link": None, "name": "b" * 26, "state": "idle", "dialled": None, "age_s": None, "users": 0, "failures": 4},
 ]
 
 
@@ -112,7 +112,7 @@ dropped, as in any network:
         ({"device": STATUS["device"] | {"up": False}}, "DOWN: packets do not pass"),
         ({"control": [{"name": "lan", "up": False, "detail": "stopped"}]}, "lan DOWN: stopped"),
         ({"control": []}, "none: no control channel is enabled"),
-        ({"credential": {"not_after": 1000}}, "EXPIRED on 1970-01-01"),
+        ({"credential": {"expires_at": 1000}}, "EXPIRED on 1970-01-01"),
         ({"relays": [RELAY, RELAY]}, "relaying    on, 2 routes of others"),
         ({}, "relaying    on, no routes of others now"),
         ({"relaying": "off"}, "relaying    off, by configuration"),
@@ -135,8 +135,8 @@ kitchen          3  cf2e3d4c  sensor    12  a0b0c0d0     812  1.4 MB  2.5 kB"""
 
 
 def test_a_route_is_explained_by_every_candidate():
-    direct = PATH | {"hops": ["sensor"], "rtt_ms": None, "open_ms": None, "why": "never measured", "carries": False}
-    paths = [PATH | {"carries": True}, direct]
+    direct = PATH | {"hops": ["sensor"], "rtt_ms": None, "open_ms": None, "why": "never measured", "carrying": False}
+    paths = [PATH | {"carrying": True}, direct]
     answer = {"name": "sensor", "state": "flowing", "path": PATH["hops"], "paths": paths}
     assert (
         "\n".join(route.describe_route(answer))
@@ -175,9 +175,9 @@ def test_milliseconds_are_shown_with_few_digits(value, text):
 
 
 def test_an_event_is_shown_on_one_line():
-    event = {"event": "handshake", "at": 0.25, "name": "sensor", "text": "", "took_s": 0.0312, "node": None}
+    event = {"event": "handshake", "at": 0.25, "name": "sensor", "text": "", "took_ms": 31.2, "node": None}
     assert observe.describe_event(event).endswith(".250  handshake    sensor (31 ms)")
-    assert "17 events were lost" in observe.describe_event({"event": "events-lost", "count": 17})
+    assert "17 events were lost" in observe.describe_event({"event": "events-lost", "lost_events": 17})
 
 
 @pytest.mark.parametrize(("resolve_ms", "found"), [(0.02, ""), (4.1, ", found in 4.10 ms")])

@@ -85,5 +85,5 @@ def test_row_of_an_event_is_plain_and_quotes_a_hop_beside_the_reason():
         "path": [format_node_id(hop) for hop in BY_TWO],
         "reason": "other",
         "said": "timeout!",
-        "took_s": 0.123457,
+        "took_ms": 123.457,
     }

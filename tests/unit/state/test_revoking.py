@@ -285,7 +285,7 @@ def test_who_is_denied_is_told_with_name_signer_date_and_reason(home):
     names = {home.kitchen.node_id: "kitchen", home.gate.node_id: "gate"}
     (row,) = denied_rows(home.book(), home.gate.anchor, names)
     assert (row.node, row.name, row.by) == (format_node_id(home.kitchen.node_id), "kitchen", "gate")
-    assert (row.since, row.reason) == (NOW_UNIX + 5, "lost")
+    assert (row.revoked_at, row.reason) == (NOW_UNIX + 5, "lost")
 
 
 def test_revoked_node_reads_what_happened_and_what_to_do(home):
