@@ -1,11 +1,16 @@
 """The fence: an nftables table of our own, so that overlay addresses pass the TUN device alone.
 
 Linux answers for each of its addresses on every interface.  Without the fence a host on the LAN, with no credential,
-would reach what listens on an overlay address, and could send in a member's name.
+would reach what listens on an overlay address, and could send in a member's name.  And the kernel sends by the longest
+prefix: a router advertisement for a part of the realm's network would have its packets leave to the LAN in clear.
 
     table inet conflux-NAME { chain prerouting { type filter hook prerouting priority raw; policy accept;
         iifname != NAME iifname != "lo" ip6 saddr PREFIX counter drop
         iifname != NAME iifname != "lo" [iifname != each that may send into the realm] ip6 daddr PREFIX counter drop
+        ... the same of IPv4 ... }
+      chain postrouting { type filter hook postrouting priority raw; policy accept;
+        oifname != NAME oifname != "lo" [oifname != each that may send into the realm] ip6 saddr PREFIX counter drop
+        oifname != NAME oifname != "lo" ip6 daddr PREFIX counter drop
         ... the same of IPv4 ... } }
 
 The table belongs to the netlink socket that made it: the kernel lets nobody else change it, not even by `nft flush
@@ -48,17 +53,20 @@ NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE = 0, 2, 3, 6
 TABLE_F_OWNER: Final = 0x2
 FAMILY_INET: Final = 1
 HOOK_PREROUTING: Final = 0
+HOOK_POSTROUTING: Final = 4
 NF_DROP: Final = 0
 NF_ACCEPT: Final = 1
 REGISTER: Final = 1
 REGISTER_VERDICT: Final = 0
 META_IIFNAME: Final = 6
+META_OIFNAME: Final = 7
 META_NFPROTO: Final = 15
 CMP_EQ, CMP_NEQ = 0, 1
 PAYLOAD_NETWORK_HEADER: Final = 1
 INTERFACE_BYTES: Final = 16
 
-CHAIN: Final = "prerouting"
+PREROUTING: Final = "prerouting"
+POSTROUTING: Final = "postrouting"
 
 Network = IPv4Network | IPv6Network
 
@@ -115,25 +123,33 @@ def build(device: str, realm: Sequence[Network], forward_from: Sequence[str]) ->
 def _table(device: str, realm: Sequence[Network], forward_from: Sequence[str], flags: int) -> list[bytes]:
     """Return the messages of one transaction: the table of an earlier life goes, ours comes."""
     name = _text(1, f"conflux-{device}")
-    hook = _nest(4, _u32(1, HOOK_PREROUTING), _u32(2, PRIORITY_RAW))
-    chain = [_text(1, f"conflux-{device}"), _text(3, CHAIN), hook, _u32(5, NF_ACCEPT), _text(7, "filter")]
     messages = [
         _message(NEWTABLE, NLM_F_CREATE, name),
         _message(DELTABLE, 0, name),
         _message(NEWTABLE, NLM_F_CREATE, name, _u32(2, flags)),
-        _message(NEWCHAIN, NLM_F_CREATE, *chain),
     ]
+    for chain, hook in ((PREROUTING, HOOK_PREROUTING), (POSTROUTING, HOOK_POSTROUTING)):
+        place = _nest(4, _u32(1, hook), _u32(2, PRIORITY_RAW))
+        made = [name, _text(3, chain), place, _u32(5, NF_ACCEPT), _text(7, "filter")]
+        messages.append(_message(NEWCHAIN, NLM_F_CREATE, *made))
     for network in realm:
         source, destination = (8, 24) if network.version == 6 else (12, 16)
-        for offset, allowed in ((source, ()), (destination, forward_from)):
-            expressions = [*_not_from((device, "lo", *allowed)), *_within(network, offset), _counter(), _drop()]
-            rule = [_text(1, f"conflux-{device}"), _text(2, CHAIN), _nest(4, *expressions)]
+        for chain, interface, offset, allowed in (
+            (PREROUTING, META_IIFNAME, source, ()),
+            (PREROUTING, META_IIFNAME, destination, forward_from),
+            (POSTROUTING, META_OIFNAME, source, forward_from),  # answers to what entered there
+            (POSTROUTING, META_OIFNAME, destination, ()),
+        ):
+            others = _none_of(interface, (device, "lo", *allowed))
+            expressions = [*others, *_within(network, offset), _counter(), _drop()]
+            rule = [name, _text(2, chain), _nest(4, *expressions)]
             messages.append(_message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, *rule))
     return messages
 
 
-def _not_from(devices: Iterable[str]) -> Iterable[bytes]:
-    yield _expression("meta", _u32(1, REGISTER), _u32(2, META_IIFNAME))
+def _none_of(interface: int, devices: Iterable[str]) -> Iterable[bytes]:
+    """Match packets that come in by, or go out by, another device than these."""
+    yield _expression("meta", _u32(1, REGISTER), _u32(2, interface))
     for device in devices:
         yield _compare(CMP_NEQ, device.encode().ljust(INTERFACE_BYTES, b"\0"))
 

@@ -37,6 +37,11 @@ else:
 raw.sendto(packet, (target, 0))
 """
 
+SAY_UDP = """
+import socket, sys
+socket.socket(int(sys.argv[1]), socket.SOCK_DGRAM).sendto(sys.argv[3].encode(), (sys.argv[2], 8081))
+"""
+
 HEAR_UDP = """
 import socket, sys
 heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -93,6 +98,28 @@ def test_an_outsider_on_the_lan_cannot_send_in_a_members_name(trio: Trio) -> Non
     wait_for(lambda: heard.output().count("in its own name") == 2, "what is not forged", within_s=5, logs=(heard,))
     assert "forged" not in heard.output()
     heard.kill()
+
+
+def test_packets_for_a_member_do_not_leave_in_clear_by_a_more_specific_route(trio: Trio) -> None:
+    """As a router advertisement for a part of the realm's network would set it."""
+    heard = trio.mallory.spawn("taken", "python3", "-c", HEAR_UDP)
+    wait_for(lambda: "ready" in heard.output(), "a listener", within_s=5, logs=(heard,))
+    for family, mine, address in zip((2, 10), trio.alpha.addresses, trio.bravo.overlay_addresses(), strict=False):
+        whole = f"{address}/{128 if family == 10 else 32}"
+        trio.mallory.run("ip", "addr", "add", whole, "dev", "eth0", *(["nodad"] if family == 10 else []))
+        trio.alpha.run("ip", "route", "add", whole, "dev", "eth0", "src", mine)
+        said = trio.alpha.run("python3", "-c", SAY_UDP, str(family), address, "in clear", check=False)
+        assert "not permitted" in said.stderr  # whoever sends is told
+        trio.alpha.run("ip", "route", "del", whole, "dev", "eth0")
+        trio.mallory.run("ip", "addr", "del", whole, "dev", "eth0")
+        trio.alpha.run(
+            "python3", "-c", SAY_UDP, str(family), trio.mallory.addresses[family // 10], "to its own address"
+        )
+    wait_for(lambda: heard.output().count("its own") == 2, "what is for the LAN", within_s=5, logs=(heard,))
+    assert "in clear" not in heard.output()
+    heard.kill()
+    for address in trio.bravo.overlay_addresses():
+        assert trio.alpha.ping(address, "-c", "1", "-W", "5").lost == 0, trio.realm.tails()
 
 
 def test_the_table_is_the_daemons_own(trio: Trio) -> None:
