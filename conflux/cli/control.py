@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import ssl
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from conflux.broker import ask
 from conflux.broker.check import Ask, refusal_of
 from conflux.broker.check import check as check_broker
 from conflux.broker.directory import AREA, LEAVES, SERVERS, Directory
@@ -24,12 +24,9 @@ from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserErr
 from conflux.realm.invite import parse_hint
 from conflux.realm.lists import BrokerNotice
 from conflux.realm.member import Member
-from conflux.state.broker_files import BROKER_KEY, broker_of, load_signer, save_notice, save_signer
-from conflux.state.clock import realm_clock
+from conflux.state.broker_files import BROKER_KEY, load_signer, save_notice, save_signer
 from conflux.state.directory import StateDir
 from conflux.state.revoking import as_ended
-
-CA_BYTES_MAX = 65536
 
 
 def init(options: argparse.Namespace) -> int:
@@ -172,25 +169,16 @@ def check(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace, config: Config, state: StateDir, member: Member) -> Ask:
     """Return what to check: what the options name, else the configuration, else what the realm says of its broker."""
-    settings, why = config.control.nats, _why(options, member)
-    servers, ca, area = settings.servers, _pem(options.ca or settings.ca), settings.area
+    settings = config.control.nats
+    found = ask.known(settings._replace(ca=options.ca or settings.ca), state, member)
     if options.server is not None:
         try:
-            servers = (parse_hint(options.server),)
+            found = Ask((parse_hint(options.server),), None if found is None else found.ca, settings.area)
         except ConfigError as error:
             raise ConfigError(f"--server: {error}") from None
-    elif not servers:
-        notice = broker_of(state, member.anchor, realm_clock(state).now_unix)
-        if notice is None:
-            raise ConfigError("no server is configured or announced: [control.nats] servers, or --server HOST:PORT")
-        servers = tuple(parse_hint(server.removeprefix("tls://")) for server in notice.servers)
-        ca = ca or (ssl.DER_cert_to_PEM_cert(notice.ca) if notice.ca else None)
-        area = notice.area
-    return Ask(servers, ca, area, why)
-
-
-def _pem(path: Path | None) -> str | None:
-    return None if path is None else context.read_file(path, CA_BYTES_MAX).decode("ascii", "replace")
+    if found is None:
+        raise ConfigError("no server is configured or announced: [control.nats] servers, or --server HOST:PORT")
+    return found._replace(why_refused=_why(options, member))
 
 
 def _why(options: argparse.Namespace, member: Member) -> Callable[[str], str | None]:

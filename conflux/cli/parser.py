@@ -45,6 +45,7 @@ GRAMMARS = MappingProxyType(
         "realm": ("realm",),
         "control": ("control",),
         "config": ("config",),
+        "doctor": ("doctor",),
         "bench": ("bench",),
         "help": ("help", "version"),
     }

@@ -309,6 +309,11 @@ def parse(text: str, *, name: str = "conflux.toml") -> Config:
 
 def faults_of(text: str) -> list[Fault]:
     """Return everything that is wrong in a configuration, from its first line to its last."""
+    return examined(text)[1]
+
+
+def examined(text: str) -> tuple[Config, list[Fault]]:
+    """Return what is right in a configuration, all else by default; and everything that is wrong in it."""
     import tomli
 
     from conflux.config.source import Source
@@ -324,14 +329,13 @@ def faults_of(text: str) -> list[Fault]:
             said = f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"
             found.append(Fault(error.lineno, said))
             if not _leave_out(lines, error.lineno - 1):
-                return found
+                return Config(), found
         except (ValueError, RecursionError) as error:
-            return [*found, Fault(None, str(error))]
+            return Config(), [*found, Fault(None, str(error))]
     wrong: list[_Fault] = []
-    _build(Config, table, (), wrong)
-    source = Source("", kept)
+    config, source = _build(Config, table, (), wrong), Source("", kept)
     found += [Fault(source.line(path), said) for path, said in wrong]
-    return sorted(found, key=lambda each: each.line or 0)
+    return config, sorted(found, key=lambda each: each.line or 0)
 
 
 def _leave_out(lines: list[str], number: int) -> bool:

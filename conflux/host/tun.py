@@ -150,9 +150,9 @@ class Tun:
         if not flags & IFF_UP:
             return f"{self.name} is down"
         # Setting a device down removes its routes and IPv6 addresses; setting it up again does not restore them.
-        routes = _routes()  # once: a router's table is long
+        routed = routes()  # once: a router's table is long
         for network in config.networks:
-            if (self.name, network) not in routes:
+            if (self.name, network) not in routed:
                 return f"{self.name} has lost the route to {network}"
         for address in config.addresses:
             found = _ipv6_addresses() if address.version == 6 else {(self.name, self._ipv4_address())}
@@ -188,7 +188,7 @@ class Tun:
         self._fd = -1
 
 
-def _routes() -> set[tuple[str, IPv4Network | IPv6Network]]:
+def routes() -> set[tuple[str, IPv4Network | IPv6Network]]:
     """Return (device, network) of every route, from /proc/net: reading it needs no privilege."""
     found: set[tuple[str, IPv4Network | IPv6Network]] = set()
     for words in _lines("/proc/net/route")[1:]:

@@ -23,6 +23,7 @@ FLOORS = (
     ("shell", "sim"),
     ("api",),
     ("daemon", "bench", "broker"),
+    ("doctor",),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -43,7 +43,7 @@ def test_without_a_descriptor_no_address_counts_as_gone() -> None:
 
 def test_without_a_descriptor_the_device_has_lost_no_route() -> None:
     with limit(0), pytest.raises(OSError, match="Too many open files"):
-        tun._routes()
+        tun.routes()
 
 
 def test_without_a_descriptor_neither_networks_nor_interfaces_are_said_to_be_wrong() -> None:

@@ -15,7 +15,7 @@ from kit.tree import TREE
 from conflux.api import rows, scheme
 from conflux.api.move import Moved
 from conflux.api.operations import Operations
-from conflux.cli import approval, audit, config, members, revoke
+from conflux.cli import approval, audit, config, doctor, members, revoke
 from conflux.cli import help as cli_help
 from conflux.cli.grammar import Parser
 from conflux.cli.parser import parser
@@ -40,6 +40,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "realm revoked": (revoke.RevokedNodes,),
     "config check": (config.Checked,),
     "config show": (config.Values,),
+    "doctor": (doctor.Examined,),
 }
 OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its own
 

@@ -13,7 +13,14 @@ from kit.tree import DOCS, TREE
 PAGE = DOCS / "reference" / "status-and-drops.md"
 
 # Enums of words that no person is shown, or that another page has.
-ELSEWHERE = frozenset({"carrier/ice/agent.py:State"})
+ELSEWHERE = frozenset(
+    {
+        "carrier/ice/agent.py:State",
+        "doctor/ruleset.py:Fate",
+        "doctor/ruleset.py:_End",
+        "doctor/subject.py:Answer",
+    }
+)
 # Reasons that a person reads as a sentence, with the command that failed; protocol.md has those of a refused join.
 SAID = frozenset({"wrong-answer"})
 

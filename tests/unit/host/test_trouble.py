@@ -93,7 +93,7 @@ def test_the_table_of_routes_is_read_once_a_look(trouble, monkeypatch):
     """A router's has a million lines, and each change of it is followed by a look."""
     reads: list[str] = []
     assert trouble() is None
-    found = tun._routes()
-    monkeypatch.setattr(tun, "_routes", lambda: reads.append("routes") or found)
+    found = tun.routes()
+    monkeypatch.setattr(tun, "routes", lambda: reads.append("routes") or found)
     assert trouble() is None
     assert reads == ["routes"]

@@ -1,0 +1,16 @@
+"""The grammar of `conflux doctor` and `conflux report`."""
+
+from __future__ import annotations
+
+from conflux.cli.grammar import Commands, adder, json_option
+
+
+def add_doctor(commands: Commands) -> None:
+    """Add `doctor`."""
+    doctor = adder(commands)(
+        "doctor",
+        "doctor:doctor",
+        "look for what is wrong on this board, and say what mends it",
+        "sudo conflux doctor\n  conflux doctor --json | jq '.findings[] | select(.grade == \"bad\")'",
+    )
+    json_option(doctor)
