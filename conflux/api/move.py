@@ -8,40 +8,13 @@ from typing import NamedTuple
 
 from conflux.errors import UserError
 from conflux.ids import NodeId, format_node_id
-from conflux.link.event import DialEnd
 from conflux.node import Node
-from conflux.node.event import Event, EventKind, NodeEnd, Reason
+from conflux.node.event import Event, EventKind, Reason
 from conflux.realm.card import Card
-from conflux.route.event import RouteEnd
-from conflux.route.message import RefusalWord
-from conflux.shell.feed import way_text
 from conflux.shell.pump import Pump
+from conflux.shell.words import phrase, way
 
 MOVE_TIMEOUT_S = 8.0  # a dial and a route through three relays; a relay gives its next hop 5 s
-
-_NO_RELAY = "a node on it does not relay: it is switched off there, or its credential does not allow it"
-
-# Why a path may fail, where a person would not guess it from the word.  The type of the word counts too: a hop that
-# says "timeout" means something else than a dial that timed out.
-EXPLAINED: dict[tuple[type, str], str] = {
-    (type(end), end): text
-    for end, text in (
-        (NodeEnd.NO_RELAY, _NO_RELAY),
-        (RefusalWord.NO_RELAY, _NO_RELAY),
-        (
-            NodeEnd.NO_KEY,
-            "the key of a relay on it is not known here: it is no neighbour, and the destination has not named it",
-        ),
-        (NodeEnd.UNKNOWN_RELAY, "no node of this realm answers to that id"),
-        (RefusalWord.UNKNOWN_NEXT, "a relay on it does not know the next one"),
-        (RefusalWord.UNREACHABLE, "a relay on it cannot reach the next one"),
-        (DialEnd.TIMEOUT, "no link to its first hop can be opened"),
-        (RouteEnd.TIMEOUT, "no answer came"),
-        (RefusalWord.TIMEOUT, "the next hop of a relay on it does not answer"),
-        (RefusalWord.BUSY, "a relay on it carries all it can"),
-        (RefusalWord.LOOP, "it comes by a node twice"),
-    )
-}
 
 
 class Moved(NamedTuple):
@@ -128,7 +101,7 @@ class Move:
             if event.kind is EventKind.MOVED and event.path == hops:
                 return
             if event.kind is EventKind.FAILED and event.path == hops:
-                raise UserError(f"{self._card.name}: no {self._wanted(hops)}: {_explained(event.reason)}")
+                raise UserError(f"{self._card.name}: no {self._wanted(hops)}: {self._explained(event.reason, hops)}")
             if event.kind in (EventKind.IDLE, EventKind.UNREACHABLE):
                 raise UserError(f"the stream to {self._card.name} ended meanwhile")
 
@@ -141,13 +114,13 @@ class Move:
         return [self._node.name_of(hop) for hop in hops]
 
     def _way(self, hops: tuple[NodeId, ...]) -> str:
-        return way_text(self._names(hops))
+        return way(self._names(hops))
 
     def _wanted(self, hops: tuple[NodeId, ...]) -> str:
         return f"path {self._way(hops)}" if len(hops) > 1 else "direct path"
 
-
-def _explained(reason: Reason | None) -> str:
-    if reason is None:
-        return "no reason is known"
-    return EXPLAINED.get((type(reason.end), reason.end), str(reason))
+    def _explained(self, reason: Reason | None, hops: tuple[NodeId, ...]) -> str:
+        if reason is None:
+            return "no reason is known"
+        who = self._node.name_of(reason.by or hops[0])
+        return phrase(reason.step, reason.end.value, reason.said, who)

@@ -15,8 +15,9 @@ from conflux import __version__
 from conflux.api import rows
 from conflux.api.echo import OVERHEAD_BYTES, Echo
 from conflux.api.move import Move, Moved
-from conflux.api.ping import Ping, PingTarget
+from conflux.api.ping import REPLY_TIMEOUT_S, REPLY_TIMEOUT_S_MAX, Ping, PingTarget
 from conflux.api.server import Argument, Arguments, Operation
+from conflux.api.why import Explainer, Verdict, Why
 from conflux.control.channel import ControlChannel
 from conflux.errors import ConfigError, RemoteProtocolError, UserError
 from conflux.host.memory import memory
@@ -28,6 +29,7 @@ from conflux.node.naming import who_of
 from conflux.node.relaying import NO_IPV6
 from conflux.node.status import NodeStatus
 from conflux.realm.card import Card
+from conflux.realm.dates import span
 from conflux.realm.lists import REASON_CHARS_MAX
 from conflux.shell.feed import Feed
 from conflux.shell.pump import Pump
@@ -68,6 +70,7 @@ class Operations:
             "paths": Operation(call=self._paths),
             "links": Operation(call=self._links),
             "route": Operation(call=self._route, arguments={"name": NODE}),
+            "why": Operation(call=self._why, arguments={"name": NODE}),
             "move": Operation(
                 call=self._move,
                 arguments={
@@ -88,9 +91,11 @@ class Operations:
                 stream=self._ping,
                 arguments={
                     "name": NODE,
-                    "count": Argument(int, default=4, least=1, most=PING_COUNT_MAX),
+                    "count": Argument(int, default=4, least=0, most=PING_COUNT_MAX),  # 0: without end
                     "interval": Argument(float, default=1.0, least=0.01, most=3600),
                     "size": Argument(int, default=56, least=0, most=60000),
+                    "timeout": Argument(float, default=REPLY_TIMEOUT_S, least=0.01, most=REPLY_TIMEOUT_S_MAX),
+                    "family": Argument(int, default=0, least=0, most=6),  # 4, 6; 0: IPv6 rather
                 },
             ),
             "down": Operation(stream=self._down),
@@ -167,6 +172,27 @@ class Operations:
         pump = self.pump
         return rows.links(status, pump.node.name_of, pump.mover.carrier.measured, now=pump.now())
 
+    async def _why(self, arguments: Arguments) -> Why:
+        target = arguments["name"]
+        self._require_other(target)
+        card = await self._ask(target)
+        return self._unknown(target) if card is None else self._explainer().known(target, card)
+
+    def _explainer(self) -> Explainer:
+        return Explainer(self.pump.node, self.channels, self.pump.now())
+
+    def _unknown(self, target: str) -> Why:
+        """Explain why there is no card for a person's word."""
+        asked, node = who_of(target), None
+        if asked.node is not None:
+            node = asked.node
+        elif asked.name is not None:
+            try:
+                node = self.find_issued(asked.name)
+            except UserError:  # this node issues nothing
+                node = None
+        return self._explainer().unknown(target, asked, node)
+
     # ── acting ──
 
     async def _move(self, arguments: Arguments) -> Moved:
@@ -237,10 +263,21 @@ class Operations:
             raise UserError(f"{size} bytes do not fit the MTU: at most {self.device.mtu - OVERHEAD_BYTES}")
         began = time.monotonic()
         card = await self._other(arguments["name"])
-        source, destination = _ends(pump.node.own, card)
+        source, destination = _ends(pump.node.own, card, arguments["family"])
         resolve_ms = round((time.monotonic() - began) * 1000, 3)
         yield PingTarget(card.name, format_node_id(card.node_id), str(destination), resolve_ms)
-        ping = Ping(pump.packet, self.echo, source, destination, arguments["count"], arguments["interval"], size)
+        ping = Ping(
+            pump.packet,
+            self.echo,
+            source,
+            destination,
+            arguments["count"],
+            arguments["interval"],
+            size,
+            timeout_s=arguments["timeout"],
+            way=lambda: pump.node.path(card.node_id),
+            name_of=pump.node.name_of,
+        )
         with pump.listening(lambda event: ping.note(event, card)):
             async with aclosing(ping.items()) as items:
                 async for item in items:
@@ -248,13 +285,23 @@ class Operations:
 
     async def _other(self, target: str) -> Card:
         """Return the card of the node that a person names.  Raises UserError if it is this node, or unknown."""
+        self._require_other(target)
+        return await self._resolve(target)
+
+    def _require_other(self, target: str) -> None:
         member = self.pump.node.member
         if fold_name(target) in {member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
             raise UserError(f"{target} is this node itself")
-        return await self._resolve(target)
 
     async def _resolve(self, target: str) -> Card:
-        """Return the card of the node that a person names.  Raises UserError if no node answers to it."""
+        """Return the card of the node that a person names.  Raises UserError, which says why, if there is none."""
+        card = await self._ask(target)
+        if card is None:
+            raise UserError(_no_card(self._unknown(target)))
+        return card
+
+    async def _ask(self, target: str) -> Card | None:
+        """Return the card of the node that a person names; None if no node answers to it."""
         pump, asked = self.pump, who_of(target)
         answered = asyncio.Event()
 
@@ -271,15 +318,41 @@ class Operations:
                 except TimeoutError:
                     pass
                 card = pump.command(pump.node.resolve, target)
-        if card is None:
-            raise UserError(f"no node of this realm answers to {target!r}: is it running, and is the name right?")
         return card
 
 
-def _ends(own: Sequence[IPAddress], card: Card) -> tuple[IPAddress, IPAddress]:
-    """Return an address of ours and one of a node, of a family that both have: IPv6 rather.  Raises UserError."""
+def _no_card(why: Why) -> str:
+    """Return why no node answers to a word, and what a person can do."""
+    name = why.name or why.asked
+    at = why.expires_at if why.revoked_at is None else why.revoked_at
+    ago = "" if at is None else f"{span(max(0, int(time.time() - at)))} ago"
+    match why.verdict:
+        case Verdict.EXPIRED:
+            return f"{name}: its credential ended {ago}: start it near the node that let it in"
+        case Verdict.REVOKED:
+            return f"{name} was revoked {ago}" + (f" ({why.because})" if why.because not in (None, "revoked") else "")
+        case Verdict.OWN_EXPIRED:
+            return f"this node's own credential ended {ago}, so no other node answers it: see `conflux status`"
+        case Verdict.OWN_REVOKED:
+            return "this node was revoked, so no other node answers it: see `conflux status`"
+    if why.neighbours or why.broker:
+        return f"no node of this realm answers to {why.asked!r}: is it running, and is the name right?"
+    return (
+        f"no node of this realm answers to {why.asked!r}: this node has no neighbour and no broker; "
+        "see `conflux status`, control"
+    )
+
+
+def _ends(own: Sequence[IPAddress], card: Card, family: int) -> tuple[IPAddress, IPAddress]:
+    """Return an address of ours and one of a node, of a family that both have: IPv6 rather, if family is 0.
+
+    Raises UserError.
+    """
     for source in sorted(own, key=lambda address: -address.version):
         for destination in card.addresses:
-            if destination.version == source.version and not (source.version == 6 and NO_IPV6 in card.features):
+            fits = destination.version == source.version and family in (0, source.version)
+            if fits and not (source.version == 6 and NO_IPV6 in card.features):
                 return source, destination
+    if family:
+        raise UserError(f"{card.name} and this node do not both have an IPv{family} address on their devices")
     raise UserError(f"{card.name} has no address of a family that this node's device has")

@@ -1,4 +1,4 @@
-"""Commands that ask the running daemon and print what it says: status, ping, streams, routes, links, watch."""
+"""Commands that ask the running daemon and print what it says: status, streams, routes, links, watch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from conflux.api import scheme
 from conflux.cli import context, show
 from conflux.cli.drops import describe_drops
 from conflux.errors import UserError
+from conflux.shell.words import line
 
 Answer = dict[str, Any]
-
-ASKED_MS_MIN = 0.5  # a card that is here already is found faster
 
 
 def _ask(options: argparse.Namespace, do: str) -> Answer:
@@ -246,51 +245,6 @@ def describe_event(event: Answer) -> str:
     at = event["at"]
     clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
     took = "" if event.get("took_ms") is None else f"({show.milliseconds(event['took_ms'])})"
-    words = " ".join(filter(None, (event.get("name"), event.get("text"), took)))
+    said = line(event["event"], event.get("name") or "", event.get("text") or "")
+    words = " ".join(filter(None, (said, took)))
     return f"{clock}  {event['event']:<11}  {words}".rstrip()
-
-
-def ping(options: argparse.Namespace) -> int:
-    """Send echo requests; the exit code is 0 if any was answered."""
-    round_trips: list[float] = []
-    sent = 0
-    arguments = {"name": options.name, "count": options.count, "interval": options.interval, "size": options.size}
-    try:
-        for item in context.daemon(options).stream("ping", **arguments):
-            assert isinstance(item, dict)
-            if "to" in item:
-                sys.stdout.write(describe_target(item, options.size) + "\n")
-            else:
-                sent += 1
-                if item["rtt_ms"] is not None:
-                    round_trips.append(item["rtt_ms"])
-                sys.stdout.write(describe_reply(item) + "\n")
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.stdout.write("\n")
-    if sent:
-        sys.stdout.write(_summary(sent, round_trips) + "\n")
-    return 0 if round_trips else 1
-
-
-def describe_target(item: Answer, size: int) -> str:
-    """Return which node is pinged, and how long it took to find it if its card had to be asked for."""
-    found = f", found in {show.milliseconds(item['resolve_ms'])}" if item["resolve_ms"] >= ASKED_MS_MIN else ""
-    return f"{item['to']} at {item['address']}{found}, {size} bytes"
-
-
-def describe_reply(item: Answer) -> str:
-    """Return one request as a line, answered or not, and below it the steps of a set-up."""
-    line = f"{item['sequence']:>4}  "
-    line += "no answer" if item["rtt_ms"] is None else f"{show.milliseconds(item['rtt_ms'])}"
-    steps = [f"{step['event']} {show.milliseconds(step['after_ms'])}" for step in item["setup"]]
-    return f"{line}\n      set-up: {', '.join(steps)}" if steps else line
-
-
-def _summary(sent: int, round_trips: list[float]) -> str:
-    lost = sent - len(round_trips)
-    text = f"{sent} sent, {len(round_trips)} answered, {100 * lost / sent:.0f} % lost"
-    if round_trips:
-        least, mean, most = min(round_trips), sum(round_trips) / len(round_trips), max(round_trips)
-        text += f"; least {show.milliseconds(least)}, mean {show.milliseconds(mean)}, most {show.milliseconds(most)}"
-    return text

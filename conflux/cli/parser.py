@@ -39,7 +39,7 @@ GRAMMARS = MappingProxyType(
     {
         "daemon": ("up", "down"),
         "look": ("status", "streams", "links", "paths", "watch"),
-        "ping": ("ping",),
+        "ping": ("ping", "why"),
         "route": ("route",),
         "join": ("join", "leave"),
         "realm": ("realm",),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from conflux.control.claims import Claims, claim_of
 from conflux.control.drop import Drop
+from conflux.control.ended import Ended, EndedCards
 from conflux.control.grants import Grants
 from conflux.control.who import Who
 from conflux.crypto.kdf import sha256
@@ -109,6 +110,7 @@ class CardBook:
         self._by_address: Claims[IPAddress] = Claims()
         self._by_name: Claims[str] = Claims()
         self._by_path: dict[bytes, NodeId] = {}
+        self.ended = EndedCards()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -120,6 +122,7 @@ class CardBook:
             return None
         if self._clock() >= known.not_after:
             self.remove(node)
+            self.ended.add(Ended(node, known.card.name, known.addresses, known.not_after))
             return None
         self._known.move_to_end(node)
         return known
@@ -186,6 +189,7 @@ class CardBook:
         elif len(self._known) >= CARD_COUNT_MAX:
             self.remove(next(iter(self._known)))
         self._known[fresh.node_id] = fresh
+        self.ended.forget(fresh.node_id)
         claim = claim_of(fresh.card.chain)
         for address in fresh.addresses:
             self._by_address.add(address, claim)

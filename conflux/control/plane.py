@@ -23,6 +23,7 @@ from conflux.control.cards import CardBook, KnownCard
 from conflux.control.channel import Arrival
 from conflux.control.choice import Handed
 from conflux.control.drop import Drop
+from conflux.control.ended import Ended
 from conflux.control.envelope import Inner, Kind, Reach
 from conflux.control.event import (
     CardChanged,
@@ -95,6 +96,7 @@ class ControlPlane:
         self.boot = boot
         self.drops: Counter[str] = Counter()
         self._rng = rng
+        self._clock = clock
         self._author = Author(member, boot=boot, entropy=entropy, now=now, features=features, new_hop_key=new_hop_key)
         book = ListBook(member.anchor, clock) if book is None else book
         self.lists = Lists(book, me=self.me, rng=rng)
@@ -334,6 +336,15 @@ class ControlPlane:
     def card_by_name(self, name: str) -> Card | None:
         """Return the card of the node of that name."""
         return self.card_of(Who(name=name))
+
+    def ended(self, query: Who) -> Ended | None:
+        """Return the node that a question asks for, if its credential ended while its card was here."""
+        return self._book.ended.find(query)
+
+    @property
+    def is_expired(self) -> bool:
+        """Say whether this node's own credential has ended."""
+        return self._clock() >= self._author.card.chain.not_after
 
     def contested_names(self) -> dict[str, tuple[NodeId, ...]]:
         """Return the names that several nodes have; the first one is who answers to it.  See claims.py."""

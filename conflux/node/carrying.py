@@ -124,14 +124,14 @@ class Carrying:
                 # A refresh; the route carries until it expires, and the next stream brings the new key.
                 sending.race.tries.remove(attempt)
                 active.refresh_at = None
-                reason = Reason(RefusalWord.STALE_KEY)
+                reason = Reason(RefusalWord.STALE_KEY, by=stale)
                 self._events.append(Event(EventKind.FAILED, destination.node, path=hops, reason=reason))
                 return False
         # Feedback says that the active path works, so a failed set-up over it alone is no reason to leave it: a hop may
         # be busy for a moment.  A refresh is tried again.
         if (not of_active or sending.suspect) and event.end is RouteEnd.TIMEOUT and not attempt.path.relays:
             self._links.peer_lost(attempt.path.first, now=now)  # the far end of the link does not answer
-        self._races.drop(destination, attempt, reason_of(event), now)
+        self._races.drop(destination, attempt, reason_of(event, hops), now)
         if of_active and sending.suspect:
             self._lose(destination, sending, now)  # the probe of the active path failed as well as its feedback
         return False
@@ -184,7 +184,7 @@ class Carrying:
             return
         sending.vantage.pop(node, None)
         for attempt in [entry for entry in sending.race.tries if node in entry.path.relays]:
-            self._races.drop(destination, attempt, Reason(NodeEnd.REVOKED), now)
+            self._races.drop(destination, attempt, Reason(NodeEnd.REVOKED, by=node), now)
         if sending.active is not None and node in sending.active.path.relays:
             self._search.failed(sending.active.path, NodeEnd.REVOKED, now=now)
             self._lose(destination, sending, now)

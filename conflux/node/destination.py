@@ -143,6 +143,16 @@ class Destination:
         return [] if self.sending is None else self.sending.race.tries
 
     @property
+    def path(self) -> tuple[NodeId, ...] | None:
+        """Return the hops that carry its packets, confirmed or not; None: they wait."""
+        sending = self.sending
+        if sending is None:
+            return None
+        early = next((attempt for attempt in sending.race.tries if attempt.early is not None), None)
+        carrying = sending.active or early
+        return None if carrying is None else carrying.path.hops
+
+    @property
     def state(self) -> DestinationState:
         """Return where it stands."""
         sending = self.sending

@@ -27,7 +27,7 @@ from conflux.node.event import Event, EventKind, NodeEnd, Reason
 from conflux.node.pauses import Pauses
 from conflux.node.racing import Races
 from conflux.node.relaying import is_public_relay
-from conflux.node.status import DestinationStatus
+from conflux.node.status import DestinationStatus, Outlook
 from conflux.realm.card import Card
 from conflux.route.event import RouteAsked, RouteFailed, RouteLost, RouteReady
 from conflux.route.onion import HopKey
@@ -273,7 +273,9 @@ class Destinations:
         elif destination.sending.agreed:
             self._start_anew(destination, now)
         else:
-            self._fail(destination, Reason(event.end, event.said), now)
+            reason = Reason(event.end, event.said)
+            self._events.append(Event(EventKind.FAILED, destination.node, reason=reason))
+            self._fail(destination, reason, now)
 
     def sender_rekeyed(self, event: SenderRekeyed, now: float) -> None:
         """The stream has its next keys."""
@@ -384,6 +386,26 @@ class Destinations:
             destination.status(self._search.explain(destination.node, now=now))
             for destination in self._destinations.values()
         )
+
+    def outlook(self, node: NodeId, now: float) -> Outlook:
+        """Return what carries packets to a node, what is tried, and what comes next."""
+        destination = self._destinations.get(node)
+        if destination is None:
+            return Outlook(refused_until=self._pauses.until(node, now))
+        race = None if destination.sending is None else destination.sending.race
+        return Outlook(
+            state=destination.state,
+            path=destination.path,
+            trying=tuple(attempt.path.hops for attempt in destination.tries),
+            retry_at=destination.retry_at,
+            next_at=None if race is None else race.next_at,
+            direct_at=None if race is None else race.direct_at,
+        )
+
+    def path(self, node: NodeId) -> tuple[NodeId, ...] | None:
+        """Return the hops that carry packets to a node now, confirmed or not; None: they wait, or there are none."""
+        destination = self._destinations.get(node)
+        return None if destination is None else destination.path
 
     # ── one destination: starting ──
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -51,29 +52,62 @@ class NodeEnd(StrEnum):
     REVOKED = "revoked"  # a node on the path is a member no more
 
 
-_STEPS = {SenderEnd: "handshake: ", DialEnd: "dial: "}  # the step that failed, before the words for why
+class Step(StrEnum):
+    """What came to nothing.  It follows from the type of a reason's end, and says who found so."""
+
+    PATH = "path"  # the node itself gave a path up before it asked a machine
+    QUESTION = "question"
+    HANDSHAKE = "handshake"
+    STREAM = "stream"  # one that a peer sent here
+    ROUTE = "route"
+    HOP = "hop"  # a hop of the route said so
+    LINK = "link"
+    DIAL = "dial"
+
+
+_STEPS: Mapping[type[StrEnum], Step] = {
+    NodeEnd: Step.PATH,
+    Unanswered: Step.QUESTION,
+    SenderEnd: Step.HANDSHAKE,
+    ReceiverEnd: Step.STREAM,
+    RouteEnd: Step.ROUTE,
+    RefusalWord: Step.HOP,
+    LinkEnd: Step.LINK,
+    DialEnd: Step.DIAL,
+}
+_NAMED_STEPS = (Step.HANDSHAKE, Step.DIAL)  # they stand before the words for why
 
 
 class Reason(NamedTuple):
     """Why something ended.
 
     end: its type says whose word it is; RefusalWord: a hop of the route said so.  said: what a peer, the carrier or the
-    control plane said, as it came: shown, and decides nothing.
+    control plane said, as it came: shown, and decides nothing.  by: the node whose word it is, or that it is about;
+    None: the first hop, or the peer.
     """
 
     end: NodeEnd | Unanswered | SenderEnd | ReceiverEnd | RouteEnd | RefusalWord | LinkEnd | DialEnd
     said: str = ""
+    by: NodeId | None = None
+
+    @property
+    def step(self) -> Step:
+        """Return what came to nothing."""
+        return _STEPS[type(self.end)]
 
     def __str__(self) -> str:
         """Return the words a person reads: "dial: timeout", "unknown-stream"."""
-        step = _STEPS.get(type(self.end), "")
-        refused = "refused: " if step and self.end == "refused" else ""
+        step = f"{self.step}: " if self.step in _NAMED_STEPS else ""
+        refused = "refused: " if step and self.said and self.end == "refused" else ""
         return step + refused + (self.said or self.end)
 
 
-def reason_of(event: RouteFailed) -> Reason:
-    """Return why a route failed: a hop's own word where one refused it."""
-    return Reason(event.end) if event.refusal is None else Reason(event.refusal.word, event.refusal.said)
+def reason_of(event: RouteFailed, hops: tuple[NodeId, ...] = ()) -> Reason:
+    """Return why a route failed: a hop's own word where one refused it.  hops: those of the route."""
+    refusal = event.refusal
+    if refusal is None:
+        return Reason(event.end)
+    return Reason(refusal.word, refusal.said, hops[refusal.hop] if refusal.hop < len(hops) else None)
 
 
 @dataclass(frozen=True, slots=True)

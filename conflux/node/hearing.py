@@ -27,6 +27,7 @@ from conflux.node.precedence import Precedence
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
 from conflux.node.revoking import Revoking
+from conflux.node.trail import Trails
 from conflux.node.vantage import Vantages
 from conflux.realm.card import Card
 from conflux.search.interface import Search
@@ -56,6 +57,7 @@ class Hearing:
         requests: Requests,
         precedence: Precedence,
         vantages: Vantages,
+        trails: Trails,
         tell: Callable[[Event], None],
         counting_drops: Callable[[], AbstractContextManager[None]],
         settle_links: Callable[[float], None],
@@ -70,6 +72,7 @@ class Hearing:
         self._requests = requests
         self._precedence = precedence
         self._vantages = vantages
+        self._trails = trails
         self._tell = tell
         self._counting_drops = counting_drops
         self._settle_links = settle_links
@@ -100,6 +103,7 @@ class Hearing:
                 self._tell(Event(EventKind.NOT_FOUND, asked=query, reason=Reason(reason)))
             case Heard(node=node, via=via):
                 self._search.heard(node, via)
+                self._trails.heard(node, via, now)
                 if via not in (node, None):
                     self._vantages.know(via, now)
             case CardChanged(card=card):

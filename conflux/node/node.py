@@ -50,7 +50,8 @@ from conflux.node.precedence import Precedence
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
 from conflux.node.revoking import Revoking
-from conflux.node.status import NodeStatus
+from conflux.node.status import NodeStatus, Outlook
+from conflux.node.trail import Trails
 from conflux.node.vantage import Vantages
 from conflux.realm.card import Card
 from conflux.realm.credential import RELAY
@@ -105,6 +106,7 @@ class Node:
         self.plane = plane
         self.links = links
         self.search = search
+        self.trails = Trails()
         self._vantage = Vantages(plane, search)
         self.streams = Streams(
             member,
@@ -169,6 +171,7 @@ class Node:
             requests=self._requests,
             precedence=self._precedence,
             vantages=self._vantage,
+            trails=self.trails,
             tell=self._tell,
             counting_drops=self._counting_drops,
             settle_links=self._settle_links,
@@ -186,6 +189,7 @@ class Node:
         )
         self._machines = (plane, links, self.streams, self.routes, self._to, self._revoking, self._precedence)
         self._commands: deque[Command] = deque()
+        self._fresh: deque[Event] = deque()  # of the settling under way
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
         self._drops: Counter[str] = Counter()
 
@@ -240,6 +244,7 @@ class Node:
     def channel_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
         """Take note that a control channel gained or lost a neighbour."""
         self.search.neighbour_changed(peer, up)
+        self.trails.neighbour_changed(peer, up, now)
         self._note_reached(peer, up)
         if up:
             self.plane.peer_returned(peer, now=now)
@@ -372,6 +377,14 @@ class Node:
         """Return what a person calls a node: its card's name, or its id."""
         return node_name(node, self.plane)
 
+    def outlook(self, node: NodeId, *, now: float) -> Outlook:
+        """Return what carries packets to a node, what is tried, and what comes next."""
+        return self._to.outlook(node, now)
+
+    def path(self, node: NodeId) -> tuple[NodeId, ...] | None:
+        """Return the hops that carry packets to a node now; None: they wait, or there are none."""
+        return self._to.path(node)
+
     def destinations(self) -> tuple[NodeId, ...]:
         """Return every node that has a queue here now."""
         return self._to.nodes()
@@ -404,11 +417,18 @@ class Node:
 
     def _tell(self, event: Event) -> None:
         self._collect_events()
-        self._events.append(event)
+        self._fresh.append(event)
 
     def _collect_events(self) -> None:
         """Take the events of the destinations, so that all are in the order in which they happened."""
         while (event := self._to.next_event()) is not None:
+            self._fresh.append(event)
+
+    def _hand_out_events(self, now: float) -> None:
+        self._collect_events()
+        while self._fresh:
+            event = self._fresh.popleft()
+            self.trails.note(event, now)
             self._events.append(event)
 
     # ── settling: every machine's outputs go where they belong until there are none ──────────────────────────────────
@@ -451,7 +471,7 @@ class Node:
                 while (output := take()) is not None:
                     busy = True
                     handle(output, now)
-        self._collect_events()
+        self._hand_out_events(now)
 
     def _settle_links(self, now: float) -> None:
         while (ended := self.links.next_event()) is not None:

@@ -29,6 +29,10 @@ class Pauses:
         pause = self._pauses.get(who)
         return pause is not None and pause.until > now
 
+    def until(self, who: NodeId | IPAddress, now: float) -> float | None:
+        """Return when the pause ends that lasts now; None if none does."""
+        return self._pauses[who].until if self.holds(who, now) else None
+
     def begin(self, who: NodeId | IPAddress, now: float) -> None:
         """Begin a pause, twice as long as the one before."""
         old = self._pauses.pop(who, None)

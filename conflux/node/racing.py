@@ -271,7 +271,7 @@ class Races:
                 hops.append(sending.vantage[node])
             else:
                 end = NodeEnd.NO_RELAY if card is not None else NodeEnd.NO_KEY
-                self.drop(destination, attempt, Reason(end), now)
+                self.drop(destination, attempt, Reason(end, by=node), now)
                 return None
         return [*hops, _hop_key(destination.card)]
 
@@ -298,7 +298,7 @@ class Races:
         """No node answers to the id of a relay: paths through it are not to be had."""
         for attempt in list(destination.tries):
             if attempt.route is None and node in attempt.path.relays:
-                self.drop(destination, attempt, Reason(NodeEnd.UNKNOWN_RELAY), now)
+                self.drop(destination, attempt, Reason(NodeEnd.UNKNOWN_RELAY, by=node), now)
 
     # ── ending a try ──
 

@@ -38,6 +38,23 @@ class DestinationStatus(NamedTuple):
     candidates: tuple[Candidate, ...]
 
 
+class Outlook(NamedTuple):
+    """What carries packets to a node, and what comes next.  Times are monotonic seconds; None: nothing is planned.
+
+    state: None: nothing is sent there.  path: the hops that carry packets, confirmed or not.  trying: the paths being
+    tried.  retry_at: everything is tried again.  refused_until: packets are refused until then.  next_at: another
+    path is tried beside those.  direct_at: so is the direct one.
+    """
+
+    state: DestinationState | None = None
+    path: tuple[NodeId, ...] | None = None
+    trying: tuple[tuple[NodeId, ...], ...] = ()
+    retry_at: float | None = None
+    refused_until: float | None = None
+    next_at: float | None = None
+    direct_at: float | None = None
+
+
 class NodeStatus(NamedTuple):
     """The whole node.  drops: how often something was ignored, by reason."""
 

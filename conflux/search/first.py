@@ -259,6 +259,7 @@ class FirstSearch:
             failed=cost.failed_count,
             received=cost.received_count,
             lost=cost.lost_count,
+            paused_until=cost.paused_until if cost.paused_until > now else None,
         )
 
     def _cost_of(self, path: Path) -> _Cost:

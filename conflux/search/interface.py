@@ -33,7 +33,10 @@ class Measured(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A path with what is known of it.  why: whether and why it is tried, for a person; None: not measured."""
+    """A path with what is known of it.  why: whether and why it is tried, for a person; None: not measured.
+
+    paused_until: it is not tried before, in monotonic seconds; None: it may be tried.
+    """
 
     hops: tuple[NodeId, ...]
     why: str
@@ -43,6 +46,7 @@ class Candidate(NamedTuple):
     failed: int
     received: int
     lost: int
+    paused_until: float | None = None
 
 
 class Search(Protocol):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from conflux.ids import NodeId, format_node_id
 from conflux.node.event import Event, EventKind
 from conflux.node.naming import who_text
+from conflux.shell.words import phrase, way
 
 BUFFER_COUNT_MAX = 1024  # events per watcher, a few hundred bytes each: minutes of a busy node
 
@@ -63,34 +64,42 @@ def event_row(event: Event, name_of: NameOf, at: float) -> EventRow:
 def event_subject(event: Event, name_of: NameOf) -> str:
     """Return the subject of an event, as a person calls it: a node, or the name or address that was asked for."""
     if event.asked is not None:
-        return who_text(event.asked)
+        return who_text(event.asked) if event.asked.node is None else name_of(event.asked.node)
     return "" if event.node is None else name_of(event.node)
 
 
 def event_text(event: Event, name_of: NameOf) -> str:
     """Return what a person reads of an event besides its kind, its subject and its duration."""
     reason = "" if event.reason is None else str(event.reason)
-    way = way_text([name_of(hop) for hop in event.path]) if event.path else ""
+    path = way([name_of(hop) for hop in event.path]) if event.path else ""
     match event.kind:
         case EventKind.QUEUE:
-            return "a packet waits" if event.node is None else "packets wait"
+            return ("a packet waits for " if event.node is None else "packets wait for ") + event_subject(
+                event, name_of
+            )
         case EventKind.WHO:
-            return "asked who owns it"
+            return f"asked who owns {event_subject(event, name_of)}"
         case EventKind.DIAL:
-            return f"by way of {name_of(event.path[0])}" if len(event.path) > 1 else ""
+            return path if len(event.path) > 1 else ""
         case EventKind.REKEY:
             return f"epoch {event.epoch}"
         case EventKind.SUSPECT:
-            return f"route lost: {reason}" if reason else "no feedback"
-        case EventKind.FAILED:
-            return f"{way}: {reason}"
+            return f"route lost: {_explained(event, name_of)}" if reason else "no feedback"
+        case EventKind.FAILED | EventKind.UNREACHABLE:
+            return ": ".join(filter(None, (path, _explained(event, name_of))))
+        case EventKind.NOT_FOUND:
+            return _explained(event, name_of)
         case _:
-            return way or reason
+            return path or reason
 
 
-def way_text(hops: list[str]) -> str:
-    """Return a path of named hops, the destination last, as a person reads it."""
-    return "via " + ", ".join(hops[:-1]) if len(hops) > 1 else "direct"
+def _explained(event: Event, name_of: NameOf) -> str:
+    """Return why something ended, in words that say which node."""
+    reason = event.reason
+    if reason is None:
+        return ""
+    who = reason.by or (event.path[0] if event.path else event.node)
+    return phrase(reason.step, reason.end.value, reason.said, "the node" if who is None else name_of(who))
 
 
 class Feed:

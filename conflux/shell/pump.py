@@ -32,6 +32,7 @@ from conflux.node.event import Event
 from conflux.realm.member import Member
 from conflux.shell.feed import Feed, event_row
 from conflux.shell.mover import Mover
+from conflux.shell.words import line
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ class Pump:
         row = event_row(event, self.node.name_of, time.time())
         self._feed.publish(row)
         took = "" if event.took_s is None else f" ({event.took_s * 1000:.1f} ms)"
-        log.info("%-11s  %s%s%s", row.event, row.name, f" {row.text}" if row.text else "", took)
+        log.info("%-11s  %s%s", row.event, line(row.event, row.name, row.text), took)
         for listener in self._listeners:
             listener(event)
 

@@ -12,6 +12,7 @@ from kit.boards import Board
 from conflux.api.operations import Operations
 from conflux.api.rows import Relaying
 from conflux.api.server import encode
+from conflux.control.channel import ChannelState, NeighbourStatus
 from conflux.errors import UserError
 from conflux.ids import format_node_id
 
@@ -21,9 +22,12 @@ class Person:
 
     def __init__(self, board: Board, *others: Board, **changed: Any) -> None:
         neighbours = tuple(
-            SimpleNamespace(name=other.member.name, node=format_node_id(other.member.node_id)) for other in others
+            NeighbourStatus(
+                format_node_id(other.member.node_id), other.member.name, "127.0.0.1", None, False, True, 9.0
+            )
+            for other in others
         )
-        channel = SimpleNamespace(status=lambda: neighbours)
+        channel = SimpleNamespace(name="lan", far=False, state=ChannelState(True, ""), status=lambda: neighbours)
         given: dict[str, Any] = {
             "pump": board.pump,
             "channels": [channel],

@@ -37,6 +37,7 @@ def tun(trouble: str | None = None) -> SimpleNamespace:
 def lan() -> SimpleNamespace:
     return SimpleNamespace(
         name="lan",
+        far=False,
         state=ChannelState(True, "listening on port 7464, 1 neighbour"),
         status=lambda: (NEIGHBOUR,),
         drops=Counter({"bad-hello": 3}),
@@ -106,7 +107,7 @@ async def test_a_ping_says_which_node_it_asks_and_what_became_of_each_request() 
     async with pair() as (alpha, bravo):
         person = Person(alpha, device=DEVICE)
         target, *replies = await person.items("ping", name="bravo", count=2, interval=0.01)
-        assert (target["to"], target["address"]) == ("bravo", str(bravo.address))
+        assert (target["name"], target["address"]) == ("bravo", str(bravo.address))
         assert target["node"] == format_node_id(bravo.member.node_id)
         assert [reply["sequence"] for reply in replies] == [1, 2]
         assert all(reply["rtt_ms"] > 0 for reply in replies)
@@ -114,11 +115,15 @@ async def test_a_ping_says_which_node_it_asks_and_what_became_of_each_request() 
 
 async def test_the_first_reply_of_a_ping_carries_the_steps_of_the_set_up() -> None:
     async with boards("alpha", "bravo") as (alpha, _):
-        _, reply = await Person(alpha, device=DEVICE).items("ping", name="bravo", count=1)
-        steps = [step["event"] for step in reply["setup"]]
+        _, reply, warm = await Person(alpha, device=DEVICE).items("ping", name="bravo", count=2, interval=1.0)
+        steps = [step["event"] for step in reply["steps"]]
         assert steps[-1] == "frames"
         assert {"handshake", "dial", "link"} <= set(steps)
-        assert [step["after_ms"] for step in reply["setup"]] == sorted(step["after_ms"] for step in reply["setup"])
+        assert {step["phase"] for step in reply["steps"]} == {"set-up"}
+        assert [step["after_ms"] for step in reply["steps"]] == sorted(step["after_ms"] for step in reply["steps"])
+        assert (reply["open"], warm["open"]) == (False, True)
+        assert reply["path"] == warm["path"] == ["bravo"]
+        assert {step["phase"] for step in warm["steps"]} <= {"search"}
 
 
 async def test_a_ping_larger_than_the_mtu_is_refused() -> None:
@@ -142,8 +147,11 @@ async def test_a_name_that_no_node_answers_to_is_told_after_the_answer_or_the_ti
 ) -> None:
     monkeypatch.setattr(operations, "RESOLVE_TIMEOUT_S", 0.01)
     async with boards("alpha") as (alpha,):
-        said = await Person(alpha, device=DEVICE).refused("route", name="sensor")
+        person = Person(alpha, channels=[lan()], device=DEVICE, find_issued=lambda target: None)
+        said = await person.refused("route", name="sensor")
         assert said == "no node of this realm answers to 'sensor': is it running, and is the name right?"
+        alone = Person(alpha, channels=[], device=DEVICE, find_issued=lambda target: None)
+        assert "this node has no neighbour and no broker" in await alone.refused("route", name="sensor")
 
 
 async def test_a_node_is_revoked_by_the_name_that_it_has_or_is_on_record_under() -> None:

@@ -59,7 +59,7 @@ async def test_the_steps_of_a_set_up_are_timed_from_the_first_request():
     first = asyncio.create_task(anext(ping.items()))
     assert await sent.get() != await sent.get()
     ping.note(Event(EventKind.FRAMES), make_card(make_member(make_realm(), "bravo")))
-    (step,) = ping._setup
+    (step,) = ping._steps
     assert step.after_ms >= 20
     first.cancel()
 

@@ -12,15 +12,13 @@ from conflux.api import scheme
 from conflux.cli import context, observe, route
 from conflux.errors import UserError
 
-TARGET = {"to": "sensor", "node": "s" * 26, "address": "fd00::2", "resolve_ms": 0.1}
-
 
 class Daemon:
-    """A daemon that gives one answer, or some items, and then is interrupted if it was told so."""
+    """A daemon that gives one answer, or some items."""
 
-    def __init__(self, answer: object = None, items: tuple[object, ...] = (), *, interrupted: bool = False) -> None:
+    def __init__(self, answer: object = None, items: tuple[object, ...] = ()) -> None:
         self.asked: list[tuple[str, dict[str, object]]] = []
-        self._answer, self._items, self._interrupted = answer, items, interrupted
+        self._answer, self._items = answer, items
 
     def look(self, do: str, **arguments: object) -> object:
         return self.call(do, **arguments)
@@ -32,8 +30,6 @@ class Daemon:
     def stream(self, do: str, **arguments: object) -> Iterator[object]:
         self.asked.append((do, arguments))
         yield from self._items
-        if self._interrupted:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -79,44 +75,10 @@ def test_events_are_printed_as_they_come(run):
     assert code == 0
     assert first.endswith(".250  frames       sensor")
     assert second.endswith("17 events were lost: this reader is too slow")
+    queue = event | {"event": "queue", "text": "packets wait for sensor"}
+    assert run(observe.watch, Daemon(items=(queue,)))[1].endswith("  queue        packets wait for sensor\n")
     code, out = run(observe.watch, Daemon(items=(event,)), json=True)
     assert (code, json.loads(out)) == (0, scheme.answer(event))
-
-
-PING = {"name": "sensor", "count": 2, "interval": 1.0, "size": 56}
-
-
-def test_a_ping_prints_every_request_and_a_summary(run):
-    answered = [{"sequence": number, "rtt_ms": rtt_ms, "setup": []} for number, rtt_ms in ((1, 3.0), (2, 1.0))]
-    daemon = Daemon(items=(TARGET, *answered))
-    code, out = run(observe.ping, daemon, **PING)
-    assert code == 0
-    assert out.splitlines() == [
-        "sensor at fd00::2, 56 bytes",
-        "   1  3.00 ms",
-        "   2  1.00 ms",
-        "2 sent, 2 answered, 0 % lost; least 1.00 ms, mean 2.00 ms, most 3.00 ms",
-    ]
-    assert daemon.asked == [("ping", PING)]
-
-
-def test_a_ping_that_nothing_answers_fails(run):
-    lost = [{"sequence": number, "rtt_ms": None, "setup": []} for number in (1, 2)]
-    code, out = run(observe.ping, Daemon(items=(TARGET, *lost)), **PING)
-    assert code == 1
-    assert out.endswith("2 sent, 0 answered, 100 % lost\n")
-
-
-def test_an_interrupted_ping_still_prints_its_summary(run):
-    answered = {"sequence": 1, "rtt_ms": 3.0, "setup": []}
-    code, out = run(observe.ping, Daemon(items=(TARGET, answered), interrupted=True), **PING)
-    assert code == 0
-    assert out.endswith("\n\n1 sent, 1 answered, 0 % lost; least 3.00 ms, mean 3.00 ms, most 3.00 ms\n")
-
-
-def test_a_ping_that_is_interrupted_before_its_first_request_prints_no_summary(run):
-    code, out = run(observe.ping, Daemon(items=(TARGET,), interrupted=True), **PING)
-    assert (code, out) == (1, "sensor at fd00::2, 56 bytes\n\n")
 
 
 def test_a_route_is_asked_for_by_name(run):

@@ -178,19 +178,3 @@ def test_an_event_is_shown_on_one_line():
     event = {"event": "handshake", "at": 0.25, "name": "sensor", "text": "", "took_ms": 31.2, "node": None}
     assert observe.describe_event(event).endswith(".250  handshake    sensor (31 ms)")
     assert "17 events were lost" in observe.describe_event({"event": "events-lost", "lost_events": 17})
-
-
-@pytest.mark.parametrize(("resolve_ms", "found"), [(0.02, ""), (4.1, ", found in 4.10 ms")])
-def test_finding_a_node_is_told_if_it_took_asking(resolve_ms, found):
-    item = {"to": "sensor", "address": "fd00::1", "resolve_ms": resolve_ms}
-    assert observe.describe_target(item, 56) == f"sensor at fd00::1{found}, 56 bytes"
-
-
-def test_an_answer_tells_what_its_set_up_cost():
-    item = {
-        "sequence": 1,
-        "rtt_ms": 71.2,
-        "setup": [{"event": "card", "after_ms": 4.2}, {"event": "frames", "after_ms": 69}],
-    }
-    assert observe.describe_reply(item) == "   1  71 ms\n      set-up: card 4.20 ms, frames 69 ms"
-    assert observe.describe_reply({"sequence": 2, "rtt_ms": None, "setup": []}) == "   2  no answer"

@@ -15,6 +15,8 @@ from kit.tree import TREE
 from conflux.api import rows, scheme
 from conflux.api.move import Moved
 from conflux.api.operations import Operations
+from conflux.api.ping import PingEnd, PingReply, PingTarget
+from conflux.api.why import Why
 from conflux.cli import approval, audit, config, doctor, members, revoke
 from conflux.cli import help as cli_help
 from conflux.cli.grammar import Parser
@@ -33,6 +35,8 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "route": (rows.Explained,),
     "route move": (Moved,),
     "watch": (EventRow, EventsLost),
+    "ping": (PingTarget, PingReply, PingEnd),
+    "why": (Why,),
     "realm members": (members.Members,),
     "realm invites": (members.Invites,),
     "realm pending": (approval.Pending,),
@@ -45,11 +49,18 @@ ANSWERS: dict[str, tuple[type, ...]] = {
 OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its own
 
 # Operations of the daemon whose answer a command prints as it is.
-PASSED_ON = {"status": "_status", "streams": "_streams", "paths": "_paths", "links": "_links", "route": "_route"}
+PASSED_ON = {
+    "status": "_status",
+    "streams": "_streams",
+    "paths": "_paths",
+    "links": "_links",
+    "route": "_route",
+    "why": "_why",
+}
 
 UNITS = ("_ms", "_s", "_at", "_bytes", "_mbit")
 UNITS_OF_OTHERS = re.compile(r".*_(mb|kb|gb|kib|mib|us|ns|sec|seconds|minutes|hours|days|kbit|gbit|bps|percent|unix)$")
-NUMBERS = {"epoch", "line", "link", "number", "pid", "serial"}  # that count nothing: they say which one
+NUMBERS = {"epoch", "line", "link", "number", "pid", "sequence", "serial"}  # that count nothing: they say which one
 KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}
 
 

@@ -202,7 +202,7 @@ def test_move_that_fails_leaves_the_stream_where_it_is():
     assert (failed.kind, failed.path, failed.reason) == (
         EventKind.FAILED,
         BY_ROD.hops,
-        Reason(RefusalWord.BUSY, "busy"),
+        Reason(RefusalWord.BUSY, "busy", id_of("rod")),
     )
     assert sender.datapath.routes == {built.stream: built.hop}
 

@@ -296,7 +296,10 @@ def test_unknown_relay_ends_the_paths_through_it_alone():
     sender.heard()
     sender.to.who_failed(Who(node=id_of("rod")), sender.now)
     (failed,) = [event for event in sender.heard() if event.kind is EventKind.FAILED]
-    assert (failed.path, failed.reason) == (path_of("rod", "bravo").hops, Reason(NodeEnd.UNKNOWN_RELAY))
+    assert (failed.path, failed.reason) == (
+        path_of("rod", "bravo").hops,
+        Reason(NodeEnd.UNKNOWN_RELAY, by=id_of("rod")),
+    )
     assert path_of("ruth", "bravo") in sender.tried()
 
 

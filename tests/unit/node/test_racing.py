@@ -374,7 +374,7 @@ def test_far_relay_is_never_asked_for_its_card():
     sender.link("rod")
     sender.agree()
     assert sender.plane.asked == []
-    assert failures(sender) == [(path_of("rod", "ruth", "bravo").hops, Reason(NodeEnd.NO_KEY))]
+    assert failures(sender) == [(path_of("rod", "ruth", "bravo").hops, Reason(NodeEnd.NO_KEY, by=id_of("ruth")))]
 
 
 def test_far_relays_key_comes_from_the_destination():
@@ -394,7 +394,7 @@ def test_card_that_does_not_relay_ends_the_path(relays, may):
     sender.packet()
     sender.link("rod")
     sender.agree()
-    assert failures(sender) == [(BY_ROD.hops, Reason(NodeEnd.NO_RELAY))]
+    assert failures(sender) == [(BY_ROD.hops, Reason(NodeEnd.NO_RELAY, by=id_of("rod")))]
     assert sender.routes.built == []
 
 
@@ -406,7 +406,7 @@ def test_node_that_may_not_relay_is_not_used_because_the_destination_names_it(pl
     sender.packet()
     sender.link("ruth" if place == "first" else "rod")
     sender.agree("ruth")
-    assert failures(sender) == [(path.hops, Reason(NodeEnd.NO_RELAY))]
+    assert failures(sender) == [(path.hops, Reason(NodeEnd.NO_RELAY, by=id_of("ruth")))]
     assert sender.routes.built == []
 
 

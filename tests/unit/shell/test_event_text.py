@@ -31,33 +31,46 @@ def name_of(node: NodeId) -> str:
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (Event(EventKind.QUEUE, asked=ADDRESS), "a packet waits"),
-        (Event(EventKind.QUEUE, BRAVO), "packets wait"),
-        (Event(EventKind.WHO, asked=ADDRESS), "asked who owns it"),
+        (Event(EventKind.QUEUE, asked=ADDRESS), "a packet waits for bravo"),
+        (Event(EventKind.QUEUE, BRAVO), "packets wait for bravo"),
+        (Event(EventKind.WHO, asked=ADDRESS), "asked who owns bravo"),
         (Event(EventKind.CARD, BRAVO, took_s=0.1), ""),
         (Event(EventKind.DIAL, BRAVO, path=DIRECT), ""),
-        (Event(EventKind.DIAL, BRAVO, path=BY_TWO), "by way of rod"),
+        (Event(EventKind.DIAL, BRAVO, path=BY_TWO), "by rod, ruth"),
         (Event(EventKind.FRAMES, BRAVO, path=DIRECT), "direct"),
-        (Event(EventKind.MOVED, BRAVO, path=BY_TWO), "via rod, ruth"),
+        (Event(EventKind.MOVED, BRAVO, path=BY_TWO), "by rod, ruth"),
         (Event(EventKind.REKEY, BRAVO, epoch=3), "epoch 3"),
         (Event(EventKind.SUSPECT, BRAVO), "no feedback"),
-        (Event(EventKind.SUSPECT, BRAVO, path=DIRECT, reason=Reason(RouteEnd.TORN_DOWN)), "route lost: peer"),
-        (Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.TIMEOUT)), "direct: dial: timeout"),
-        (Event(EventKind.FAILED, BRAVO, path=BY_TWO, reason=Reason(NodeEnd.NO_KEY)), "via rod, ruth: no-key"),
+        (
+            Event(EventKind.SUSPECT, BRAVO, path=DIRECT, reason=Reason(RouteEnd.TORN_DOWN)),
+            "route lost: bravo ended the route (peer)",
+        ),
+        (
+            Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.TIMEOUT)),
+            "direct: no link to bravo comes up, so UDP may not pass between the two (dial: timeout)",
+        ),
+        (
+            Event(EventKind.FAILED, BRAVO, path=BY_TWO, reason=Reason(NodeEnd.NO_KEY, by=BY_TWO[1])),
+            "by rod, ruth: the key of ruth is not known here (no-key)",
+        ),
+        (
+            Event(EventKind.FAILED, BRAVO, reason=Reason(SenderEnd.REFUSED, "busy")),
+            'bravo does not take the stream, saying "busy" (handshake: refused: busy)',
+        ),
         (
             Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.REFUSED, "busy")),
-            "direct: dial: refused: busy",
+            "direct: bravo is busy with links to others (dial: refused: busy)",
         ),
-        (Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(NodeEnd.NO_PATH)), "no path"),
+        (Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(NodeEnd.NO_PATH)), "no path is left to try (no path)"),
         (
             Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(SenderEnd.NO_ANSWER, "absent")),
-            "handshake: absent",
+            "bravo is not there: no neighbour and no broker leads to it (handshake: absent)",
         ),
         (Event(EventKind.ENDED, BRAVO, reason=Reason(ReceiverEnd.DONE)), "done"),
         (Event(EventKind.CLOSED, BRAVO, reason=Reason(LinkEnd.FAILED, "dtls")), "dtls"),
         (Event(EventKind.CLOSED, BRAVO, reason=Reason(LinkEnd.PEER)), "peer"),
         (Event(EventKind.FOUND, BRAVO, ADDRESS), ""),
-        (Event(EventKind.NOT_FOUND, asked=ADDRESS, reason=Reason(Unanswered.NO_ANSWER)), "no-answer"),
+        (Event(EventKind.NOT_FOUND, asked=ADDRESS, reason=Reason(Unanswered.NO_ANSWER)), "no node answers (no-answer)"),
     ],
 )
 def test_event_reads(event, text):
@@ -67,6 +80,7 @@ def test_event_reads(event, text):
 def test_event_is_about_what_was_asked_for_or_about_its_node():
     stranger = NodeId(bytes(16))
     assert event_subject(Event(EventKind.FOUND, BRAVO, Who(name="brave")), name_of) == "brave"
+    assert event_subject(Event(EventKind.FOUND, BRAVO, Who(node=BRAVO)), name_of) == "bravo", "its name is known now"
     assert event_subject(Event(EventKind.LINK, BRAVO), name_of) == "bravo"
     assert event_subject(Event(EventKind.LINK, stranger), name_of) == format_node_id(stranger)
 
@@ -80,7 +94,7 @@ def test_row_of_an_event_is_plain_and_quotes_a_hop_beside_the_reason():
         "event": "failed",
         "at": 1_800_000_000.5,
         "name": "bravo",
-        "text": "via rod, ruth: timeout!",
+        "text": 'by rod, ruth: rod refuses it, saying "timeout!" (timeout!)',
         "node": format_node_id(BRAVO),
         "path": [format_node_id(hop) for hop in BY_TWO],
         "reason": "other",
