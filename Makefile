@@ -64,6 +64,7 @@ To install
 
 To look after
   make map            the rooms of the package and their imports, in docs/pictures/map.svg
+  make pictures       the page as docs/how-to/watch-your-network.md shows it, by a headless Chromium
   make bump           the newest packages that pyproject.toml allows, in constraints.txt
   make clean          remove what was built here, .venv too
 endef
@@ -204,9 +205,12 @@ deb: prepare-deb $(if $(filter-out $(shell dpkg --print-architecture 2>/dev/null
 
 # --- to look after ---
 
-.PHONY: map bump clean
+.PHONY: map pictures bump clean
 map: prepare-lint
 	$(PYTHON) docs/pictures/map.py
+
+pictures: prepare-lab
+	PYTHONPATH=tests:tests/lab $(PYTHON) docs/pictures/page.py
 
 bump: prepare-lint
 	$(PYTHON) .ci/bump

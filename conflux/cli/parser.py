@@ -41,6 +41,7 @@ GRAMMARS = MappingProxyType(
         "look": ("status", "streams", "links", "paths", "watch"),
         "ping": ("ping", "why"),
         "route": ("route",),
+        "page": ("top", "page"),
         "join": ("join", "leave"),
         "realm": ("realm",),
         "control": ("control",),

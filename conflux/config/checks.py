@@ -115,6 +115,32 @@ def interface_names(value: object) -> tuple[str, ...]:
     return tuple(device_name(entry) for entry in _sequence(value, 64, "a list of interface names"))
 
 
+def page_places(value: object) -> tuple[str, ...]:
+    """Return where the page is served besides loopback: "overlay", names of network devices, addresses of a LAN."""
+    return tuple(_page_place(entry) for entry in _sequence(value, 16, "a list of places to listen at"))
+
+
+def _page_place(value: object) -> str:
+    try:
+        address = ipaddress.ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        return device_name(value)
+    if address is None:
+        raise _expects('"overlay", a network device or an address', value)
+    if not address.is_private or address.is_unspecified:
+        raise Refused(f"must not be {address}: the page is for a LAN or the overlay, where no stranger reads it")
+    return str(address)
+
+
+def host_names(value: object) -> tuple[str, ...]:
+    """Return the host names of a list, in lower case."""
+    what = "a list of host names"
+    names = _sequence(value, 16, what)
+    if not all(isinstance(name, str) and _HOST.fullmatch(name) for name in names):
+        raise _expects(what, value)
+    return tuple(str(name).lower().rstrip(".") for name in names)
+
+
 def directory(value: object) -> Path:
     """Return the absolute path of a directory, which need not exist."""
     """Return the absolute path of a directory, which need not exist."""

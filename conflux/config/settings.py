@@ -22,10 +22,12 @@ from conflux.config.checks import (
     device_name,
     directory,
     file,
+    host_names,
     ice_servers,
     integer,
     interface_names,
     node_name,
+    page_places,
     seconds,
     socket_path,
     token,
@@ -232,6 +234,23 @@ class ApiSettings(NamedTuple):
     ] = None
 
 
+class PageSettings(NamedTuple):
+    """[page]"""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Key(
+            page_places,
+            "Where `conflux page` listens besides loopback: `overlay`, network interfaces, addresses of a LAN.",
+        ),
+    ] = ()
+    port: Annotated[int, Key(integer(1024, 65535), "TCP port of the page.")] = 7480
+    names: Annotated[
+        tuple[str, ...],
+        Key(host_names, "Names that a browser may call this board by, besides its own name and addresses."),
+    ] = ()
+
+
 class Config(NamedTuple):
     """The whole file."""
 
@@ -244,6 +263,7 @@ class Config(NamedTuple):
     link: LinkSettings = LinkSettings()
     relay: RelaySettings = RelaySettings()
     api: ApiSettings = ApiSettings()
+    page: PageSettings = PageSettings()
 
     @property
     def socket(self) -> Path:

@@ -22,7 +22,7 @@ FLOORS = (
     ("node",),
     ("shell", "sim"),
     ("api",),
-    ("daemon", "bench", "broker"),
+    ("daemon", "bench", "broker", "web"),
     ("doctor",),
     ("cli",),
 )

@@ -15,6 +15,7 @@ the files in build/, so they belong to the owner of the tree.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -41,6 +42,11 @@ RESULTS_FD = "CONFLUX_LAB_RESULTS_FD"
 def deliver(name: str, text: str) -> None:
     """Hand a file to the outside, which writes it to build/."""
     _send({"name": name, "text": text})
+
+
+def deliver_picture(name: str, data: bytes) -> None:
+    """Hand a picture to the outside, which writes it to build/."""
+    _send({"name": name, "base64": base64.b64encode(data).decode()})
 
 
 def add_figures(name: str, figures: Mapping[str, object]) -> None:
@@ -121,20 +127,22 @@ def outside(program: list[str]) -> int:
             result = json.loads(line)
             if "figures" in result:
                 write_figures(result["name"], result["figures"])
+            elif "base64" in result:
+                write_result(result["name"], base64.b64decode(result["base64"]))
             else:
-                write_result(result["name"], result["text"])
+                write_result(result["name"], result["text"].encode())
     code = child.wait()
     signal.alarm(0)
     return 128 + stopped_by if stopped_by else code if code >= 0 else 128 - code
 
 
-def write_result(name: str, text: str) -> None:
+def write_result(name: str, data: bytes) -> None:
     """Write build/NAME whole or not at all, with the owner of the tree."""
     build = TREE / "build"
     owner = TREE.stat()
     build.mkdir(exist_ok=True)
     part = build / f".{Path(name).name}.part"
-    part.write_text(text, encoding="utf-8")
+    part.write_bytes(data)
     if os.geteuid() == 0:
         for path in (build, part):
             os.chown(path, owner.st_uid, owner.st_gid)
@@ -153,7 +161,7 @@ def write_figures(name: str, figures: Mapping[str, object]) -> None:
         except (OSError, ValueError):
             held = {}
         held = held if isinstance(held, dict) else {}
-        write_result(name, json.dumps({**held, **figures}, indent=2, sort_keys=True) + "\n")
+        write_result(name, (json.dumps({**held, **figures}, indent=2, sort_keys=True) + "\n").encode())
 
 
 # --- inside -----------------------------------------------------------------------------------------------------
