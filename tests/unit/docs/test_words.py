@@ -19,6 +19,7 @@ ELSEWHERE = frozenset(
         "doctor/ruleset.py:Fate",
         "doctor/ruleset.py:_End",
         "doctor/subject.py:Answer",
+        "web/request.py:Turned",
     }
 )
 # Reasons that a person reads as a sentence, with the command that failed; protocol.md has those of a refused join.
