@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from conflux import __version__
-from conflux.api import rows
+from conflux.api import nodes, rows
 from conflux.api.echo import OVERHEAD_BYTES, Echo
 from conflux.api.move import Move, Moved
 from conflux.api.ping import REPLY_TIMEOUT_S, REPLY_TIMEOUT_S_MAX, Ping, PingTarget
@@ -66,6 +66,8 @@ class Operations:
         """Return every request there is."""
         return {
             "status": Operation(call=self._status),
+            "nodes": Operation(call=self._nodes),
+            "address": Operation(call=self._address, arguments={"name": Argument(str, default="", most=128)}),
             "streams": Operation(call=self._streams),
             "paths": Operation(call=self._paths),
             "links": Operation(call=self._links),
@@ -119,6 +121,7 @@ class Operations:
             version=__version__,
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self.started_at, 1),
+            nodes=self._peers(status),
             node=rows.NodeRow(format_node_id(status.node), status.name, tuple(map(str, status.addresses))),
             realm=rows.RealmRow(status.realm_name, format_node_id(status.realm)),
             credential=rows.credential(node.member),
@@ -141,6 +144,38 @@ class Operations:
             plane=status.plane,
             drops=self._drops(status.drops),
         )
+
+    def _peers(self, status: NodeStatus) -> tuple[nodes.PeerRow, ...]:
+        plane = self.pump.node.plane
+
+        def owner(name: str) -> NodeId | None:
+            card = plane.card_by_name(name)
+            return None if card is None else card.node_id
+
+        return nodes.nodes(
+            status,
+            [each for channel in self.channels for each in channel.status()],
+            [each for channel in self.channels for each in channel.departed()],
+            broker_up=any(channel.far and channel.state.up for channel in self.channels),
+            owner_of=owner,
+            clock=nodes.Clock(self.pump.now(), time.time()),
+        )
+
+    async def _nodes(self, arguments: Arguments) -> nodes.Nodes:
+        status = self.pump.node.status(now=self.pump.now())
+        return nodes.Nodes(nodes.address_row(status.name, status.node, status.addresses), self._peers(status))
+
+    async def _address(self, arguments: Arguments) -> nodes.AddressRow:
+        target, node = fold_name(arguments["name"]), self.pump.node
+        member = node.member
+        if target in {"", member.name, format_node_id(member.node_id), *map(str, member.addresses)}:
+            return nodes.address_row(member.name, member.node_id, node.own)
+        for each in self._peers(node.status(now=self.pump.now())):
+            if target in {each.node, each.name if each.named else None}:
+                return nodes.AddressRow(each.name, each.node, each.ipv6, each.ipv4)
+        card = await self._resolve(target)
+        own = [each for each in card.addresses if not (each.version == 6 and NO_IPV6 in card.features)]
+        return nodes.address_row(card.name, card.node_id, own)
 
     def _drops(self, node_drops: Mapping[str, int]) -> Mapping[str, int]:
         channels: Counter[str] = Counter()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from conflux.api.nodes import PeerRow
 from conflux.carrier.interface import Measured
 from conflux.control.channel import NeighbourStatus
 from conflux.control.event import PlaneStatus
@@ -475,6 +476,7 @@ class Status(NamedTuple):
     version: str
     pid: int
     uptime_s: float
+    nodes: tuple[PeerRow, ...]
     node: NodeRow
     realm: RealmRow
     credential: CredentialRow

@@ -11,6 +11,7 @@ from typing import Any
 from conflux.api import scheme
 from conflux.cli import context, show
 from conflux.cli.drops import describe_drops
+from conflux.cli.nodes import describe_nodes
 from conflux.errors import UserError
 from conflux.shell.words import line
 
@@ -49,16 +50,21 @@ def print_blocks(*blocks: str) -> int:
 def status(options: argparse.Namespace) -> int:
     """Print the status of the node."""
     got = _ask(options, "status")
-    return print_json(got) if options.json else print_blocks(*describe_status(got))
+    if options.json:
+        return print_json(got)
+    return print_blocks(*describe_status(got, columns=show.columns(), paint=show.painter(options.color)))
 
 
-def describe_status(got: Answer) -> list[str]:
-    """Return the blocks of `conflux status`."""
+def describe_status(got: Answer, *, columns: int = 80, paint: show.Paint = str) -> list[str]:
+    """Return the blocks of `conflux status`: who is there, this node, what is wrong, and the rest.
+
+    columns: of the terminal.  paint: makes text stand out.
+    """
     node, realm, device = got["node"], got["realm"], got["device"]
     state = "up" if device["up"] else "DOWN: packets do not pass"
     channels = [f"{each['name']} {'up' if each['up'] else 'DOWN'}: {each['detail']}" for each in got["control"]]
     rows: list[tuple[str, object]] = [
-        ("node", f"{node['name']} in realm {realm['name']}, running for {show.duration(got['uptime_s'])}"),
+        ("this node", f"{node['name']} in realm {realm['name']}, running for {show.duration(got['uptime_s'])}"),
         ("id", node["id"]),
         ("addresses", "\n".join(node["addresses"])),
         ("credential", _credential(got["credential"])),
@@ -68,14 +74,21 @@ def describe_status(got: Answer) -> list[str]:
         ("relaying", _relaying(got)),
         ("memory", _memory(got["memory"])),
     ]
-    rows += [("warning", warning) for warning in got["warnings"]]
     return [
-        show.fields(rows),
-        describe_streams(got["streams"]),
-        describe_links(got["links"]),
-        describe_relays(got["relays"]),
-        describe_drops(got["drops"]),
+        describe_nodes(got["nodes"], columns=columns),
+        show.fields(rows, columns=columns),
+        paint("\n".join(show.fields([("WRONG", each)], columns=columns) for each in wrong(got))),
+        describe_streams(got["streams"], columns=columns),
+        describe_links(got["links"], columns=columns),
+        describe_relays(got["relays"], columns=columns),
+        describe_drops(got["drops"], columns=columns),
     ]
+
+
+def wrong(got: Answer) -> list[str]:
+    """Return what is wrong with a node, in sentences."""
+    down = [f"control channel {each['name']} is down: {each['detail']}" for each in got["control"] if not each["up"]]
+    return [*down, *got["warnings"]]
 
 
 def _memory(memory: Answer) -> str | None:
@@ -105,28 +118,30 @@ def _credential(credential: Answer) -> str:
 def streams(options: argparse.Namespace) -> int:
     """Print the streams."""
     got = _ask(options, "streams")
-    return print_json(got) if options.json else print_blocks(describe_streams(got["streams"]))
+    return print_json(got) if options.json else print_blocks(describe_streams(got["streams"], columns=show.columns()))
 
 
-def describe_streams(rows: list[Answer]) -> str:
+def describe_streams(rows: list[Answer], *, columns: int = 80) -> str:
     """Return the table of streams."""
     if not rows:
         return "streams: none, nothing is being sent or received"
     return show.table(
-        ("stream", "name", "state", "by", "packets", "frames", "queued", "rtt"),
+        ("stream", "name", "state", "by", "bytes", "packets", "queued", "rtt"),
         [
             (
                 "to" if row["direction"] == "out" else "from",
                 row["name"],
                 row["state"],
-                way(row.get("path")),
+                way(row["path"]),
+                show.size(row["bytes"]),
                 row["packets"],
-                row["frames"],
-                show.size(row.get("queued_bytes")) if row.get("queued_packets") else None,
-                show.milliseconds(row.get("rtt_ms")),
+                show.size(row["queued_bytes"]) if row["queued_packets"] else None,
+                show.milliseconds(row["rtt_ms"]),
             )
             for row in rows
         ],
+        columns=columns,
+        title=2,
     )
 
 
@@ -138,28 +153,30 @@ def way(hops: list[str] | None) -> str | None:
 def links(options: argparse.Namespace) -> int:
     """Print the links."""
     got = _ask(options, "links")
-    return print_json(got) if options.json else print_blocks(describe_links(got["links"]))
+    return print_json(got) if options.json else print_blocks(describe_links(got["links"], columns=show.columns()))
 
 
-def describe_links(rows: list[Answer]) -> str:
+def describe_links(rows: list[Answer], *, columns: int = 80) -> str:
     """Return the table of links."""
     if not rows:
         return "links: none, no data-plane socket is open"
     return show.table(
-        ("link", "name", "state", "opened by", "age", "failures", "rtt", "rate"),
+        ("link", "name", "state", "by", "age", "sent", "received", "rtt", "rate"),
         [
             (
                 row["link"],
                 row["name"],
-                row["state"],
+                f"{row['state']}, {row['failures']} failed" if row["failures"] else row["state"],
                 {True: "us", False: "them"}.get(row["dialled"]),
                 show.duration(row["age_s"]),
-                row["failures"],
-                None if row.get("rtt_ms") is None else f"{row['rtt_ms']:.2f} ms",
-                None if row.get("rate_mbit") is None else f"{row['rate_mbit']:.0f} Mbit/s",
+                show.size(row["sent_bytes"]),
+                show.size(row["received_bytes"]),
+                show.milliseconds(row["rtt_ms"]),
+                show.rate(row["rate_mbit"]),
             )
             for row in rows
         ],
+        columns=columns,
     )
 
 
@@ -168,10 +185,10 @@ def paths(options: argparse.Namespace) -> int:
     got = _ask(options, "paths")
     if options.json:
         return print_json(got)
-    return print_blocks(*describe_paths(got))
+    return print_blocks(*describe_paths(got, columns=show.columns()))
 
 
-def describe_paths(got: Answer) -> list[str]:
+def describe_paths(got: Answer, *, columns: int = 80) -> list[str]:
     """Return the blocks of `conflux paths`."""
     blocks = []
     if got["routes"]:
@@ -179,13 +196,13 @@ def describe_paths(got: Answer) -> list[str]:
             (row["direction"], row["next"], row["link"], row["label"], "ready" if row["ready"] else "set-up")
             for row in got["routes"]
         ]
-        blocks.append(show.table(("route", "neighbour", "link", "label", "state"), rows))
+        blocks.append(show.table(("route", "neighbour", "link", "label", "state"), rows, columns=columns, title=2))
     if got["relays"]:
-        blocks.append(describe_relays(got["relays"]))
+        blocks.append(describe_relays(got["relays"], columns=columns))
     if got["paths"]:
         paths = [(row["name"], *path_cells(row)) for row in got["paths"]]
         header = ("path to", "by", "rtt", "set-up", "opened", "failed", "lost", "why")
-        blocks.append(show.table(header, paths))
+        blocks.append(show.table(header, paths, columns=columns))
     return blocks or ["routes: none"]
 
 
@@ -202,7 +219,7 @@ def path_cells(row: Answer) -> tuple[object, ...]:
     )
 
 
-def describe_relays(rows: list[Answer]) -> str:
+def describe_relays(rows: list[Answer], *, columns: int = 80) -> str:
     """Return the table of the routes that pass through this node; empty if there are none."""
     if not rows:
         return ""
@@ -223,6 +240,7 @@ def describe_relays(rows: list[Answer]) -> str:
             )
             for row in rows
         ],
+        columns=columns,
     )
 
 

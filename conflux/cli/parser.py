@@ -38,7 +38,7 @@ a network of two boards on one LAN:
 GRAMMARS = MappingProxyType(
     {
         "daemon": ("up", "down"),
-        "look": ("status", "streams", "links", "paths", "watch"),
+        "look": ("status", "ip", "hosts", "streams", "links", "paths", "watch"),
         "ping": ("ping", "why"),
         "route": ("route",),
         "page": ("top", "page"),

@@ -13,10 +13,10 @@ PATH_HEADER = ("by", "now", "rtt", "set-up", "opened", "failed", "lost", "why")
 def explain(options: argparse.Namespace) -> int:
     """Print every candidate path to a node, with its costs and the reason why it is or is not used."""
     got = answered(context.daemon(options).call("route", name=options.name))
-    return print_json(got) if options.json else print_blocks(*describe_route(got))
+    return print_json(got) if options.json else print_blocks(*describe_route(got, columns=show.columns()))
 
 
-def describe_route(got: Answer) -> list[str]:
+def describe_route(got: Answer, *, columns: int = 80) -> list[str]:
     """Return the blocks of `conflux route NAME`."""
     if got["state"] is None:
         state = "no stream goes there now"
@@ -26,7 +26,10 @@ def describe_route(got: Answer) -> list[str]:
     for path in got["paths"]:
         by, *costs = path_cells(path)
         rows.append((by, "carries" if path["carrying"] else None, *costs))
-    return [f"{got['name']}: {state}", show.table(PATH_HEADER, rows) if rows else "no path to it is known"]
+    return [
+        f"{got['name']}: {state}",
+        show.table(PATH_HEADER, rows, columns=columns) if rows else "no path to it is known",
+    ]
 
 
 def move(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from conflux.control.claims import Claims, claim_of
@@ -114,6 +114,10 @@ class CardBook:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __iter__(self) -> Iterator[Card]:
+        """Yield every card, and use none: the one not used for longest stays that."""
+        return (known.card for known in self._known.values())
 
     def find(self, node: NodeId) -> KnownCard | None:
         """Return the node's card, unless its credential has ended."""

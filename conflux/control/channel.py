@@ -65,6 +65,20 @@ class NeighbourStatus(NamedTuple):
     bridging: bool  # it says that it is a bridge
     dialled: bool  # by this node
     age_s: float  # of the connection
+    heard_s: float  # since it said something
+    addresses: tuple[str, ...]  # in the overlay
+    expires_at: int  # of its credential: Unix seconds
+
+
+class Departed(NamedTuple):
+    """A node that was a neighbour until left_s ago.  why: the word for the end of its connection."""
+
+    node: str
+    name: str
+    left_s: float
+    why: str
+    addresses: tuple[str, ...]
+    expires_at: int
 
 
 def _nothing(*arguments: object) -> None:
@@ -145,3 +159,6 @@ class ControlChannel(Protocol):
 
     def status(self) -> tuple[NeighbourStatus, ...]:
         """Return what a person may want to see of every neighbour."""
+
+    def departed(self) -> tuple[Departed, ...]:
+        """Return the nodes that were neighbours and are not now, as far as the engine still knows."""

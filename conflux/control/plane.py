@@ -324,6 +324,10 @@ class ControlPlane:
         known = self._book.find(node)
         return None if known is None else known.card
 
+    def cards(self) -> tuple[Card, ...]:
+        """Return every card of another node that is kept; the credential of some may have ended."""
+        return tuple(self._book)
+
     def card_of(self, query: Who) -> Card | None:
         """Return the card of the node that a question asks for."""
         known = self._book.find_answer(query)

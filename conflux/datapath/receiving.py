@@ -19,6 +19,7 @@ from conflux.datapath.interface import Label, ReceiverIdle, ReceiverVerified
 from conflux.datapath.outlets import Outlets
 from conflux.datapath.status import ReceiverStatus
 from conflux.datapath.timers import Timer
+from conflux.datapath.traffic import Traffic
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId, format_node_id
 
@@ -262,6 +263,11 @@ class Receiving(ABC, Generic[Epoch]):
             self._before = None
 
     # ── what came of it ──
+
+    def traffic(self) -> Traffic:
+        """Return what came from the source in this stream, and when."""
+        arrived = self._arrived()
+        return Traffic(self.source, 0, arrived.bytes_ever, self._active_at() if arrived.frames_ever else None)
 
     def status(self) -> ReceiverStatus:
         """Return what `conflux status` shows of it."""

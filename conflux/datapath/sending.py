@@ -19,6 +19,7 @@ from conflux.datapath.interface import Entry, Feedback, Label, RekeyDue, SenderI
 from conflux.datapath.outlets import Outlets
 from conflux.datapath.status import SenderStatus
 from conflux.datapath.timers import Timer
+from conflux.datapath.traffic import Traffic
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId, format_node_id
 
@@ -79,6 +80,7 @@ class Sending(ABC, Generic[Epoch]):
         "_config",
         "_created_at",
         "_epoch",
+        "_heard_at",
         "_idle_told",
         "_interval_far",
         "_outlets",
@@ -101,6 +103,7 @@ class Sending(ABC, Generic[Epoch]):
         self._config = outlets.config
         self._timers = outlets.timers
         self._created_at = now
+        self._heard_at: float | None = None  # when feedback came last
         self._epoch = epoch
         self._before: Epoch | None = None  # its feedback is still accepted
         self._before_until = 0.0
@@ -221,6 +224,7 @@ class Sending(ABC, Generic[Epoch]):
     def feedback_untrusted(self, frame: bytes, now: float) -> None:
         """Take one feedback frame.  Raises RemoteProtocolError."""
         epoch, entries = self._unseal_untrusted(frame)
+        self._heard_at = now
         if len(entries) > self._config.entry_count_max + 1:
             raise RemoteProtocolError(Drop.MALFORMED, "more entries than a receiver keeps, and a report")
         for kind, body in entries:
@@ -321,6 +325,10 @@ class Sending(ABC, Generic[Epoch]):
             self._before = None
 
     # ── what came of it ──
+
+    def traffic(self) -> Traffic:
+        """Return what went to the destination in this stream, and when a report came last."""
+        return Traffic(self._destination(), self._moved().bytes, 0, self._heard_at)
 
     def status(self) -> SenderStatus:
         """Return what `conflux status` shows of it."""

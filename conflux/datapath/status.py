@@ -6,6 +6,8 @@ Nodes and streams are named as a person reads them.  "Ever" counts since the ent
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from conflux.datapath.traffic import Traffic
+
 
 class EgressStatus(NamedTuple):
     """One destination's queue."""
@@ -85,3 +87,4 @@ class DatapathStatus(NamedTuple):
     receivers: tuple[ReceiverStatus, ...]
     relays: tuple[RelayStatus, ...]
     drops: Mapping[str, int]  # by reason, ever
+    traffic: tuple[Traffic, ...] = ()

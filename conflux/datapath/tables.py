@@ -22,6 +22,7 @@ from conflux.datapath.pending import Pending
 from conflux.datapath.receiving import Receiving
 from conflux.datapath.sending import Sending
 from conflux.datapath.timers import Timers
+from conflux.datapath.traffic import Traffic, TrafficBook
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
 
@@ -61,6 +62,7 @@ class StreamTables(ABC, Generic[S, R]):
             feedback_ready=self._mark_feedback,
         )
         self._pending = Pending(self._outlets)
+        self._ended = TrafficBook()
 
     # ── what the subclass does ──
 
@@ -189,6 +191,7 @@ class StreamTables(ABC, Generic[S, R]):
         sender = self._senders.pop(stream, None)
         if sender is None:
             return
+        self._ended.add(sender.traffic())
         for label in sender.labels:
             del self._feedback_labels[label]
         self._erase_sender(sender)
@@ -250,6 +253,7 @@ class StreamTables(ABC, Generic[S, R]):
         receiver = self._receivers.pop(stream, None)
         if receiver is None:
             return
+        self._ended.add(receiver.traffic())
         self._give_labels_back(receiver)
         self._feedback_ready.pop(stream, None)
         receiver.erase()
@@ -277,6 +281,11 @@ class StreamTables(ABC, Generic[S, R]):
         self._make_relay(before, ahead, now)
 
     # ── feedback, upcalls, time ──
+
+    def _traffic(self) -> tuple[Traffic, ...]:
+        """Return what went to each node and came from it, ever."""
+        senders = (sender.traffic() for sender in self._senders.values())
+        return self._ended.with_live((*senders, *(receiver.traffic() for receiver in self._receivers.values())))
 
     def _next_feedback(self, now: float) -> OutFrame | None:
         """Return one feedback frame that is due, or None."""

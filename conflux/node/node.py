@@ -371,6 +371,8 @@ class Node:
             relays=self.routes.relays.status(),
             plane=self.plane.status(),
             drops=dict(sorted(drops.items())),
+            trails=self.trails.all(),
+            cards=self.plane.cards(),
         )
 
     def name_of(self, node: NodeId) -> str:

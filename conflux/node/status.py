@@ -10,6 +10,8 @@ from conflux.control.event import PlaneStatus
 from conflux.datapath.status import DatapathStatus
 from conflux.ids import IPAddress, NodeId, RealmId, StreamId
 from conflux.link.event import LinkStatus
+from conflux.node.trail import Trail
+from conflux.realm.card import Card
 from conflux.route.event import RelayStatus, RouteStatus
 from conflux.search.interface import Candidate
 
@@ -56,7 +58,7 @@ class Outlook(NamedTuple):
 
 
 class NodeStatus(NamedTuple):
-    """The whole node.  drops: how often something was ignored, by reason."""
+    """The whole node.  drops: how often something was ignored, by reason.  cards: those of others that are kept."""
 
     node: NodeId
     name: str
@@ -70,3 +72,5 @@ class NodeStatus(NamedTuple):
     relays: tuple[RelayStatus, ...]
     plane: PlaneStatus
     drops: Mapping[str, int]
+    trails: Mapping[NodeId, Trail]
+    cards: tuple[Card, ...]

@@ -90,6 +90,10 @@ class Trails:
         entry = self._entries.get(node)
         return Trail() if entry is None else entry.facts._replace(tried=tuple(entry.tried.values()))
 
+    def all(self) -> dict[NodeId, Trail]:
+        """Return what is remembered of every node, without what was tried."""
+        return {node: entry.facts for node, entry in self._entries.items()}
+
     def revoked(self, name: str) -> NodeId | None:
         """Return the node that had this name when it was revoked, while this process ran."""
         return self._revoked.get(name)

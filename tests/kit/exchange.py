@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 
-from conflux.control.channel import ChannelInputs, ChannelState, Handoff, NeighbourStatus
+from conflux.control.channel import ChannelInputs, ChannelState, Departed, Handoff, NeighbourStatus
 from conflux.control.envelope import Envelope
 from conflux.ids import NodeId
 from conflux.realm.member import Member
@@ -96,6 +96,10 @@ class HubChannel:
     def buckets(self) -> frozenset[int]:
         """None are known."""
         return frozenset()
+
+    def departed(self) -> tuple[Departed, ...]:
+        """None left."""
+        return ()
 
     def status(self) -> tuple[NeighbourStatus, ...]:
         """Return nothing."""

@@ -23,11 +23,22 @@ class Person:
     def __init__(self, board: Board, *others: Board, **changed: Any) -> None:
         neighbours = tuple(
             NeighbourStatus(
-                format_node_id(other.member.node_id), other.member.name, "127.0.0.1", None, False, True, 9.0
+                node=format_node_id(other.member.node_id),
+                name=other.member.name,
+                address="127.0.0.1",
+                lan=None,
+                bridging=False,
+                dialled=True,
+                age_s=9.0,
+                heard_s=0.5,
+                addresses=tuple(map(str, other.member.addresses)),
+                expires_at=other.member.chain.not_after,
             )
             for other in others
         )
-        channel = SimpleNamespace(name="lan", far=False, state=ChannelState(True, ""), status=lambda: neighbours)
+        channel = SimpleNamespace(
+            name="lan", far=False, state=ChannelState(True, ""), status=lambda: neighbours, departed=lambda: ()
+        )
         given: dict[str, Any] = {
             "pump": board.pump,
             "channels": [channel],

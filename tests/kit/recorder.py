@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from conflux.control.channel import ChannelInputs, ChannelState, Handoff, NeighbourStatus
+from conflux.control.channel import ChannelInputs, ChannelState, Departed, Handoff, NeighbourStatus
 from conflux.control.envelope import Envelope
 from conflux.ids import NodeId
 from conflux.realm.member import Member
@@ -66,6 +66,10 @@ class Recorder:
     def state(self) -> ChannelState:
         """Whatever up says."""
         return ChannelState(self.up, "")
+
+    def departed(self) -> tuple[Departed, ...]:
+        """None left."""
+        return ()
 
     def status(self) -> tuple[NeighbourStatus, ...]:
         """Return nothing."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from conflux.control.admitting import LIST_COUNT_MAX, Carrier, Issue
-from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Handoff, NeighbourStatus
+from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Departed, Handoff, NeighbourStatus
 from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope
 from conflux.control.lan.admission import Admission
@@ -43,11 +43,12 @@ from conflux.control.lan.lans import Lans
 from conflux.control.lan.lately import Lately
 from conflux.control.lan.listener import Listener
 from conflux.control.lan.neighbours import Neighbour, Neighbours
+from conflux.control.lan.shown import departed_status, neighbour_status
 from conflux.control.lan.target import Shunned, Target, Targets
 from conflux.control.lan.twins import Twins, place_of
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.host.underlay import is_here
-from conflux.ids import BootId, NodeId, format_node_id
+from conflux.ids import BootId, NodeId
 from conflux.realm.credential import Chain
 from conflux.realm.member import Member
 
@@ -229,18 +230,11 @@ class LanChannel:
     def status(self) -> tuple[NeighbourStatus, ...]:
         """Return what a person may want to see of every neighbour."""
         now = self._now()
-        return tuple(
-            NeighbourStatus(
-                node=format_node_id(neighbour.peer.node),
-                name=neighbour.peer.name,
-                address=neighbour.connection.remote,
-                lan=self._bridge.lan(neighbour.peer.node),
-                bridging=self._bridge.says_it_joins(neighbour.peer.node),
-                dialled=neighbour.dialled,
-                age_s=round(now - neighbour.since, 1),
-            )
-            for neighbour in self._neighbours.all()
-        )
+        return tuple(neighbour_status(each, self._bridge, now) for each in self._neighbours.all())
+
+    def departed(self) -> tuple[Departed, ...]:
+        """Return the nodes that were neighbours and are not now, the latest last."""
+        return departed_status(self._neighbours.departed(), self._now())
 
     @property
     def addresses(self) -> list[str]:
@@ -493,7 +487,7 @@ class LanChannel:
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        neighbour = self._neighbours.remove(connection)
+        neighbour = self._neighbours.remove(connection, self._now(), connection.reason)
         if neighbour is None:
             return
         log.info("neighbour %s lost: %s", neighbour.peer.name, connection.reason)

@@ -115,6 +115,11 @@ class Connection(asyncio.Protocol):
         return self.remote != ""
 
     @property
+    def heard_s(self) -> float:
+        """For how long the peer has said nothing, in seconds."""
+        return asyncio.get_running_loop().time() - self._heard_at
+
+    @property
     def up(self) -> bool:
         """Whether a frame that is sent now may still arrive."""
         return self._transport is not None and not self.reason

@@ -23,7 +23,7 @@ from conflux.control.drop import Drop
 from conflux.crypto.kdf import sha256
 from conflux.crypto.sign import SIGNATURE_BYTES, context
 from conflux.errors import AuthError, RemoteProtocolError
-from conflux.ids import BOOT_ID_BYTES, BootId, NodeId, RealmId
+from conflux.ids import BOOT_ID_BYTES, BootId, IPAddress, NodeId, RealmId
 from conflux.realm.broker.subjects import buckets_of
 from conflux.realm.credential import Chain
 from conflux.realm.member import Member
@@ -134,6 +134,7 @@ class Peer(NamedTuple):
     session: bytes  # the dialler's nonce: the name of this connection at both ends
     issuer: NodeId  # of its credential
     buckets: frozenset[int] = frozenset()  # of the questions that it answers
+    addresses: tuple[IPAddress, ...] = ()  # in the overlay
 
 
 class Acceptor:
@@ -240,4 +241,5 @@ def _verify(us: Ourselves, purpose: str, said: Hello | Welcome, signed: bytes, s
     if node == us.member.node_id:
         raise TwinError(said.boot)
     instance = instance_of(node, said.boot, said.seed)
-    return Peer(node, credential.name, said.boot, instance, not_after, session, issuer, buckets)
+    addresses = credential.addresses
+    return Peer(node, credential.name, said.boot, instance, not_after, session, issuer, buckets, addresses)

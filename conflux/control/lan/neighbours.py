@@ -10,6 +10,8 @@ from conflux.ids import NodeId
 
 C = TypeVar("C")
 
+GONE_COUNT_MAX = 128  # that left, for who looks; a LAN has no more neighbours than that
+
 
 class Neighbour(NamedTuple, Generic[C]):
     """One peer that proved its identity, and the connection to it.  dialled: by us.  since: when it was admitted."""
@@ -20,12 +22,21 @@ class Neighbour(NamedTuple, Generic[C]):
     since: float
 
 
+class Gone(NamedTuple):
+    """A peer whose connection ended, when, and the word for why."""
+
+    peer: Peer
+    at: float
+    why: str
+
+
 class Neighbours(Generic[C]):
     """At most one connection per node."""
 
     def __init__(self, me: NodeId) -> None:
         self._me = me
         self._by_node: dict[NodeId, Neighbour[C]] = {}
+        self._gone: dict[NodeId, Gone] = {}
 
     def __len__(self) -> int:
         return len(self._by_node)
@@ -51,15 +62,23 @@ class Neighbours(Generic[C]):
         if held is not None and not self._replaces(fresh, held):
             return fresh
         self._by_node[fresh.peer.node] = fresh
+        self._gone.pop(fresh.peer.node, None)
         return held
 
-    def remove(self, connection: C) -> Neighbour[C] | None:
+    def remove(self, connection: C, now: float, why: str) -> Neighbour[C] | None:
         """Remove and return the neighbour of a connection that ended; None if another connection replaced it."""
         for node, neighbour in self._by_node.items():
             if neighbour.connection is connection:
                 del self._by_node[node]
+                self._gone[node] = Gone(neighbour.peer, now, why)
+                if len(self._gone) > GONE_COUNT_MAX:
+                    del self._gone[next(iter(self._gone))]
                 return neighbour
         return None
+
+    def departed(self) -> tuple[Gone, ...]:
+        """Return who was a neighbour and is not now, the latest last."""
+        return tuple(self._gone.values())
 
     def _replaces(self, fresh: Neighbour[C], held: Neighbour[C]) -> bool:
         """Decide as the peer decides, by what both know."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from conflux.control.admitting import Office
-from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Handoff, NeighbourStatus
+from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Departed, Handoff, NeighbourStatus
 from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope, Reach
 from conflux.control.nats.config import (
@@ -179,6 +179,10 @@ class NatsChannel:
         if pair.refused:
             return ChannelState(False, f"refused: {pair.trouble}")
         return ChannelState(False, f"not connected: {pair.trouble}" if pair.trouble else "connecting")
+
+    def departed(self) -> tuple[Departed, ...]:
+        """None: over a broker there are no neighbours."""
+        return ()
 
     def status(self) -> tuple[NeighbourStatus, ...]:
         """None: over a broker there are no neighbours."""

@@ -341,6 +341,7 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
             receivers=tuple(receiver.status() for receiver in self._receivers.values()),
             relays=tuple(_relay_status(state) for state in self._engine.relays()),
             drops=self.drop_counts(),
+            traffic=self._traffic(),
         )
 
     def _egress_status(self, egress: _Egress) -> EgressStatus:

@@ -285,6 +285,7 @@ class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
             receivers=tuple(receiver.status() for receiver in self._receivers.values()),
             relays=self._relays.status(),
             drops=self.drop_counts(),
+            traffic=self._traffic(),
         )
 
     def _deliver(self, packet: bytes) -> None:

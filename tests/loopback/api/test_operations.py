@@ -27,7 +27,8 @@ from conflux.realm.credential import RELAY
 from conflux.state.revoking import Revoked
 
 DEVICE = DeviceConfig("conflux9", 1280, (), ())
-NEIGHBOUR = NeighbourStatus("n" * 26, "rod", "10.0.0.2:7464", None, False, True, 12.5)
+ROD = format_node_id(NodeId(b"r" * 16))
+NEIGHBOUR = NeighbourStatus(ROD, "rod", "10.0.0.2:7464", None, False, True, 12.5, 0.5, ("fd00::7",), 2**32)
 
 
 def tun(trouble: str | None = None) -> SimpleNamespace:
@@ -40,6 +41,7 @@ def lan() -> SimpleNamespace:
         far=False,
         state=ChannelState(True, "listening on port 7464, 1 neighbour"),
         status=lambda: (NEIGHBOUR,),
+        departed=lambda: (),
         drops=Counter({"bad-hello": 3}),
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from kit.tree import TREE
 
-from conflux.api import rows, scheme
+from conflux.api import nodes, rows, scheme
 from conflux.api.move import Moved
 from conflux.api.operations import Operations
 from conflux.api.ping import PingEnd, PingReply, PingTarget
@@ -28,6 +28,8 @@ PAGE = TREE / "docs" / "reference" / "json.md"
 # What each command prints: one record, or one of these.
 ANSWERS: dict[str, tuple[type, ...]] = {
     "status": (rows.Status,),
+    "ip": (nodes.AddressRow,),
+    "hosts": (nodes.Nodes,),
     "streams": (rows.Streams,),
     "paths": (rows.Paths,),
     "version": (cli_help.Version,),
@@ -51,6 +53,8 @@ OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its 
 # Operations of the daemon whose answer a command prints as it is.
 PASSED_ON = {
     "status": "_status",
+    "ip": "_address",
+    "hosts": "_nodes",
     "streams": "_streams",
     "paths": "_paths",
     "links": "_links",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kit.control import boot_id
 
 from conflux.control.lan.handshake import Peer
-from conflux.control.lan.neighbours import Neighbour, Neighbours
+from conflux.control.lan.neighbours import GONE_COUNT_MAX, Neighbour, Neighbours
 from conflux.ids import NodeId
 
 SMALL, LARGE = NodeId(b"a" * 16), NodeId(b"b" * 16)
@@ -45,8 +45,24 @@ def test_lost_connection_that_was_replaced_removes_no_neighbour() -> None:
     neighbours: Neighbours[str] = Neighbours(SMALL)
     neighbours.admit(neighbour("first", dialled=True))
     neighbours.admit(neighbour("second", dialled=True, at=200.0))
-    assert neighbours.remove("first") is None
-    removed = neighbours.remove("second")
+    assert neighbours.remove("first", 201.0, "peer") is None
+    removed = neighbours.remove("second", 202.0, "peer")
     assert removed is not None
     assert len(neighbours) == 0
     assert not neighbours.has_instance(b"instance")
+
+
+def test_who_left_is_remembered_until_it_is_back_and_a_crowd_pushes_out_the_oldest() -> None:
+    neighbours: Neighbours[str] = Neighbours(SMALL)
+    neighbours.admit(neighbour("first", dialled=True))
+    neighbours.remove("first", 101.0, "closed")
+    (gone,) = neighbours.departed()
+    assert (gone.peer.node, gone.at, gone.why) == (LARGE, 101.0, "closed")
+    neighbours.admit(neighbour("second", dialled=True, at=110.0))
+    assert neighbours.departed() == ()
+    for number in range(GONE_COUNT_MAX + 1):
+        peer = Peer(NodeId(number.to_bytes(16, "big")), "x", boot_id(1), b"instance", 2**40, b"s" * 32, SMALL)
+        there = Neighbour(peer, f"{number}", dialled=True, since=120.0)
+        neighbours.admit(there)
+        neighbours.remove(there.connection, 121.0, "closed")
+    assert [gone.peer.node[-1] for gone in neighbours.departed()] == list(range(1, GONE_COUNT_MAX + 1))
