@@ -56,7 +56,7 @@ class Revoking:
         ended = dict(event.revoked)
         if event.voided:  # of the nodes without a card here nobody knows who issued it
             there = (*self._links.peers(), *sorted(self._streams.peers()), *self._destinations.nodes())
-            ended |= {node: "" for node in there if self._plane.card(node) is None}
+            ended = {node: "" for node in there if self._plane.card(node) is None} | ended
         for node, name in ended.items():
             asked = Who(name=name) if name else None
             self._tell(Event(EventKind.REVOKED, node, asked, reason=Reason(NodeEnd.REVOKED, self._why(node))))
