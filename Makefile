@@ -25,6 +25,8 @@ VECTORS ?=
 WHAT ?= tcp
 export SUITE ?=
 export ARCH ?=
+export PREFIX ?= /usr/local
+export DESTDIR ?=
 
 define HELP
 At every save
@@ -61,6 +63,9 @@ To look at
 
 To install
   make deb            a Debian package in build/package: SUITE=bookworm|trixie ARCH=amd64|arm64, else this machine's
+  make deb-full       packages of both suites under lintian, piuparts, and tests in fresh Debians, with sudo: 10 min
+  make install        this clone's program, unit and manual in PREFIX=/usr/local (DESTDIR=), with sudo
+  make uninstall      take that away again; configuration and keys stay
 
 To look after
   make map            the rooms of the package and their imports, in docs/pictures/map.svg
@@ -199,9 +204,19 @@ coverage: prepare-unit prepare-cext
 # --- to install ---
 
 # Another architecture than this machine's takes a cross compiler.
-.PHONY: deb
+.PHONY: deb deb-full
 deb: prepare-deb $(if $(filter-out $(shell dpkg --print-architecture 2>/dev/null),$(ARCH)),prepare-cross)
 	.ci/as-owner packaging/deb
+
+deb-full: prepare-deb prepare-packages
+	packaging/full
+
+.PHONY: install uninstall
+install: prepare-install
+	packaging/install
+
+uninstall:
+	packaging/install --remove
 
 # --- to look after ---
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import shtab
-from commands import commands
+from commands import commands, positionals
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -24,27 +24,27 @@ def furnish(top: argparse.ArgumentParser) -> None:
                 complete(action, shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE)
             elif not action.option_strings and takes_node(action):
                 complete(action, shtab.cmd(NODES))
-        # A word in the place of a node, as in `route move`: both are offered, and the options of both.
-        for action in command.parser._actions if words_apart(command.parser) else ():
-            if not action.option_strings:
-                complete(action, shtab.cmd(f"echo {' '.join(words_apart(command.parser))}; {NODES}"))
-                break
-        for apart in words_apart(command.parser).values():
-            for action in apart._actions:
-                if action.option_strings and not set(action.option_strings) & set(
-                    command.parser._option_string_actions
-                ):
-                    command.parser._add_action(action)
+    for command in commands(top):
+        if words := getattr(command.parser, "apart", {}):
+            merge(command.parser, words)
+
+
+def merge(parser: argparse.ArgumentParser, apart: dict[str, argparse.ArgumentParser]) -> None:
+    """Have words that are commands complete, as in `route move NAME` beside `route NAME`, and what follows them."""
+    if taken := positionals(parser):
+        complete(taken[0], shtab.cmd(f"echo {' '.join(apart)}; {NODES}"))
+    else:
+        parser.add_argument("word", nargs="?", choices=list(apart), help="what to do")
+    known = set(parser._option_string_actions)
+    for other in apart.values():
+        for action in other._actions:
+            if not known & set(action.option_strings):
+                parser._add_action(action)
 
 
 def takes_node(action: argparse.Action) -> bool:
     """Say whether an argument is a node of the realm; a node's help says so."""
     return (action.metavar or "") in ("NAME", "NODE") and "node" in (action.help or "")
-
-
-def words_apart(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the words that are commands where the parser has an argument."""
-    return dict(getattr(parser, "apart", {}))
 
 
 def complete(action: argparse.Action, by: Any) -> None:
