@@ -5,6 +5,8 @@ a missing device) is a subclass of UserError.  Its text says what is wrong and w
 unchanged.
 """
 
+import os
+
 DETAIL_CHARS_MAX = 160  # of what an error says about a peer's bytes: it goes into a line of the log
 
 
@@ -26,8 +28,7 @@ class RemoteProtocolError(ConfluxError):
     def __init__(self, reason: str, detail: str = "") -> None:
         if len(detail) > DETAIL_CHARS_MAX:
             detail = f"{detail[:DETAIL_CHARS_MAX]}..."
-        if not detail.isprintable():
-            detail = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in detail)
+        detail = printable(detail)
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
 
@@ -49,3 +50,32 @@ class ConfigError(UserError):
 
 class StateError(UserError):
     """The state directory is missing, damaged, locked or not writable."""
+
+
+def printable(text: str) -> str:
+    """Return text with what is not printable escaped: line ends, terminal codes, marks that turn the direction."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def words_of(error: BaseException) -> str:
+    """Return an error as a person reads it.
+
+    Python's own words for an error of the host have numbers, tuples and names of its source files in them.
+    """
+    if isinstance(error, OSError):
+        said = _words_of_host(error)
+        return f"{error.filename}: {said}" if isinstance(error.filename, str) else said
+    return str(error) or "no reason is known"
+
+
+def _words_of_host(error: OSError) -> str:
+    if isinstance(reason := getattr(error, "reason", None), str):  # ssl.SSLError: "CERTIFICATE_VERIFY_FAILED"
+        return reason.lower().replace("_", " ")
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return "no answer in time"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    said = error.strerror or str(error)
+    if said.startswith("Multiple exceptions:"):  # of asyncio, which tried several addresses
+        return "no address of it answers"
+    return said or "no reason is known"

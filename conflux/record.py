@@ -217,6 +217,11 @@ class Record:
         """Return the record that data encodes, or raise RemoteProtocolError."""
         return cls._from_item(decode_untrusted(data, bytes_max=cls.BYTES_MAX))
 
+    @classmethod
+    def _called(cls) -> str:
+        """Return what a person reads for this kind of record: "join request"."""
+        return "".join(f" {c.lower()}" if c.isupper() else c for c in cls.__name__).strip()
+
     def _to_item(self) -> list[Any]:
         fields = dataclasses.fields(self)
         values = [getattr(self, field.name) for field in fields]
@@ -226,12 +231,12 @@ class Record:
     @classmethod
     def _from_item(cls, item: Any) -> Self:
         if type(item) is not list or not item:
-            raise _refuse(f"a {cls.__name__}")
+            raise _refuse(f"a {cls._called()}")
         if type(item[0]) is not int:  # it may be as long as the message, so it is not shown
-            raise RemoteProtocolError("version", f"{cls.__name__} of no version, this is {cls.VERSION}")
+            raise RemoteProtocolError("version", f"{cls._called()} of no version, this is {cls.VERSION}")
         if item[0] != cls.VERSION and item[0] not in cls.EARLIER:
-            raise RemoteProtocolError("version", f"{cls.__name__} of version {item[0]}, this is {cls.VERSION}")
+            raise RemoteProtocolError("version", f"{cls._called()} of version {item[0]}, this is {cls.VERSION}")
         shapes = cls.SHAPES[: cls.EARLIER.get(item[0])]
         if len(item) != len(shapes) + 1:
-            raise _refuse(f"{len(shapes)} fields of {cls.__name__}")
+            raise _refuse(f"{len(shapes)} fields of a {cls._called()}")
         return cls(*(shape.load(entry) for shape, entry in zip(shapes, item[1:], strict=True)))

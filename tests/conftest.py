@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any
 
 import pytest
 import uvloop
 from hypothesis import settings
+from kit.plain import python_in
+
+from conflux.host.log import PACKAGE, message_of
+
+
+class _Lines(logging.Handler):
+    """Keeps the lines of the log that have a value of Python in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = message_of(record)
+        if python_in(text) is not None:
+            self.wrong.append(text)
+
+
+@pytest.fixture(autouse=True)
+def _log_without_python() -> Iterator[None]:
+    """Fail a test in which the program writes a warning or an error that shows a value of Python."""
+    handler, logger = _Lines(), logging.getLogger(PACKAGE)
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert handler.wrong == []
+
 
 settings.register_profile("conflux", deadline=None, print_blob=True)  # a busy machine is no counterexample
 settings.load_profile("conflux")

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from conflux.errors import UserError
+from conflux.errors import UserError, words_of
 
 ANSWER_TIMEOUT_S = 30.0  # what asks other nodes may take as long
 LOOK_TIMEOUT_S = 5.0  # what only looks takes milliseconds: a daemon that is silent for longer hangs
@@ -118,7 +118,7 @@ class ApiClient:
             ) from None
         except OSError as error:
             connection.close()
-            raise UserError(f"cannot talk to the daemon on {self._path}: {error.strerror or error}") from None
+            raise UserError(f"cannot talk to the daemon on {self._path}: {words_of(error)}") from None
         return connection
 
 

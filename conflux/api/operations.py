@@ -19,7 +19,7 @@ from conflux.api.ping import REPLY_TIMEOUT_S, REPLY_TIMEOUT_S_MAX, Ping, PingTar
 from conflux.api.server import Argument, Arguments, Operation
 from conflux.api.why import Explainer, Verdict, Why
 from conflux.control.channel import ControlChannel
-from conflux.errors import ConfigError, RemoteProtocolError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, UserError, words_of
 from conflux.host.memory import memory
 from conflux.host.netlink import DeviceConfig
 from conflux.host.tun import Tun
@@ -109,7 +109,7 @@ class Operations:
         try:
             return self.tun.trouble(self.device)
         except OSError as error:  # no descriptor left
-            return f"cannot look at {self.device.device}: {error}"
+            return f"cannot look at {self.device.device}: {words_of(error)}"
 
     async def _status(self, arguments: Arguments) -> rows.Status:
         pump, node = self.pump, self.pump.node

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from conflux.api.scheme import plain
-from conflux.errors import ConfluxError, StateError, UserError
+from conflux.errors import ConfluxError, StateError, UserError, words_of
 from conflux.state.directory import CANNOT_WRITE
 
 REQUEST_BYTES_MAX = 65536
@@ -277,7 +277,7 @@ def _listener(path: Path) -> socket.socket:
 
 def _no_socket(path: Path, error: OSError) -> StateError:
     kind = NoRoomError if error.errno in CANNOT_WRITE else StateError
-    return kind(f"cannot make the socket {path}: {error.strerror or error}")
+    return kind(f"cannot make the socket {path}: {words_of(error)}")
 
 
 def _clear(path: Path) -> None:

@@ -16,7 +16,7 @@ from conflux.broker.layout import at
 from conflux.control.nats.end import HAS_EXPIRED, NOT_YET_VALID, ConnectError, quoted
 from conflux.control.nats.tls import Trust
 from conflux.crypto import nkey
-from conflux.errors import ConfluxError, RemoteProtocolError
+from conflux.errors import ConfluxError, RemoteProtocolError, words_of
 from conflux.host import tcp
 from conflux.realm.broker import subjects
 from conflux.realm.broker.jwt import AccountJwt, UserJwt, open_untrusted
@@ -120,13 +120,13 @@ def _visit(ask: Ask, member: Member, told: UserJwt, host: str, port: int, now_un
     except ssl.SSLCertVerificationError as error:
         raise _Wrong(_distrust(error, ask.ca, host, port, now_unix)) from None
     except ssl.SSLError as error:
-        raise _Wrong(f"TLS 1.3 does not come about: {error.reason or error}") from None
+        raise _Wrong(f"TLS 1.3 does not come about: {words_of(error)}") from None
     except TimeoutError:
         raise _Wrong(
             f"it accepts the connection, and is silent for {WAIT_S:.0f} s: it hangs, or its host does"
         ) from None
     except OSError as error:
-        raise _Wrong(f"the connection broke off: {error.strerror or error}") from None
+        raise _Wrong(f"the connection broke off: {words_of(error)}") from None
     with client:
         took_ms = (time.monotonic() - begun) * 1000
         try:
@@ -147,7 +147,7 @@ def _reach(host: str, port: int) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise _Wrong(f"the name {host} does not resolve: {error.strerror or error}") from None
+        raise _Wrong(f"the name {host} does not resolve: {words_of(error)}") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     try:
         tcp.connect(host, port, timeout_s=WAIT_S).close()
@@ -161,7 +161,7 @@ def _reach(host: str, port: int) -> None:
             "or the host is away"
         ) from None
     except OSError as error:
-        raise _Wrong(f"{_either(addresses)} cannot be reached: {error.strerror or error}") from None
+        raise _Wrong(f"{_either(addresses)} cannot be reached: {words_of(error)}") from None
 
 
 def _refusal(error: ServerError, known: str | None, told: UserJwt) -> str:
@@ -273,7 +273,7 @@ def _flush(client: Client, what: str) -> Sequence[Message]:
             ) from None
         raise _Wrong(f"it is let in, and then put out ({error.said})") from None
     except (OSError, ConfluxError) as error:
-        raise _Wrong(f"it is let in, and then the connection broke off: {error}") from None
+        raise _Wrong(f"it is let in, and then the connection broke off: {words_of(error)}") from None
 
 
 def _praise(client: Client, took_ms: float) -> str:

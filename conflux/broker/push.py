@@ -19,7 +19,7 @@ from conflux.broker.directory import ACCOUNT, OPERATOR, Directory
 from conflux.broker.layout import at
 from conflux.control.nats.end import quoted
 from conflux.crypto.nkey import KeyPair, Kind
-from conflux.errors import ConfluxError, RemoteProtocolError, UserError
+from conflux.errors import ConfluxError, RemoteProtocolError, UserError, words_of
 from conflux.realm.broker.jwt import REVOCATION_COUNT_MAX, AccountJwt, open_untrusted
 from conflux.realm.broker.users import LATE_S
 from conflux.realm.issued import Issued
@@ -109,7 +109,7 @@ def push(directory: Directory, ended: Iterable[Ended], now_unix: int) -> Outcome
         try:
             answers = pusher.publish(host, text)
         except (OSError, ConfluxError) as error:
-            failed[host] = str(error)
+            failed[host] = words_of(error)
             continue
         took |= dict.fromkeys(name for name, why in answers.items() if not why)
         failed |= {name: why for name, why in answers.items() if why}
@@ -177,7 +177,7 @@ class _Pusher:
                     if len(found) >= len(self.hosts):
                         break
         except (OSError, ConfluxError) as error:
-            return str(error)
+            return words_of(error)
         return found
 
     def _accounts_in(self, payload: bytes) -> list[AccountJwt]:
@@ -213,7 +213,7 @@ class _Pusher:
         try:
             return Client.open(host, self._port, self._login, tls=self._tls, wait_s=CONNECT_S)
         except OSError as error:
-            raise OSError(f"{at(host, self._port)}: {error.strerror or error}") from None
+            raise OSError(f"{at(host, self._port)}: {words_of(error)}") from None
 
 
 def _verdict(payload: bytes) -> tuple[str, str]:

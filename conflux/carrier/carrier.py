@@ -31,7 +31,7 @@ from conflux.carrier.interface import (
     OpenTether,
     SendControl,
 )
-from conflux.errors import LocalProtocolError
+from conflux.errors import LocalProtocolError, words_of
 from conflux.host.underlay import Underlay
 from conflux.ids import LinkId
 
@@ -108,7 +108,7 @@ class Carrier(ABC, Generic[L]):
                 )
             )
         except OSError as error:  # such as no descriptor left to read the interfaces with
-            closed = Closed(command.link, CarrierEnd.FAILED, type(error).__name__)
+            closed = Closed(command.link, CarrierEnd.FAILED, words_of(error))
             asyncio.get_running_loop().call_soon(self._event, closed)  # after perform(), as every event
             return
         self._links[command.link] = link

@@ -38,7 +38,7 @@ from conflux.carrier.interface import (
     TetherUp,
 )
 from conflux.carrier.tether import LINK_LABEL, TETHER_LABEL, parse_protocol_untrusted
-from conflux.errors import RemoteProtocolError
+from conflux.errors import RemoteProtocolError, words_of
 from conflux.host.underlay import is_here
 from conflux.ids import TetherId
 
@@ -168,7 +168,7 @@ class Link(ABC, Generic[T, C]):
         except RemoteProtocolError as error:
             self.end(CarrierEnd(error.reason))
         except (OSError, ValueError) as error:
-            self.end(CarrierEnd.FAILED, type(error).__name__)
+            self.end(CarrierEnd.FAILED, words_of(error))
         finally:
             self.end(CarrierEnd.FAILED)  # only if no reason was given before
             try:

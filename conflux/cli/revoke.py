@@ -15,7 +15,7 @@ from conflux.api.client import NotRunning
 from conflux.cli import context, show
 from conflux.cli.observe import answered, print_json
 from conflux.cli.office import date, in_realm, open_office
-from conflux.errors import ConfluxError, UserError
+from conflux.errors import ConfluxError, UserError, words_of
 from conflux.ids import fold_name, format_node_id
 from conflux.realm.lists import parse_reason
 from conflux.state.broker_files import load_signer
@@ -97,7 +97,7 @@ def _tell_broker(options: argparse.Namespace, node: str) -> tuple[int, list[tupl
         desk = open_office(options)
         outcome = push_ended(desk, directory)
     except (ConfluxError, OSError) as error:
-        return 1, [("broker", f"still admits it: {error}.  Later: conflux control push {directory}")]
+        return 1, [("broker", f"still admits it: {words_of(error)}.  Later: conflux control push {directory}")]
     rows = [("broker", f"{host} admits it no more") for host in outcome.took]
     rows += [("broker", f"{host} may still admit it: {why}") for host, why in outcome.failed.items()]
     if not any(format_node_id(entry.node_id) == node and entry.node_public for entry in desk.files.issued()):

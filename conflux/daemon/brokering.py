@@ -21,7 +21,7 @@ from conflux.control.nats.config import NatsConfig
 from conflux.daemon.issuing import Issuing
 from conflux.daemon.renewal import Renewal
 from conflux.daemon.revoking import Revocation
-from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError, words_of
 from conflux.realm.broker.subjects import is_area
 from conflux.realm.clock import RealmClock
 from conflux.realm.denying import Signer
@@ -115,7 +115,8 @@ class Brokering:
             except RemoteProtocolError as error:
                 log.error("the broker is not announced: %s", error)
                 return
-            log.info("broker      %s", ", ".join(wanted.servers) or "the realm uses none any more")
+            servers = ", ".join(wanted.servers)
+            log.info("the realm %s", f"uses the broker {servers}" if servers else "uses no broker any more")
         forget_notice(self._state)
 
     def _admit_self(self) -> None:
@@ -146,7 +147,7 @@ class Brokering:
             await self._pump.add(channel)
             self._channel = channel
         except (ImportError, OSError) as error:
-            self.trouble = f"broker: it can be used from the next start on ({error})"
+            self.trouble = f"broker: it can be used from the next start on ({words_of(error)})"
         except UserError as error:
             self.trouble = f"broker: what the realm says of it is of no use ({error})"
         if self.trouble:

@@ -164,14 +164,14 @@ class Issuing:
         self._note_time(message.peer, now_unix)
         if (grant := self._grant_of(message.peer)) is not None:  # perhaps it was off when it was given
             self._send(message.peer, 0, Kind.GRANT, grant.encode())
-        log.info("renewed     the credential of %s", fresh.credential.name)
+        log.info("renewed the credential of %s", fresh.credential.name)
         self._answer(message, Kind.RENEWED, fresh.encode())
 
     def _leave(self, message: Message) -> None:
         if self.issuer is None:
             raise RemoteProtocolError("not-issuer")
         entry = self.issuer.end(message.peer, End.LEFT, now_unix=self._clock.now_unix())
-        log.info("left        %s is no member any more", entry.name)
+        log.info("%s left: it is no member any more", entry.name)
         self._answer(message, Kind.ACK, b"")
 
     def _require_not_revoked(self, node: NodeId, chain: Chain | None) -> None:
@@ -244,7 +244,7 @@ class Issuing:
         issuer = self._take(Grant.decode_untrusted(message.body))
         if issuer is not None:
             self.issuer = issuer
-            log.info("granted     this node may issue, by the realm's root")
+            log.info("this node may let nodes in now, by the realm's root")
         self._answer(message, Kind.ACK, b"")
 
     def hand_due(self, *, now: float) -> None:
@@ -275,6 +275,6 @@ class Issuing:
         assert self.issuer is not None
         self.issuer.delivered(node, serial)
         self._waits.pop(node, None)
-        log.info("changed     the credential of %s, which uses it now", format_node_id(node))
+        log.info("%s uses its changed credential now", format_node_id(node))
         if (used := self._awaited.get(node)) is not None:
             used.set()

@@ -25,7 +25,7 @@ from conflux.errors import RemoteProtocolError, StateError
 from conflux.ids import NodeId
 from conflux.realm.clock import RealmClock
 from conflux.realm.credential import Chain
-from conflux.realm.dates import span
+from conflux.realm.dates import span, utc
 from conflux.realm.issuer import Issuer
 from conflux.realm.join import require_follows
 from conflux.realm.member import Member
@@ -157,12 +157,12 @@ class Renewal:
         if (new.node_public, new.addresses) != (old.node_public, old.addresses):
             raise RemoteProtocolError("wrong-answer", "a renewal changes neither keys nor addresses")
         if new.name != old.name:
-            log.info("renamed     this node is %s now, and was %s", new.name, old.name)
+            log.info("this node is called %s now, and was %s", new.name, old.name)
         self.member = Member(self.member.keys, self.member.anchor, chain)
         self.refused = ""
         self._asked_count = 0
         self._adopted(self.member)
-        log.info("renewed     our credential, good until %d", chain.not_after)
+        log.info("renewed this node's credential, until %s", utc(chain.not_after))
 
     def refuse(self, why: str) -> None:
         """Take note why the last renewal failed; each reason is logged once."""

@@ -30,6 +30,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
+from conflux.errors import words_of
+
 log = logging.getLogger(__name__)
 
 NETLINK_NETFILTER: Final = 12
@@ -110,7 +112,7 @@ def build(device: str, realm: Sequence[Network], forward_from: Sequence[str]) ->
         return Fence.build(device, realm, forward_from), ()
     except OSError as error:
         warning = (
-            f"no nftables table can be made ({error.strerror or error}): hosts on the LAN reach what listens on this "
+            f"no nftables table can be made ({words_of(error)}): hosts on the LAN reach what listens on this "
             "node's overlay addresses, and can send in a member's name (docs/how-to/firewall.md)"
         )
         log.error("%s", warning)

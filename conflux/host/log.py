@@ -6,7 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from conflux.errors import printable, words_of
 
 PACKAGE = "conflux"  # a module logs through `log = logging.getLogger(__name__)`, whose name begins with this
 
@@ -37,13 +41,53 @@ class LineRation(logging.Filter):
         if now - begun >= LINE_WINDOW_S:
             if count > LINE_COUNT_MAX:
                 left_out = count - LINE_COUNT_MAX
-                record.msg, record.args = f"{record.getMessage()} (and {left_out} such lines before it)", None
+                record.msg, record.args = f"{message_of(record)} (and {left_out} such lines before it)", None
             begun, count = now, 0
         self._counts[place] = begun, count + 1
         return count < LINE_COUNT_MAX
 
 
-class _Journal(logging.Formatter):
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message of a record as a person reads it: one line, and no Python in it."""
+    arguments = (record.args,) if isinstance(record.args, Mapping) else record.args or ()  # logging unpacks it
+    text = str(record.msg)
+    return printable(text % tuple(map(_plain, arguments)) if arguments else text)
+
+
+def _plain(value: object) -> object:
+    """Return a value as a line of the log has it; numbers stay what they are."""
+    match value:
+        case BaseException():
+            return words_of(value)
+        case Enum():
+            return _plain(value.value)
+        case None:
+            return "nothing"
+        case bytes():
+            return value.hex()
+        case Mapping():
+            return ", ".join(f"{_plain(name)} {_plain(each)}" for name, each in value.items())
+        case tuple() | list() | set() | frozenset():
+            return ", ".join(str(_plain(each)) for each in value)
+        case type():
+            return value.__name__.lower()
+        case _:
+            return value
+
+
+class _Plain(logging.Formatter):
+    """Has what is not printable escaped, also in the words of an exception; a traceback keeps its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = logging.makeLogRecord(record.__dict__)
+        said.msg, said.args = message_of(record), None
+        return super().format(said)
+
+    def formatException(self, ei: Any) -> str:  # the name is logging's
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))
+
+
+class _Journal(_Plain):
     """Puts a priority before every line, as in sd-daemon(3); the journal adds the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -51,7 +95,7 @@ class _Journal(logging.Formatter):
         return "\n".join(priority + line for line in super().format(record).splitlines() or [""])
 
 
-class _Terminal(logging.Formatter):
+class _Terminal(_Plain):
     """Puts the time of day, to the millisecond, before every record, and the level unless it is INFO."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import conflux
-from conflux.errors import UserError
+from conflux.errors import UserError, words_of
 from conflux.ids import IPAddress
 
 CHILD_TIMEOUT_S = 60  # a Pi Zero that reads the files for the first time takes 5 s; after a minute it hangs
@@ -65,7 +65,8 @@ def configure(config: DeviceConfig) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"cannot set up {config.device}: {error}") from None
+        why = words_of(error) if isinstance(error, OSError) else "the program that does it hangs"
+        raise UserError(f"cannot set up {config.device}: {why}") from None
     if child.returncode:
         lines = child.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
         raise UserError(f"cannot set up {config.device}: {lines[-1]}")

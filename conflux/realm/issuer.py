@@ -21,6 +21,7 @@ from conflux.realm import audit, waiting
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.audit import Act
 from conflux.realm.credential import CREDENTIAL_LIFETIME_S, ISSUER, Chain, Credential, Grant, granted_later
+from conflux.realm.dates import span
 from conflux.realm.invite import Invite
 from conflux.realm.issued import FORMER_COUNT_MAX, End, Former, Issued, IssuerRecords
 from conflux.realm.join import BINDING_BYTES, JoinAnswer, JoinRequest, OfflineRequest, RenewRequest
@@ -127,7 +128,7 @@ class Issuer:
     def _join(self, request: JoinRequest, invite: Invite, binding: bytes, now_unix: int) -> Chain:
         """Return the chain of a joiner that holds the token's secret."""
         if now_unix >= invite.not_after:
-            raise RemoteProtocolError(Reason.INVITE_EXPIRED, f"{now_unix - invite.not_after} s ago")
+            raise RemoteProtocolError(Reason.INVITE_EXPIRED, f"{span(now_unix - invite.not_after)} ago")
         entries = self._entries()
         again = request.node_id in invite.used  # the first answer was lost on its way
         made = _made_by(invite, request, entries, now_unix) if again else None
@@ -209,9 +210,9 @@ class Issuer:
             entry = _member_of({} if entry is None else {entry.node_id: entry}, chain.credential.node_id)
             late = now_unix - max(entry.not_after, chain.not_after)
             if late_s == 0 and late >= 0:
-                raise RemoteProtocolError(Reason.EXPIRED, f"{late} s ago")
+                raise RemoteProtocolError(Reason.EXPIRED, f"{span(late)} ago")
             if late_s is not None and late >= late_s:
-                raise RemoteProtocolError(Reason.EXPIRED_LONG_AGO, f"{late // 86400} days ago")
+                raise RemoteProtocolError(Reason.EXPIRED_LONG_AGO, f"{span(late)} ago")
             is_due = late_s is None or now_unix >= entry.not_after - entry.lifetime_s // 3
             if not (is_due or self._early.take(entry.node_id, now_unix)):
                 raise RemoteProtocolError(Reason.TOO_SOON, "its credential is not due yet")

@@ -20,6 +20,7 @@ from conflux.errors import ConfigError, RemoteProtocolError
 from conflux.ids import NODE_ID_BYTES, REALM_ID_BYTES, NodeId, RealmId
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.credential import UNIX_S_MAX, Grant
+from conflux.realm.dates import span
 from conflux.realm.name import label
 from conflux.realm.reason import Reason
 from conflux.realm.signed import SIGNATURE, UNSIGNED, Signed
@@ -159,7 +160,7 @@ class SignedList(Signed):
             self.verify_signature(anchor.root_key(), realm_id)
             return
         if now_unix >= grant.not_after:
-            raise RemoteProtocolError(Reason.EXPIRED, f"grant ended {now_unix - grant.not_after} s ago")
+            raise RemoteProtocolError(Reason.EXPIRED, f"grant ended {span(now_unix - grant.not_after)} ago")
         grant.verify_signature(anchor.root_key(), realm_id)
         self.verify_signature(VerifyKey.decode_untrusted(grant.issuer_public), realm_id)
 

@@ -32,7 +32,7 @@ from conflux.node.event import Event
 from conflux.realm.member import Member
 from conflux.shell.feed import Feed, event_row
 from conflux.shell.mover import Mover
-from conflux.shell.words import line
+from conflux.shell.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Pump:
         self.drops: Counter[str] = Counter()
         self._on_message = on_message
         self._feed = feed
+        self._telling = Telling()
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -120,7 +121,7 @@ class Pump:
 
     def turned(self, channel: str, up: bool) -> None:
         """Take note that a channel came up or went down by itself."""
-        log.info("%s: %s", channel, "up" if up else "down")
+        log.debug("%s: %s", channel, "up" if up else "down")  # the channel itself says why
         self._input(self.node.channel_turned, channel, up)
         self._look()
 
@@ -223,8 +224,7 @@ class Pump:
     def _publish(self, event: Event) -> None:
         row = event_row(event, self.node.name_of, time.time())
         self._feed.publish(row)
-        took = "" if event.took_s is None else f" ({event.took_s * 1000:.1f} ms)"
-        log.info("%-11s  %s%s", row.event, line(row.event, row.name, row.text), took)
+        self._telling.tell(event, row)
         for listener in self._listeners:
             listener(event)
 

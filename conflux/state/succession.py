@@ -66,7 +66,7 @@ def renew_self(state: StateDir, member: Member, *, now_unix: int, entropy: Calla
             return member
     renewed = Member(member.keys, member.anchor, chain)
     state.save_member(renewed)
-    log.info("renewed     our own credential, as an issuer may")
+    log.info("renewed this node's credential, as an issuer may")
     return renewed
 
 

@@ -58,7 +58,7 @@ def street(shared_lab: Lab) -> Street:
     alpha, bravo, mallory = (shared_lab.host(name, home) for name in ("alpha", "bravo", "mallory"))
     wan.attach(alpha)
     outside = shared_lab.host("outside", wan)
-    alpha.configure({"control.lan": {"interfaces": ["eth0"]}})
+    alpha.configure({"control.lan": {"interfaces": ["eth0"]}, "node": {"log_level": "info"}})
     realm = shared_lab.realm(alpha, bravo)
     mallory.conflux("join", realm.invite(), "--name", "mallory")
     return Street(alpha, bravo, mallory, outside, realm)
@@ -81,7 +81,7 @@ def test_frames_of_a_member_without_end_delay_neither_status_nor_another_stream(
         flood.kill()
     else:
         flood.wait(10)
-        assert "neighbour mallory lost: flood" in street.realm.daemons["alpha"].output()
+        assert "neighbour mallory lost: it says too much (flood)" in street.realm.daemons["alpha"].output()
 
 
 def test_a_liar_that_is_announced_fills_no_log_and_only_addresses_on_the_link_are_dialled(street: Street) -> None:

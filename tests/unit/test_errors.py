@@ -24,7 +24,7 @@ def test_detail_of_a_peers_error_moves_no_cursor_and_begins_no_line() -> None:
 def test_a_version_that_is_no_number_is_not_shown(item: object) -> None:
     with pytest.raises(RemoteProtocolError) as raised:
         Greeting.decode_untrusted(record.encode([item]))
-    assert str(raised.value) == "version: Greeting of no version, this is 1"
+    assert str(raised.value) == "version: greeting of no version, this is 1"
     with pytest.raises(RemoteProtocolError) as raised:
         decode_message_untrusted(record.encode([item, b""]))
     assert str(raised.value) == "malformed: not a link message"

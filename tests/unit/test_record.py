@@ -55,7 +55,7 @@ def test_record_with_a_tail_is_refused():
 
 
 def test_another_version_is_refused_by_name():
-    with pytest.raises(RemoteProtocolError, match=r"version: Outer of version 4, this is 3"):
+    with pytest.raises(RemoteProtocolError, match=r"version: outer of version 4, this is 3"):
         Outer.decode_untrusted(b"\x86\x04" + OUTER.encode()[2:])
 
 

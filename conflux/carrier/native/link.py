@@ -130,7 +130,7 @@ class NativeLink(Link[StreamTether, int]):
         except RemoteProtocolError as error:
             self.end(CarrierEnd(error.reason))
         except Exception as error:  # noqa: BLE001  # most likely of aioice or OpenSSL; goes where those of callbacks go
-            context = {"message": f"{type(upcall).__name__} on link {self.link}", "exception": error}
+            context = {"message": f"what came on link {self.link} made a library fail", "exception": error}
             self._loop.call_exception_handler(context)
 
     def _upcall_untrusted(self, upcall: WireUpcall) -> None:

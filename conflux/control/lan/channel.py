@@ -40,11 +40,11 @@ from conflux.control.lan.frame import FrameType
 from conflux.control.lan.handshake import SEED_BYTES, Acceptor, Dialler, Hello, Ourselves, Peer, TwinError, realm_tag
 from conflux.control.lan.islands import FLOOD_S, ISLAND_S, Islands
 from conflux.control.lan.lans import Lans
-from conflux.control.lan.lately import Lately
 from conflux.control.lan.listener import Listener
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.lan.shown import departed_status, neighbour_status
 from conflux.control.lan.target import Shunned, Target, Targets
+from conflux.control.lan.telling import STOPPED, Telling
 from conflux.control.lan.twins import Twins, place_of
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.host.underlay import is_here
@@ -127,7 +127,7 @@ class LanChannel:
         self._shunned = Shunned()
         self._tried: set[Place] = set()  # at this moment
         self._admission = Admission(issue, self.config, self._drop, carrier, is_on_link=self._is_on_link)
-        self._lately = Lately()
+        self._telling = Telling()
         self._islands = Islands(listens=self.config.mdns)
         self._up: _Up | None = None
         self._client_context = client_context()
@@ -158,7 +158,7 @@ class LanChannel:
         await up.listener.close()
         connections = list(self._connections)
         for connection in connections:
-            connection.close("stopped")
+            connection.close(STOPPED)
         await asyncio.gather(*(connection.closed for connection in connections))
 
     def send(self, envelope: Envelope, *, again: bool = False) -> Handoff:
@@ -339,7 +339,7 @@ class LanChannel:
                 connection = await open_connection(address, self._client_context, answered)
                 peer = await self._introduce(connection)
         except OSError as error:  # ssl.SSLError and TimeoutError are
-            log.debug("dialling %s:%d: %s", host, port, error)
+            log.debug("dialling %s port %d: %s", host, port, error)
             self._drop(Drop.DIAL_FAILED)
             if answered.is_set():
                 self._shunned.failed(address.place, self._now())
@@ -349,10 +349,10 @@ class LanChannel:
                 self._twins.met(error.boot, address.place)
             if error.reason == Drop.SELF:
                 others.append(self._me)
-            self._dial_refused(address, error)
+            self._dial_refused(target, address, error)
             raise
         except UserError as error:  # the floor of the clock could not be kept, or the like
-            log.error("dialling %s:%d: %s", host, port, error)
+            log.error("dialling %s port %d: %s", host, port, error)
             self._drop(Drop.LOCAL)
             raise
         self._shunned.proved(address.place)
@@ -379,19 +379,15 @@ class LanChannel:
             connection.abort("handshake failed")
             raise
 
-    def _dial_refused(self, address: Address, error: RemoteProtocolError) -> None:
+    def _dial_refused(self, target: Target, address: Address, error: RemoteProtocolError) -> None:
         self._drop(error.reason)
         host, port = address.place
         if error.reason == Drop.TWIN:
-            log.debug("%s:%d has our own key", host, port)
+            log.debug("%s port %d has our own key", host, port)
             return
         self._shunned.failed(address.place, self._now())
-        if error.reason == Drop.SELF or not self._lately.is_new((error.reason, address.place), self._now()):
-            return  # or it was said a moment ago
-        if error.reason == Drop.CLOSED:
-            log.info("%s:%d did not let us in: another realm, or our credential is not valid to it", host, port)
-        else:
-            log.info("%s:%d is not a neighbour: %s", host, port, error)
+        if error.reason != Drop.SELF:
+            self._telling.refused(target.instance or target.places, host, port, error)
 
     # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -443,7 +439,7 @@ class LanChannel:
     def _admit(self, connection: Connection, peer: Peer, *, dialled: bool) -> None:
         up = self._up
         if up is None or not connection.up:
-            connection.abort("stopped")
+            connection.abort(STOPPED)
             return
         neighbour = Neighbour(peer, connection, dialled, self._now())
         held = self._neighbours.find(peer.node)
@@ -464,7 +460,7 @@ class LanChannel:
                 self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
             return
         if held is None or held.peer.boot != peer.boot:
-            log.info("neighbour %s at %s", peer.name, connection.remote)
+            self._telling.came(peer.name, connection.remote)
             if held is not None:
                 up.inputs.changed(peer.node, False)
             up.inputs.changed(peer.node, True)
@@ -490,7 +486,7 @@ class LanChannel:
         neighbour = self._neighbours.remove(connection, self._now(), connection.reason)
         if neighbour is None:
             return
-        log.info("neighbour %s lost: %s", neighbour.peer.name, connection.reason)
+        self._telling.went(neighbour.peer.name, connection.reason)
         self._bridge.remove(neighbour.peer.node)
         self._see_joined_lans()
         steady = self._now() - neighbour.since > STEADY_S
@@ -536,7 +532,7 @@ class LanChannel:
         joined = (*self._bridge.lans, *(("the broker",) if self._bridge.crosses else ())) if joins else ()
         before, self._joined_lans = self._joined_lans, joined
         if joined != before and self._up is not None:
-            log.info("this node joins %s", " and ".join(joined) or "no LANs any more")
+            self._telling.joins(joined)
         said, self._said_it_joins = self._said_it_joins, joins
         if joins != said:
             for neighbour in self._neighbours.all():

@@ -23,6 +23,7 @@ from conflux.control.lan.config import SETTLE_S, LanConfig, Place
 from conflux.control.lan.handshake import INSTANCE_BYTES
 from conflux.control.lan.interfaces import Interfaces, usable_interfaces
 from conflux.control.lan.sieve import Sieve, SievedProtocol
+from conflux.errors import words_of
 from conflux.host.changes import ADDRESSES, LINKS, Changes
 from conflux.host.underlay import left_out
 
@@ -107,7 +108,7 @@ class Discovery:
             try:
                 await self._look()
             except OSError as error:  # no descriptor left, or the like
-                self.trouble = f"cannot look at the network interfaces: {error}"
+                self.trouble = f"cannot look at the network interfaces: {words_of(error)}"
                 log.warning("mDNS: %s", self.trouble)
             await self._wait()
 
@@ -184,7 +185,7 @@ class Discovery:
                 # The name is random, so it is not taken; probing whether it is would cost half a second.
                 await zeroconf.async_register_service(self._announcement(interfaces), cooperating_responders=True)
         except _TROUBLE as error:
-            self.trouble = str(error) or type(error).__name__
+            self.trouble = words_of(error)
             log.warning("mDNS: %s", self.trouble)
             await self._close()
             return

@@ -29,7 +29,7 @@ from conflux.control.lan.connection import Connection
 from conflux.control.lan.dial import TRIED_COUNT_MAX, Address, open_connection, race, underlay_addresses
 from conflux.control.lan.frame import FrameType
 from conflux.control.lan.handshake import INSTANCE_BYTES, Greeting, join_binding, realm_tag
-from conflux.errors import RemoteProtocolError, UserError
+from conflux.errors import RemoteProtocolError, UserError, printable, words_of
 from conflux.host.names import NAMES
 from conflux.ids import RealmId
 from conflux.realm.clock import RealmClock
@@ -161,6 +161,7 @@ class _Search:
         self._running = 0
         self._ended: asyncio.Queue[Member | None] = asyncio.Queue()  # None: a place was given up
         self._outcomes: dict[Place, _Outcome] = {}
+        self._said: set[str] = set()  # in the log
 
     async def run(self, places: list[Place]) -> Member:
         """Return us as a member, or raise UserError."""
@@ -278,9 +279,9 @@ class _Search:
         except (OSError, TimeoutError) as error:
             before = self._outcomes.get(place)
             if before is None or not before.answered:
-                self._outcomes[place] = _Outcome(str(error) or "no answer", answered=False)
+                self._outcomes[place] = _Outcome(words_of(error), answered=False)
         except _Refused as error:
-            log.info("%s:%d refused: %s", *place, error.said)
+            self._note(place, f"refused: {printable(error.said)}")
             self._outcomes[place] = _Outcome(
                 explain_refusal(error.said),
                 again=error.said in (Reason.BUSY, Reason.WAITING),
@@ -288,13 +289,19 @@ class _Search:
                 waiting=error.said == Reason.WAITING,
             )
         except RemoteProtocolError as error:
-            log.info("%s:%d: %s", *place, error)
+            self._note(place, str(error))
             self._outcomes[place] = _Outcome(
                 explain_answer(error, self._clock),
                 again=error.reason == Drop.CLOSED,
                 telling=error.reason not in (Drop.CLOSED, Reason.WRONG_ISSUER),
             )
         return None
+
+    def _note(self, place: Place, said: str) -> None:
+        """Write what came of asking; the same of another address, or of another try, is no news."""
+        if said not in self._said:
+            self._said.add(said)
+            log.info("%s port %d %s", *place, said)
 
     async def _ask_at(self, address: Address, answered: asyncio.Event) -> Member:
         """Ask at one address; raises OSError, RemoteProtocolError and _Refused."""

@@ -1,4 +1,4 @@
-"""What was said in the last minute, so that a trouble that lasts makes one line of the log a minute."""
+"""What was said a moment ago, so that one thing that comes by several ways is said and counted once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-SAY_S: Final = 60.0
 KEY_COUNT_MAX: Final = 256  # the oldest goes; then its line comes again
 
 
 class Lately:
-    """Remembers what was said, and when."""
+    """Remembers what was said, and when.  say_s: after so many seconds it is news again."""
 
-    def __init__(self) -> None:
+    def __init__(self, say_s: float) -> None:
+        self._say_s = say_s
         self._said: OrderedDict[Hashable, float] = OrderedDict()
 
     def is_new(self, key: Hashable, now: float) -> bool:
-        """Say whether this was not said in the last minute, and take note that it is said now."""
+        """Say whether this was not said in the last say_s, and take note that it is said now."""
         said_at = self._said.get(key)
-        if said_at is not None and now < said_at + SAY_S:
+        if said_at is not None and now < said_at + self._say_s:
             return False
         self._said.pop(key, None)
         self._said[key] = now

@@ -26,6 +26,7 @@ from conflux.control.nats.config import (
 from conflux.control.nats.connection import Connection
 from conflux.control.nats.end import ConnectError, End
 from conflux.control.nats.staggered import first_connection
+from conflux.host.folding import Folded
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Supervisor:
         self._replace = asyncio.Event()
         self._wake = asyncio.Event()  # wait no longer
         self._open: set[Connection] = set()
+        self._folded = Folded(log)
         self._task: asyncio.Task[None] | None = None
 
     # ── the interface ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +150,7 @@ class Supervisor:
         self._has_connection.set()
         self.trouble, self.refused = "", False
         self._made_at, self._used = _now(), connection.server
-        log.info("broker: connected to %s", shown(connection.server))
+        self._folded.say("connection", f"broker: connected to {shown(connection.server)}")
         self._up(connection)
         if before is not None and before.end is None:
             before.retire(RETIRE_S)
@@ -161,7 +163,7 @@ class Supervisor:
             self._beside._wake.set()  # both are lost now
         self.refused = connection.end.is_refusal
         self.trouble = f"{shown(connection.server)}: {connection.end}"
-        log.info("broker: lost %s", self.trouble)
+        self._folded.say("connection", f"broker: lost {self.trouble}")
 
     async def _until_end_or_replacement(self, connection: Connection) -> None:
         replace = asyncio.get_running_loop().create_task(self._replace.wait())
@@ -226,7 +228,8 @@ class Supervisor:
         words = [f"{shown(server)}: {told[server]}" for server in self._servers if server in told]
         before, self.trouble = self.trouble, "; ".join(words[:SHOWN_COUNT_MAX])
         if self.trouble != before:
-            log.info("broker: %s: %s", "no second connection" if self._is_spare else "not connected", self.trouble)
+            what = "no second connection" if self._is_spare else "not connected"
+            self._folded.say("trouble", f"broker: {what}: {self.trouble}")
 
 
 def _raise_in_loop(task: asyncio.Task[None]) -> None:

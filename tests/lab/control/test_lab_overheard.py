@@ -37,7 +37,7 @@ def test_server_sees_no_more_of_a_whole_membership_than_the_threat_model_says(la
     pass_days(DAYS, bravo)
     daemon = realm.restart(bravo)
     until_on_broker(realm, bravo)
-    wait_for(lambda: "renewed     our credential" in daemon.output(), "a renewal", within_s=20, logs=realm.logs())
+    wait_for(lambda: "renewed this node's credential" in daemon.output(), "a renewal", within_s=20, logs=realm.logs())
 
     # A question, streams and links both ways, a new name, the end of the membership.
     for sender, receiver in ((alpha, bravo), (bravo, alpha)):

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kit.plain import python_in
 from rig import gauge
 from rig.enter import STATE, TREE
 
@@ -148,6 +149,13 @@ class Daemon(Process):
         if code := self.wait(10):
             raise LabFailure(f"{self.host.name}: the daemon ended with {code} on SIGTERM{self.tail()}")
 
+    def require_plain(self) -> None:
+        """Raise LabFailure if a line of its log shows a value of Python."""
+        if "Traceback" not in self.output():
+            for line in self.output().splitlines():
+                if (found := python_in(line)) is not None:
+                    raise LabFailure(f"{self.host.name}: the log has {found}: {line}")
+
 
 class Watch:
     """`conflux watch` on a host with a daemon: the events of its node."""
@@ -215,6 +223,12 @@ class Host:
             if process.exit_code is None:
                 process.kill()
 
+    def require_plain(self) -> None:
+        """Raise LabFailure if a line of a daemon's log shows a value of Python."""
+        for process in self._processes:
+            if isinstance(process, Daemon):
+                process.require_plain()
+
     def iperf3(self, server: Host, address: str, *options: str, seconds: int = 3) -> float:
         """Return the Mbit/s that arrived at the other end.  options: of iperf3's client; --reverse turns it round.
 
@@ -247,7 +261,7 @@ class Host:
 
     def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Write conflux.toml; the state directory is the host's own."""
-        merged: dict[str, dict[str, Any]] = {"node": {"state_dir": str(self.state / "state")}}
+        merged: dict[str, dict[str, Any]] = {"node": {"state_dir": str(self.state / "state"), "log_level": "debug"}}
         for section, values in (*self.lab.settings.items(), *settings.items()):
             merged[section] = {**merged.get(section, {}), **values}
         lines = []
@@ -467,6 +481,8 @@ class Lab:
         """Kill every program, so that the next lab has the processor to itself; namespaces end with PID 1."""
         for host in self.hosts.values():
             host.close()
+        for host in self.hosts.values():
+            host.require_plain()
 
 
 def port_name(host: Host) -> str:

@@ -10,7 +10,7 @@ import pytest
 from kit.builders import make_realm, node_keys
 
 from conflux.control.admitting import Issue
-from conflux.control.lan.admission import Admission
+from conflux.control.lan.admission import ONE_JOIN_S, Admission
 from conflux.control.lan.config import LanConfig
 from conflux.control.lan.frame import FrameType
 from conflux.errors import RemoteProtocolError, StateError
@@ -102,3 +102,14 @@ def test_ration_comes_back_with_time() -> None:
     desk = Desk(None)
     words = [desk.refusal(b"junk", now=now) for now in [0.0] * 6 + [5.0] * 2]
     assert words == ["malformed"] * 5 + ["busy", "malformed", "busy"]
+
+
+def test_a_joiner_that_tries_every_address_is_refused_counted_and_written_once(caplog) -> None:
+    caplog.set_level("INFO", "conflux")
+    desk = Desk(None)
+    for number in range(3):
+        assert desk.refusal(request(), f"192.0.2.{number}", now=5.0 * number) == "wrong-issuer"
+    assert desk.drops == {"join-wrong-issuer": 1}
+    assert len(caplog.messages) == 1
+    desk.refusal(request(), now=ONE_JOIN_S)  # another try
+    assert desk.drops == {"join-wrong-issuer": 2}

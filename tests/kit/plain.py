@@ -1,0 +1,45 @@
+"""Python that shows in a text for people: a tuple, a repr, None, a class or a member of an enum."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+from kit.tree import TREE
+
+SHAPES = (
+    r"[(\[{]+['\"]",  # a tuple, list, set or dict of texts: ('10.7.1.1', 7464)
+    r"['\"],\)",  # the end of a tuple of one
+    r"\b\d+,\)",
+    r"\[\]|\{\}",  # an empty one
+    r"\bb['\"]",  # bytes
+    r"\b(?:None|True|False)\b",
+    r"<[\w.]+ object|<class |<function |<[A-Z]\w*\.[A-Z]|\bat 0x[0-9a-f]{6}",
+    r"\[Errno|_ssl\.c|\[SSL:",
+    r"\b[A-Z]\w*(?:Error|Exception)\b",
+    r"\b[A-Z]\w+\.[A-Z][A-Z_]{2,}\b",  # Drop.FLOOD
+    r"\b[A-Za-z_]+\([a-z_]+=",  # a named tuple or a dataclass
+    r"Address\(|Network\(|PosixPath",
+)
+# Names of classes that are a word of the trade as well.
+WORDS = frozenset({"IPv4", "IPv6"})
+
+
+@cache
+def _names() -> frozenset[str]:
+    """Return the names of the package's classes of more than one word: no text for people has one by chance."""
+    trees = (ast.parse(file.read_text()) for file in (TREE / "conflux").rglob("*.py"))
+    classes = (node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return frozenset(name for name in classes if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name)) - WORDS
+
+
+@cache
+def _python() -> re.Pattern[str]:
+    return re.compile("|".join((*SHAPES, rf"\b(?:{'|'.join(sorted(_names()))})\b")))
+
+
+def python_in(text: str) -> str | None:
+    """Return the first piece of Python in a text, or None."""
+    found = _python().search(text)
+    return None if found is None else found.group()
