@@ -16,7 +16,7 @@ from conflux.api import nodes, rows
 from conflux.api.echo import OVERHEAD_BYTES, Echo
 from conflux.api.move import Move, Moved
 from conflux.api.ping import REPLY_TIMEOUT_S, REPLY_TIMEOUT_S_MAX, Ping, PingTarget
-from conflux.api.server import Argument, Arguments, Operation
+from conflux.api.server import REQUEST_BYTES_MAX, Argument, Arguments, Operation
 from conflux.api.why import Explainer, Verdict, Why
 from conflux.control.channel import ControlChannel
 from conflux.errors import ConfigError, RemoteProtocolError, UserError, words_of
@@ -55,6 +55,7 @@ class Operations:
     find_issued: Callable[[str], NodeId | None]  # a node on this issuer's record; UserError if this node is none
     revoke: Callable[[NodeId, str], Revoked]  # as this issuer, or as the root
     look_at_broker: Callable[[], None]  # what `conflux control` left in the state directory
+    reload: Callable[[str], rows.Reloaded]  # take a configuration
     leave: Callable[[], Awaitable[bool]]  # tells the issuer that this node leaves; whether it knows
     feed: Feed
     echo: Echo
@@ -88,6 +89,9 @@ class Operations:
             ),
             "look-at-broker": Operation(call=self._look_at_broker),
             "leave": Operation(call=self._leave),
+            "reload": Operation(
+                call=self._reload, arguments={"text": Argument(str, required=True, most=REQUEST_BYTES_MAX)}
+            ),
             "watch": Operation(stream=lambda arguments: self.feed.watch()),
             "ping": Operation(
                 stream=self._ping,
@@ -247,6 +251,9 @@ class Operations:
 
     async def _leave(self, arguments: Arguments) -> rows.Left:
         return rows.Left(await self.leave())
+
+    async def _reload(self, arguments: Arguments) -> rows.Reloaded:
+        return self.reload(arguments["text"])
 
     def _relay(self, word: str) -> NodeId:
         """Return the relay that a person names.  Raises UserError if no such node is known here.

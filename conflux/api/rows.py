@@ -40,6 +40,13 @@ class HandedOver(NamedTuple):
     reason: str
 
 
+class Reloaded(NamedTuple):
+    """The answer to `conflux reload`.  changed: keys whose new values count.  restart: keys that need a restart."""
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
 class Left(NamedTuple):
     """What became of the word that this node leaves.  told: its issuer has taken note."""
 

@@ -37,7 +37,7 @@ a network of two boards on one LAN:
 
 GRAMMARS = MappingProxyType(
     {
-        "daemon": ("up", "down"),
+        "daemon": ("up", "down", "reload"),
         "look": ("status", "ip", "hosts", "streams", "links", "paths", "watch"),
         "ping": ("ping", "why"),
         "route": ("route",),

@@ -85,7 +85,9 @@ class NodeSettings(NamedTuple):
         Key(node_name, "Name asked for when joining a realm. Not set: the host name."),
     ] = None
     state_dir: Annotated[Path, Key(directory, "Where keys and credentials are kept (mode 0700).")] = STATE_DIR_DEFAULT
-    log_level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "How much the log says.")] = "info"
+    log_level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "How much the log says.", live=True)] = (
+        "info"
+    )
     nice: Annotated[int, Key(integer(-20, 19), "Nice value of the daemon, if it may choose one.")] = -10
 
 
@@ -103,7 +105,11 @@ class RealmSettings:
     ] = field(default=None, repr=False)  # a secret that lets a node into the realm: never in a log
     renew_expired: Annotated[
         int,
-        Key(integer(0, 3650), "Where this node issues: for how many days an expired credential is still renewed."),
+        Key(
+            integer(0, 3650),
+            "Where this node issues: for how many days an expired credential is still renewed.",
+            live=True,
+        ),
     ] = 90
 
 
@@ -153,7 +159,7 @@ class LanSettings(NamedTuple):
     mdns: Annotated[bool, Key(boolean, "Find neighbours by mDNS, and be found.")] = True
     peers: Annotated[
         tuple[tuple[str, int], ...],
-        Key(addresses, 'Neighbours to connect to without mDNS: "host:port" or "[ipv6]:port".'),
+        Key(addresses, 'Neighbours to connect to without mDNS: "host:port" or "[ipv6]:port".', live=True),
     ] = ()
 
 
@@ -182,9 +188,9 @@ class ControlSettings(NamedTuple):
 class StreamSettings(NamedTuple):
     """[stream]"""
 
-    idle_timeout: Annotated[float, Key(seconds(1, 3600), "A stream without packets ends after this many seconds.")] = (
-        15.0
-    )
+    idle_timeout: Annotated[
+        float, Key(seconds(1, 3600), "A stream without packets ends after this many seconds.", live=True)
+    ] = 15.0
     queue_bytes: Annotated[
         int,
         Key(
@@ -205,19 +211,23 @@ class LinkSettings(NamedTuple):
         tuple[IceServer, ...],
         Key(ice_servers, "STUN and TURN servers; none by default, and none is needed on a LAN.", secret=True),
     ] = ()
-    dial_count_max: Annotated[int, Key(integer(1, 256), "Links being dialled at the same moment.")] = 8
+    dial_count_max: Annotated[int, Key(integer(1, 256), "Links being dialled at the same moment.", live=True)] = 8
     dial_timeout: Annotated[
-        float, Key(seconds(1, 120), "A dial that has not connected after this many seconds has failed.")
+        float, Key(seconds(1, 120), "A dial that has not connected after this many seconds has failed.", live=True)
     ] = 10.0
-    linger: Annotated[float, Key(seconds(0, 300), "A link that nothing uses stays open for this many seconds.")] = 2.0
+    linger: Annotated[
+        float, Key(seconds(0, 300), "A link that nothing uses stays open for this many seconds.", live=True)
+    ] = 2.0
 
 
 class RelaySettings(NamedTuple):
     """[relay]"""
 
-    enabled: Annotated[bool, Key(boolean, "Pass frames of other nodes on, if the credential allows it.")] = True
+    enabled: Annotated[bool, Key(boolean, "Pass frames of other nodes on, if the credential allows it.", live=True)] = (
+        True
+    )
     public: Annotated[
-        bool, Key(boolean, "Every node can dial this one: offer it to any two that cannot reach each other.")
+        bool, Key(boolean, "Every node can dial this one: offer it to any two that cannot reach each other.", live=True)
     ] = False
     bytes_per_s: Annotated[
         int | None,
@@ -273,6 +283,24 @@ class Config(NamedTuple):
     def with_state_dir(self, state_dir: Path) -> Config:
         """Return this configuration with another state directory."""
         return self._replace(node=self.node._replace(state_dir=state_dir))
+
+
+class Origin(NamedTuple):
+    """Where a daemon has its configuration from.  path: None for the usual place.  state_dir: wins over the file."""
+
+    path: Path | None = None
+    state_dir: Path | None = None
+
+    def load(self) -> Config:
+        """Read the file, once more.  Raises ConfigError."""
+        return self._placed(load(self.path))
+
+    def parse(self, text: str) -> Config:
+        """Return the configuration that text describes, as if it stood in the file.  Raises ConfigError."""
+        return self._placed(parse(text, name=str(self.path or PATH_DEFAULT)))
+
+    def _placed(self, config: Config) -> Config:
+        return config if self.state_dir is None else config.with_state_dir(self.state_dir)
 
 
 def load(path: Path | None) -> Config:

@@ -70,6 +70,11 @@ class Author:
         self.member = member
         self._build_card()
 
+    def describe(self, features: tuple[str, ...]) -> None:
+        """Say other features of this node on its card from now on."""
+        self._features = features
+        self._build_card()
+
     def _build_card(self) -> None:
         self._serial += 1
         self.card = Card.build(

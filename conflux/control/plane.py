@@ -196,6 +196,11 @@ class ControlPlane:
         self.lists.book.note(member.chain)
         self._presences.soon(Reach.NEAR, now=now)
 
+    def describe(self, features: tuple[str, ...], *, now: float) -> None:
+        """Say other features of this node on its card from now on."""
+        self._author.describe(features)
+        self._presences.soon(Reach.NEAR, now=now)
+
     def publish(self, signed: SignedList, *, now: float) -> None:
         """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
         self.lists.publish(signed, now=now)

@@ -18,7 +18,7 @@ from conflux.api.operations import Operations
 from conflux.api.rows import Relaying
 from conflux.api.server import ApiServer
 from conflux.carrier.interface import HOST_COUNT_MAX, CarrierEvent
-from conflux.config.settings import Config
+from conflux.config.settings import Config, Origin
 from conflux.control.admitting import Carrier, Office, Request
 from conflux.control.channel import ControlChannel
 from conflux.control.envelope import Kind
@@ -39,21 +39,20 @@ from conflux.daemon.issuing import Issuing
 from conflux.daemon.kind import Given
 from conflux.daemon.kind import Kind as DaemonKind
 from conflux.daemon.late import LateRenewal
+from conflux.daemon.limits import datapath_config, features, link_config
 from conflux.daemon.passing import Passing
+from conflux.daemon.reloading import Reloading, takers
 from conflux.daemon.renewal import Renewal
 from conflux.daemon.rest import Rest
 from conflux.daemon.revoking import Revocation
-from conflux.datapath.config import DatapathConfig
 from conflux.datapath.interface import Tables
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
 from conflux.host.netlink import DeviceConfig
 from conflux.host.tun import Tun
 from conflux.host.underlay import Underlay
 from conflux.ids import BootId, IPAddress, NodeId, format_node_id
-from conflux.link.event import LinkConfig
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
-from conflux.node.relaying import FEATURE, NO_IPV6, PUBLIC
 from conflux.realm.clock import RealmClock
 from conflux.realm.credential import RELAY, Grant
 from conflux.realm.issuer import Issuer
@@ -90,6 +89,7 @@ class Running(NamedTuple):
     late: LateRenewal | None  # None: there is no channel on which an issuer could be looked for
     api: ApiServer
     health: Health
+    reloading: Reloading
 
 
 class _Start(NamedTuple):
@@ -126,11 +126,12 @@ def build(
     ending: Ending,
     warnings: Sequence[str] = (),
     ca: str | None = None,
+    origin: Origin | None = None,
 ) -> Running:
     """Make every part of a daemon in the running event loop.  Raises StateError and ConfigError.
 
     tun: the open device.  device: how it is configured.  ending: told of what ends the daemon.  warnings: about the
-    host, as long as the daemon runs.  ca: what read_ca() returned.
+    host, as long as the daemon runs.  ca: what read_ca() returned.  origin: of the configuration, for a reload.
     """
     boot = state.next_boot(now_unix=int(time.time()), entropy=os.urandom)
     rng = random.Random(os.urandom(16))  # noqa: S311  # not for secrets
@@ -164,7 +165,7 @@ def build(
         in_use=lambda: [text for channel in channels if isinstance(channel, LanChannel) for text in channel.addresses],
     )
     given = Given(
-        limits=_datapath_config(config),
+        limits=datapath_config(config),
         tun=tun,
         echo=echo,
         ice_servers=config.link.ice_servers,
@@ -276,13 +277,14 @@ def build(
         rng=rng,
     )
     revocation.noted = brokering.look
+    reloading = Reloading(config, origin or Origin(), takers(pump, node, channels, issuing))
     api_drops: Counter[str] = Counter()
     operations = Operations(
         pump=pump,
         channels=channels,
         tun=tun,
         device=device,
-        relaying=lambda: _relaying(config, renewal.member),
+        relaying=lambda: _relaying(reloading.config, renewal.member),
         warnings=lambda: [
             *warnings,
             *collisions((*device.networks, *device.closed), device.device),
@@ -297,6 +299,7 @@ def build(
         ],
         find_issued=revocation.find,
         revoke=revocation.revoke,
+        reload=reloading.reload,
         leave=renewal.leave,
         hand_over=lambda node_id: issuing.hand_over(node_id, now=pump.now()),
         look_at_broker=brokering.look,
@@ -307,7 +310,11 @@ def build(
         started_at=time.monotonic(),
     )
     api = ApiServer(config.socket, operations.table(), ending.fail, api_drops)
-    late = _late(start, renewal, brokering, ca) if config.control.lan.enabled or config.control.nats.enabled else None
+    late = (
+        _late(start, reloading, renewal, brokering, ca)
+        if config.control.lan.enabled or config.control.nats.enabled
+        else None
+    )
     health = Health(
         trouble=lambda: tun.trouble(device),
         warnings=lambda: [
@@ -318,7 +325,21 @@ def build(
         lost=ending.device_lost,
     )
     return Running(
-        state, tun, node, pump, pump.mover, channels, renewal, issuing, revocation, brokering, twins, late, api, health
+        state,
+        tun,
+        node,
+        pump,
+        pump.mover,
+        channels,
+        renewal,
+        issuing,
+        revocation,
+        brokering,
+        twins,
+        late,
+        api,
+        health,
+        reloading,
     )
 
 
@@ -337,10 +358,10 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
             clock=start.clock.now_unix,
             observe=start.clock.observe,
             now=Pump.now(),
-            features=_features(start.config, own, relays=relays),
+            features=features(start.config, own, relays=relays),
             book=start.revocation.book,
         ),
-        links=Links(member.node_id, rng=rng, entropy=os.urandom, config=_link_config(start.config)),
+        links=Links(member.node_id, rng=rng, entropy=os.urandom, config=link_config(start.config)),
         search=FirstSearch(member.node_id),
         rng=rng,
         entropy=os.urandom,
@@ -348,33 +369,10 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
     )
 
 
-def _features(config: Config, own: Sequence[IPAddress], *, relays: bool) -> tuple[str, ...]:
-    """Return what the node's card says of it."""
-    lacks = () if any(address.version == 6 for address in own) else (NO_IPV6,)
-    if not relays:
-        return lacks
-    return (FEATURE, PUBLIC, *lacks) if config.relay.public else (FEATURE, *lacks)
-
-
 def _relaying(config: Config, member: Member) -> Relaying:
     if not config.relay.enabled:
         return Relaying.OFF
     return Relaying.ON if RELAY in member.chain.credential.capabilities else Relaying.NOT_ALLOWED
-
-
-def _link_config(config: Config) -> LinkConfig:
-    limits = config.link
-    return LinkConfig(dial_count_max=limits.dial_count_max, dial_timeout_s=limits.dial_timeout, linger_s=limits.linger)
-
-
-def _datapath_config(config: Config) -> DatapathConfig:
-    return DatapathConfig(
-        idle_timeout_s=config.stream.idle_timeout,
-        queue_bytes_max=config.stream.queue_bytes,
-        queues_bytes_max=max(DatapathConfig().queues_bytes_max, 2 * config.stream.queue_bytes),
-        hold_age_s_max=config.stream.queue_age,
-        relay_bytes_per_s=config.relay.bytes_per_s,
-    )
 
 
 def _channels(
@@ -455,7 +453,7 @@ def _lan_channel(start: _Start, office: Office, carrier: Carrier, told: Callable
     )
 
 
-def _late(start: _Start, renewal: Renewal, brokering: Brokering, ca: str | None) -> LateRenewal:
+def _late(start: _Start, reloading: Reloading, renewal: Renewal, brokering: Brokering, ca: str | None) -> LateRenewal:
     """Return what looks for an issuer, on the LAN and at the broker."""
     control = start.config.control
 
@@ -465,7 +463,7 @@ def _late(start: _Start, renewal: Renewal, brokering: Brokering, ca: str | None)
                 member,
                 clock=start.clock,
                 entropy=os.urandom,
-                endpoints=control.lan.peers,
+                endpoints=reloading.config.control.lan.peers,
                 config=LanConfig(interfaces=control.lan.interfaces, mdns=control.lan.mdns, overlay=start.overlay),
             )
 

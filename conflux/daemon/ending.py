@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +16,15 @@ EXIT_BUG = 70  # sysexits.h, EX_SOFTWARE: systemd starts us again
 EXIT_DEVICE_LOST = (
     75  # EX_TEMPFAIL: the TUN device, or what it needs, was taken away, or the like; a new start mends it
 )
+
+
+def has_terminal() -> bool:
+    """Say whether this process has a controlling terminal, whose end it is told by SIGHUP."""
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")  # the sandbox hides /dev/tty
+        return stat.rpartition(")")[2].split()[4] != "0"
+    except (OSError, IndexError):
+        return False
 
 
 class Ending:
@@ -38,10 +49,18 @@ class Ending:
             log.info("stopping")
             self._asked.set()
 
-    def stop_on_signals(self) -> None:
-        """End cleanly on SIGTERM and SIGINT.  Called in the running loop, from the main thread."""
+    def stop_on_signals(self, reload: Callable[[], None] = lambda: None) -> None:
+        """End cleanly on SIGTERM and SIGINT, and with the terminal.  Called in the running loop, from the main thread.
+
+        reload: called on SIGHUP where there is no terminal, in the background and under systemd.
+        """
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self.stop)
+        if not has_terminal():
+            loop.add_signal_handler(signal.SIGHUP, reload)
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+            loop.add_signal_handler(signal.SIGHUP, self.stop)
 
     def fail(self, error: BaseException) -> None:
         """End because of a bug of ours; the first one is logged and gives the exit code."""

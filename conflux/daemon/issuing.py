@@ -85,7 +85,7 @@ class Issuing:
     ) -> None:
         self.issuer = issuer
         self._clock = clock
-        self._late_s = late_s
+        self.late_s = late_s
         self._grant_of = grant_of
         self._take = take
         self._look = look
@@ -111,7 +111,7 @@ class Issuing:
             if isinstance(request, JoinRequest):
                 return self.issuer.join(request, binding=binding, now_unix=now_unix)
             self._require_time(request.node_id, now_unix)
-            answer = self.issuer.renew_at(request, binding=binding, now_unix=now_unix, late_s=self._late_s)
+            answer = self.issuer.renew_at(request, binding=binding, now_unix=now_unix, late_s=self.late_s)
             self._note_time(request.node_id, now_unix)
             return answer
         except StateError as error:
@@ -160,7 +160,7 @@ class Issuing:
         self._require_not_revoked(message.peer, chain)
         now_unix = self._clock.now_unix()
         self._require_time(message.peer, now_unix)
-        fresh = self.issuer.renew(chain, now_unix=now_unix, late_s=self._late_s)
+        fresh = self.issuer.renew(chain, now_unix=now_unix, late_s=self.late_s)
         self._note_time(message.peer, now_unix)
         if (grant := self._grant_of(message.peer)) is not None:  # perhaps it was off when it was given
             self._send(message.peer, 0, Kind.GRANT, grant.encode())

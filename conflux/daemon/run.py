@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from conflux.config.settings import Config
+from conflux.config.settings import Config, Origin
 from conflux.daemon import joining
 from conflux.daemon.build import Running, build, kind_of, read_ca
 from conflux.daemon.daemon import Daemon
@@ -34,8 +34,11 @@ from conflux.state.directory import StateDir
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config) -> int:
-    """Run the daemon until it is told to stop, and return the exit code.  Raises UserError if it cannot start."""
+def run(config: Config, *, origin: Origin | None = None) -> int:
+    """Run the daemon until it is told to stop, and return the exit code.  Raises UserError if it cannot start.
+
+    origin: of the configuration, for a reload.
+    """
     log.start(config.node.log_level)
     state = StateDir.open(config.node.state_dir, create=config.realm.token is not None)
     _require_owner(state)
@@ -66,10 +69,14 @@ def run(config: Config) -> int:
         priority.ask(config.node.nice)
         descriptors.ask()
         _make_room(config.socket)
-        sandbox.enter(state.path, config.socket)  # while paths to the program may still be looked up
+        sandbox.enter(
+            state.path, config.socket, None if origin is None else origin.path
+        )  # while paths to the program may still be looked up
         privileges.drop()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            made = partial(build, config, state, member, tun, device, warnings=(*warnings, *open_to), ca=ca)
+            made = partial(
+                build, config, state, member, tun, device, warnings=(*warnings, *open_to), ca=ca, origin=origin
+            )
             return runner.run(_run(made, fenced, config.tun.name))
     finally:
         if tun is not None:
@@ -98,6 +105,7 @@ async def _run(make: Callable[..., Running], fenced: Iterable[Network], device: 
     ending = Ending()
     ending.stop_on_signals()  # before anything is built, so that a signal meanwhile is an end like any other
     running = make(ending=ending)
+    ending.stop_on_signals(running.reloading.on_signal)
     running.pump.start(watch(fenced, device), "networks")
     return await Daemon(running, ending).run()
 

@@ -119,6 +119,9 @@ class Tables(Protocol):
     name: str  # "reference" or "native"
     offload_kinds: tuple[int, ...]  # entry kinds, beside plain packets, that it sends and takes
 
+    def set_idle_timeout(self, timeout_s: float) -> None:
+        """End streams after another time of silence than that given at the start: those that are open, and new ones."""
+
     # ── tables: egress ──
 
     def configure(self, own: tuple[IPAddress, ...], realm: tuple[IPv4Network | IPv6Network, ...]) -> None:

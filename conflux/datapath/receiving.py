@@ -13,6 +13,7 @@ from conflux.anchor import frame as f
 from conflux.anchor.codec import Sender
 from conflux.anchor.key import EpochKey
 from conflux.carrier.interface import Hop, OutFrame
+from conflux.datapath.config import DatapathConfig
 from conflux.datapath.entries import Entries
 from conflux.datapath.feedback import Report, decode_interval_untrusted
 from conflux.datapath.interface import Label, ReceiverIdle, ReceiverVerified
@@ -111,6 +112,11 @@ class Receiving(ABC, Generic[Epoch]):
         self._timer_idle = Timer(self._idle_deadline, self._idle_fire)
         self._timer_report = Timer(self._report_deadline, self._report_fire)
         self._timer_grace = Timer(self._grace_deadline, self._grace_fire)
+        self._timers.arm(self._timer_idle)
+
+    def use(self, config: DatapathConfig) -> None:
+        """Go by another idle timeout from now on."""
+        self._config = config
         self._timers.arm(self._timer_idle)
 
     # ── what the subclass does and knows ──

@@ -13,6 +13,7 @@ from conflux.anchor import frame as f
 from conflux.anchor.codec import Receiver, peek
 from conflux.anchor.key import EpochKey
 from conflux.carrier.interface import Hop
+from conflux.datapath.config import DatapathConfig
 from conflux.datapath.drop import Drop
 from conflux.datapath.feedback import DelayChange, Report
 from conflux.datapath.interface import Entry, Feedback, Label, RekeyDue, SenderIdle, Suspect
@@ -114,6 +115,11 @@ class Sending(ABC, Generic[Epoch]):
         self._timer_silence = Timer(self._silence_deadline, self._silence_fire)
         self._timer_rekey = Timer(self._rekey_deadline, self._rekey_fire)
         self._timer_grace = Timer(self._grace_deadline, self._grace_fire)
+        self._timers.arm(self._timer_idle)
+
+    def use(self, config: DatapathConfig) -> None:
+        """Go by another idle timeout from now on."""
+        self._config = config
         self._timers.arm(self._timer_idle)
 
     # ── what the subclass does and knows ──

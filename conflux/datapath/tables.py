@@ -64,6 +64,15 @@ class StreamTables(ABC, Generic[S, R]):
         self._pending = Pending(self._outlets)
         self._ended = TrafficBook()
 
+    def set_idle_timeout(self, timeout_s: float) -> None:
+        """End streams after another time of silence; see interface.Tables."""
+        self._config = self._config._replace(idle_timeout_s=timeout_s)
+        self._outlets = self._outlets._replace(config=self._config)
+        for sender in self._senders.values():
+            sender.use(self._config)
+        for receiver in self._receivers.values():
+            receiver.use(self._config)
+
     # ── what the subclass does ──
 
     @abstractmethod

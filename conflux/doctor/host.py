@@ -121,7 +121,7 @@ class Mtus(NamedTuple):
 def look_at_mtus(seen: Subject) -> Mtus:
     """Look at the MTUs of the TUN device and of the networks below.  Raises OSError."""
     name = _name(seen)
-    configured = (seen.daemon.status.get("device") or {}).get("mtu", seen.config.tun.mtu)
+    configured = (seen.daemon.status.get("device") or {}).get("mtu_bytes", seen.config.tun.mtu)
     wanted = seen.config.control.lan.interfaces
     below = [each.name for each in interfaces() if each.name not in (name, "lo")]
     used = [each for each in dict.fromkeys(below) if not wanted or each in wanted]

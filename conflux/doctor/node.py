@@ -190,9 +190,9 @@ class Dates(NamedTuple):
 
 def look_at_credential(seen: Subject) -> Dates | None:
     """Return the dates of this node's credential, from the daemon or from the disk; None: neither says."""
-    told: Any = seen.daemon.status.get("credential")
-    if told:
-        return Dates(int(told["not_after"]), int(told["renew_at"]))
+    told: Any = seen.daemon.status.get("credential") or {}
+    if "expires_at" in told and "renew_at" in told:  # a daemon of another version may say neither
+        return Dates(int(told["expires_at"]), int(told["renew_at"]))
     if seen.member is None:
         return None
     return Dates(seen.member.chain.not_after, seen.member.chain.credential.renew_at)

@@ -112,6 +112,11 @@ def start(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Send records of this level and above from now on.  level: as for start()."""
     logging.getLogger(PACKAGE).setLevel(level.upper())
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING if level == "debug" else logging.ERROR)

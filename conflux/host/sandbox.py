@@ -145,10 +145,11 @@ DENIED: Final[dict[str, tuple[int, int | None]]] = {
 }
 
 
-def enter(state: Path, socket: Path) -> tuple[str, ...]:
+def enter(state: Path, socket: Path, configuration: Path | None = None) -> tuple[str, ...]:
     """Give up what a daemon needs no more; return the names of what the kernel holds us to.
 
     state: the directory in which everything may be written.  socket: of the API, which may be made and removed.
+    configuration: a file that is read again at a reload; if another file takes its place, that one is not readable.
     Threads inherit it from the one that makes them: call this before the first is made.
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -158,7 +159,7 @@ def enter(state: Path, socket: Path) -> tuple[str, ...]:
     if _prctl(libc, PR_SET_NO_NEW_PRIVS, 1):
         return ()
     held = ["no core"]
-    if _landlock(libc, state, socket):
+    if _landlock(libc, state, socket, configuration):
         held.append("Landlock")
     if _seccomp(libc):
         held.append("seccomp")
@@ -181,7 +182,7 @@ def _call(libc: ctypes.CDLL, number: int, *arguments: object) -> int:
 # ── Landlock ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _landlock(libc: ctypes.CDLL, state: Path, socket: Path) -> bool:
+def _landlock(libc: ctypes.CDLL, state: Path, socket: Path, configuration: Path | None) -> bool:
     version = _call(libc, LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     if version <= 0:
         return False
@@ -196,6 +197,8 @@ def _landlock(libc: ctypes.CDLL, state: Path, socket: Path) -> bool:
     try:
         for path, rights in rules(state, socket, sys.path):
             _allow(libc, ruleset, path, rights & handled)
+        if configuration is not None:
+            _allow(libc, ruleset, configuration, READ_FILE)
         return _call(libc, LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0
     finally:
         os.close(ruleset)

@@ -334,6 +334,13 @@ class Node:
         self.plane.adopt(member, now=now)
         self._settle(now)
 
+    def set_relaying(self, relaying: bool, features: tuple[str, ...], *, now: float) -> None:
+        """Pass new routes of other nodes on, or no longer; those that pass stay.  features: for the card."""
+        self._config = self._config._replace(relaying=relaying)
+        self.routes.relaying = self._relays(self.member)
+        self.plane.describe(features, now=now)
+        self._settle(now)
+
     def publish(self, signed: SignedList, *, now: float) -> None:
         """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
         self.plane.publish(signed, now=now)

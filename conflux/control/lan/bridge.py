@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from conflux.budget import BudgetTable, TokenBucket
+from conflux.control.channel import Handoff
 from conflux.control.drop import Drop
 from conflux.control.envelope import ENVELOPE_BYTES_MAX, Envelope, Reach
 from conflux.control.lan.config import CONNECTION_COUNT_MAX
@@ -221,3 +222,10 @@ class Bridge:
 
     def _count_lans(self) -> None:
         self._lans = tuple(sorted({each.lan for each in self._neighbours.values() if each.lan is not None}))
+
+
+def handoff(envelope: Envelope, nodes: tuple[NodeId, ...], sent: bool) -> Handoff:
+    """Return what became of an envelope that was, or was not, sent to any of those neighbours."""
+    if not sent:
+        return Handoff.ABSENT
+    return Handoff.ACCEPTED if envelope.to is None or envelope.to in nodes else Handoff.FORWARDED

@@ -21,7 +21,7 @@ from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Depart
 from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope
 from conflux.control.lan.admission import Admission
-from conflux.control.lan.bridge import Bridge
+from conflux.control.lan.bridge import Bridge, handoff
 from conflux.control.lan.certificate import Certificate, client_context, peer_digest
 from conflux.control.lan.config import (
     CONNECTION_COUNT_MAX,
@@ -142,10 +142,15 @@ class LanChannel:
         self.port = listener.port
         discovery = self._make_discovery() if self.config.mdns else None
         self._up = _Up(listener, discovery, inputs)
-        for place in self.config.peers:
-            self._targets.configure(place)
+        self._targets.follow(self.config.peers)
         if discovery is not None:
             await discovery.start()
+
+    def set_peers(self, peers: tuple[Place, ...]) -> None:
+        """Keep connected to these places, and no longer to others that were configured; what is connected stays so."""
+        self.config = self.config._replace(peers=peers)
+        if self._up is not None:
+            self._targets.follow(peers)
 
     async def stop(self) -> None:
         """Say goodbye and close everything."""
@@ -169,7 +174,7 @@ class LanChannel:
         nodes = self._bridge.send(envelope, now=self._now())
         found = [self._neighbours.find(node) for node in nodes]
         sent = [self._send_envelope(neighbour, data) for neighbour in found if neighbour is not None]
-        return _handoff(envelope, nodes, any(sent))
+        return handoff(envelope, nodes, any(sent))
 
     def adopt(self, member: Member) -> None:
         """Use a renewed credential from the next handshake on."""
@@ -202,7 +207,7 @@ class LanChannel:
         if envelope.bucket is not None:  # no other neighbour answers
             nodes = tuple(node for node in nodes if envelope.bucket in self._buckets_of(node))
         sent = [self._pass_on(node, data) for node in nodes]
-        return _handoff(envelope, nodes, any(sent))
+        return handoff(envelope, nodes, any(sent))
 
     @property
     def buckets(self) -> frozenset[int]:
@@ -581,10 +586,3 @@ class LanChannel:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _handoff(envelope: Envelope, nodes: tuple[NodeId, ...], sent: bool) -> Handoff:
-    """Return what became of an envelope that was, or was not, sent to any of those neighbours."""
-    if not sent:
-        return Handoff.ABSENT
-    return Handoff.ACCEPTED if envelope.to is None or envelope.to in nodes else Handoff.FORWARDED

@@ -139,9 +139,22 @@ class Targets:
         """Return every target."""
         return list(self._targets)
 
-    def configure(self, place: Place) -> None:
-        """Keep a node connected that the configuration names."""
-        self._pursue(Target((place,), None, yields=False, rng=self._rng))
+    def follow(self, places: tuple[Place, ...]) -> None:
+        """Keep a node connected at each place that the configuration names, and at no other that it named before.
+
+        What is connected there stays so until it ends.
+        """
+        kept = set()
+        for target in self._targets:
+            if not target.announced and not target.over:
+                if target.places[0] in places:
+                    kept.add(target.places[0])
+                else:
+                    target.over = True
+                    target.wake()
+        for place in places:
+            if place not in kept:
+                self._pursue(Target((place,), None, yields=False, rng=self._rng))
 
     def found(self, instance: bytes, places: tuple[Place, ...]) -> None:
         """Take note that mDNS shows a node of the realm, perhaps again: dial it now unless it is connected."""

@@ -101,7 +101,7 @@ def main() -> None:
                 os._exit(0)  # the child must not go on with the program
 
     signal.signal(signal.SIGUSR2, on_signal)
-    sandbox.enter = lambda state, socket: ()  # it would keep the dump from being written
+    sandbox.enter = lambda state, socket, configuration=None: ()  # it would keep the dump from being written
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

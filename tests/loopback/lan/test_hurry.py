@@ -12,7 +12,7 @@ async def test_all_are_dialled_when_an_address_comes_and_not_as_often_as_a_route
         """Reach nobody."""
 
     targets = Targets(b"us", rng=random.Random(1), drop=print, connected=lambda target: False, dial=dial)
-    targets.configure(("192.0.2.1", 7463))
+    targets.follow((("192.0.2.1", 7463),))
     (target,) = targets.all()
 
     def hurried(own: set[str], now: float) -> bool:

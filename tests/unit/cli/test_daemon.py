@@ -19,14 +19,14 @@ def options(tmp_path):
 
 def test_up_runs_a_daemon_of_the_configuration_and_returns_its_exit_code(options, monkeypatch):
     ran = []
-    monkeypatch.setattr(conflux.daemon.run, "run", lambda config: ran.append(config) or 75)
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *, origin: ran.append(config) or 75)
     assert daemon.up(options) == 75
     assert [str(config.node.state_dir) for config in ran] == [str(options.config.parent / "configured")]
 
 
 def test_the_state_dir_of_the_command_line_takes_the_place_of_the_configured_one(options, monkeypatch, tmp_path):
     ran = []
-    monkeypatch.setattr(conflux.daemon.run, "run", ran.append)
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *, origin: ran.append(config))
     daemon.up(Namespace(config=options.config, state_dir=tmp_path / "other"))
     assert ran[0].node.state_dir == tmp_path / "other"
 

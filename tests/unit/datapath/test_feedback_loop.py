@@ -321,3 +321,19 @@ def test_feedback_keeps_no_receiver_alive(pair: Pair) -> None:
         pair.reports(float(now))
     pair.b.handle_timeout(now=20.0)
     assert upcalls(pair.b) == [ReceiverIdle(STREAM)]
+
+
+def test_a_shorter_idle_time_counts_at_once_for_open_streams_and_a_longer_one_too(pair: Pair) -> None:
+    pair.a.packet(udp(), now=10.0)
+    pair.carry(10.0)
+    pair.report(10.0)
+    upcalls(pair.b)
+    pair.a.set_idle_timeout(3.0)
+    pair.b.set_idle_timeout(60.0)
+    pair.a.handle_timeout(now=12.9)
+    assert upcalls(pair.a) == []
+    pair.a.handle_timeout(now=13.0)
+    pair.b.handle_timeout(now=69.0)
+    assert (upcalls(pair.a), upcalls(pair.b)) == ([SenderIdle(STREAM)], [])
+    pair.b.handle_timeout(now=75.0)
+    assert upcalls(pair.b) == [ReceiverIdle(STREAM)]

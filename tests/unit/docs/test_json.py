@@ -47,11 +47,13 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "config check": (config.Checked,),
     "config show": (config.Values,),
     "doctor": (doctor.Examined,),
+    "reload": (rows.Reloaded,),
 }
 OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its own
 
 # Operations of the daemon whose answer a command prints as it is.
 PASSED_ON = {
+    "reload": "_reload",
     "status": "_status",
     "ip": "_address",
     "hosts": "_nodes",
