@@ -15,7 +15,10 @@ from conflux.shell.words import way
 
 Item = dict[str, Any]
 
-ASKED_MS_MIN = 0.5  # a card that is here already is found faster
+ASKED_MS_MIN = 1.0  # a card that is here already is found faster
+
+INDENT = " " * 6  # below the time of an answer
+WIDTH = 80
 
 _PHASES = {"set-up": "set-up", "search": "another path"}
 
@@ -77,8 +80,20 @@ def describe_reply(item: Item) -> str:
     for phase, title in _PHASES.items():
         steps = [_step(step) for step in item["steps"] if step["phase"] == phase]
         if steps:
-            line += f"\n      {title}: {', '.join(steps)}"
+            line += "\n" + _wrapped(f"{title}: ", steps)
     return line
+
+
+def _wrapped(title: str, steps: list[str]) -> str:
+    """Return steps behind a title, in lines of 80 characters; none is cut in two."""
+    lines, line = [], INDENT + title
+    for number, step in enumerate(steps):
+        text = step + ("," if number + 1 < len(steps) else "")
+        if len(line) + len(text) > WIDTH and line.strip() != title.strip():
+            lines.append(line.rstrip())
+            line = " " * len(INDENT + title)
+        line += text + " "
+    return "\n".join((*lines, line.rstrip()))
 
 
 def _step(step: Item) -> str:
@@ -133,13 +148,12 @@ class Tally:
         }
 
     def text(self) -> str:
-        """Return it as a line."""
+        """Return it as a line, and the times as another."""
         lost = 100 * (self.sent - self.answered) / self.sent
-        parts = [f"{self.sent} sent, {self.answered} answered, {lost:.0f} % lost"]
-        if self.set_up_ms is not None:
-            parts.append(f"the set-up and its answer took {show.milliseconds(self.set_up_ms)}")
+        text = f"{self.sent} sent, {self.answered} answered, {lost:.0f} % lost"
+        times = [] if self.set_up_ms is None else [f"with the set-up {show.milliseconds(self.set_up_ms)}"]
         if self.open_count:
             least, mean, most = self.least_ms, self.total_ms / self.open_count, self.most_ms
             named = (("least", least), ("mean", mean), ("most", most))
-            parts.append("open way: " + ", ".join(f"{name} {show.milliseconds(value)}" for name, value in named))
-        return "; ".join(parts)
+            times.append("open way: " + ", ".join(f"{name} {show.milliseconds(value)}" for name, value in named))
+        return "\n".join((text, "; ".join(times))) if times else text

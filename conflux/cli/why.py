@@ -43,15 +43,14 @@ def describe_reason(got: Answer, now: float | None = None) -> str:
     name, verdict = _name(got), got["verdict"]
     if verdict in _NO_MEMBERS:
         return _no_member(got, at)
-    failures = _failures(got)
     if got["left_at"] is not None:
-        relayed = [text for text in failures if not text.startswith("direct: ")]
-        return "; ".join([f"{name} left the LAN {_ago(got['left_at'], at)}", *relayed])
+        relayed = [_failure(row) for row in got["tried"] if row["failure"] is not None and len(row["path"]) > 1]
+        return "; ".join([f"{name} left the LAN {_ago(got['left_at'], at)}", *relayed[:REASON_COUNT_MAX]])
     if verdict == "silent" and got["path"] is not None:
         return f"{name}: packets go {way(got['path'])}, and nothing comes back"
     if verdict == "flowing":
         return f"{name}: packets go {way(got['path'])} and arrive; a firewall on conflux0 there may drop them"
-    return f"{name}: {'; '.join(failures) or 'no path to it is known'}"
+    return f"{name}: {'; '.join(_failures(got)) or 'no path to it is known'}"
 
 
 def _failures(got: Answer) -> list[str]:
@@ -59,7 +58,7 @@ def _failures(got: Answer) -> list[str]:
     failed = [row for row in got["tried"] if row["outcome"] in ("failed", "lost", "unanswered", "trying")]
     failed.sort(key=lambda row: len(row["path"]) == 1)
     texts = [_failure(row) for row in failed[:REASON_COUNT_MAX]]
-    if got["handshake"] is not None:
+    if got["handshake"] is not None and all(row["failure"] is None for row in failed):
         texts.append(_said(got["handshake"]))
     return texts
 
@@ -156,7 +155,9 @@ def _tried(got: Answer, now: float) -> list[str]:
     sentences = []
     for row in got["tried"][:TRIED_COUNT_MAX]:
         text = way(row["path"])
-        if row["failure"] is not None:
+        if row["failure"] is not None and row["outcome"] == "trying":
+            sentences.append(f"{text} failed before: {_said(row['failure'])}")
+        elif row["failure"] is not None:
             verb = "was lost" if row["outcome"] == "lost" else "failed"
             sentences.append(f"{text} {verb} {_ago(row['at'], now)}: {_said(row['failure'])}")
         elif row["outcome"] == "unanswered":

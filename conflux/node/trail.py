@@ -32,7 +32,8 @@ class Outcome(StrEnum):
 class Tried(NamedTuple):
     """The latest try of one path.
 
-    at: monotonic seconds; with TRYING its begin, else its end.  reason: with FAILED, LOST.  waited_s: with UNANSWERED.
+    at: monotonic seconds; with TRYING its begin, else its end.  reason: with FAILED and LOST; with TRYING why the try
+    before came to nothing.  waited_s: with UNANSWERED.
     """
 
     hops: tuple[NodeId, ...]
@@ -115,7 +116,7 @@ class Trails:
             return
         match event.kind:
             case EventKind.DIAL:
-                self._try(node, event.path, Outcome.TRYING, now)
+                self._begin(node, event.path, now)
             case EventKind.FRAMES | EventKind.MOVED:
                 self._try(node, event.path, Outcome.CARRIED, now)
                 self._change(node, given_up=None)
@@ -149,6 +150,15 @@ class Trails:
         self._revoked[name] = node
         if len(self._revoked) > NODE_COUNT_MAX:
             self._revoked.popitem(last=False)
+
+    def _begin(self, node: NodeId, hops: tuple[NodeId, ...], now: float) -> None:
+        """Take note of a try; one that follows on others without an end began with the first of them."""
+        before = self._entry(node).tried.get(hops)
+        if before is None or before.outcome in (Outcome.CARRIED, Outcome.UNANSWERED, Outcome.LEFT):
+            self._try(node, hops, Outcome.TRYING, now)
+        else:
+            began_at = before.at if before.outcome is Outcome.TRYING else now
+            self._try(node, hops, Outcome.TRYING, began_at, before.reason)
 
     def _try(
         self, node: NodeId, hops: tuple[NodeId, ...], outcome: Outcome, now: float, reason: Reason | None = None

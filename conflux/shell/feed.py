@@ -85,8 +85,10 @@ def event_text(event: Event, name_of: NameOf) -> str:
             return f"epoch {event.epoch}"
         case EventKind.SUSPECT:
             return f"route lost: {_explained(event, name_of)}" if reason else "no feedback"
-        case EventKind.FAILED | EventKind.UNREACHABLE:
-            return ": ".join(filter(None, (path, _explained(event, name_of))))
+        case EventKind.FAILED:
+            return f"{path or 'no stream'}: {_explained(event, name_of)}"
+        case EventKind.UNREACHABLE:
+            return f"given up: {_explained(event, name_of)}"
         case EventKind.NOT_FOUND:
             return _explained(event, name_of)
         case _:

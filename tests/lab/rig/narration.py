@@ -10,6 +10,8 @@ from typing import Any
 
 from rig.topology import LabFailure, Watch
 
+from conflux.shell.words import line
+
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 STARTED = time.monotonic()
 SHOW_EVERY_S = 0.05
@@ -67,7 +69,7 @@ class Life:
             self.seen.append((who, event))
             ms = (event["at"] - self.started) * 1000
             took = f"  ({event['took_ms']:.0f} ms)" if event.get("took_ms") else ""
-            words = self._rename(" ".join(filter(None, (event.get("name"), event.get("text")))))
+            words = self._rename(line(event["event"], event.get("name") or "", event.get("text") or ""))
             kind = paint("33", f"{event['event']:<11}")
             print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)
 

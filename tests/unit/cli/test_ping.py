@@ -96,8 +96,8 @@ def test_every_line_says_by_which_relay_or_direct_and_a_set_up_is_no_round_trip(
         "      another path: dial 303 ms, failed (dial: timeout) 900 ms",
         "   3  1.00 ms  direct",
         "   4  2.00 ms",
-        "4 sent, 4 answered, 0 % lost; the set-up and its answer took 50 ms;"
-        " open way: least 1.00 ms, mean 2.00 ms, most 3.00 ms",
+        "4 sent, 4 answered, 0 % lost",
+        "with the set-up 50 ms; open way: least 1.00 ms, mean 2.00 ms, most 3.00 ms",
     ]
     assert daemon.asked == [("ping", OPTIONS)], "nothing failed, so nothing is asked"
 
@@ -122,7 +122,7 @@ def test_a_ping_whose_last_request_is_lost_says_why_though_others_were_answered(
 def test_an_interrupted_ping_still_prints_its_summary(run):
     code, out, err = run(Daemon(TARGET, reply(1, 3.0, "sensor"), interrupted=True))
     assert (code, err) == (0, "")
-    assert out.endswith("\n\n1 sent, 1 answered, 0 % lost; open way: least 3.00 ms, mean 3.00 ms, most 3.00 ms\n")
+    assert out.endswith("\n\n1 sent, 1 answered, 0 % lost\nopen way: least 3.00 ms, mean 3.00 ms, most 3.00 ms\n")
 
 
 def test_a_ping_that_is_interrupted_before_its_first_request_prints_no_summary(run):
@@ -153,3 +153,13 @@ def test_json_is_an_object_a_line_and_the_last_one_a_summary(run):
 @pytest.mark.parametrize(("resolve_ms", "found"), [(0.02, ""), (4.1, ", found in 4.10 ms")])
 def test_finding_a_node_is_told_if_it_took_asking(resolve_ms, found):
     assert ping.describe_target(TARGET | {"resolve_ms": resolve_ms}, 56) == f"sensor at fd00::2{found}, 56 bytes"
+
+
+def test_many_steps_fit_eighty_columns_and_none_is_cut_in_two():
+    steps = [step("set-up", "failed", 100.0 * number, "shed", "sensor", reason="dial: absent") for number in range(8)]
+    first, *lines = ping.describe_reply(reply(1, None, is_open=False, steps=steps)).splitlines()
+    assert first == "   1  no answer"
+    assert lines[0].startswith("      set-up: failed by shed (dial: absent) 0.00 ms,")
+    assert all(line.startswith("              failed by shed") for line in lines[1:])
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()).count("failed by shed (dial: absent) ") == 8

@@ -33,6 +33,10 @@ def test_of_each_path_the_latest_try_is_known_with_its_outcome_and_reason() -> N
         Tried(BY_ROD, Outcome.FAILED, 3.0, no_relay),
         Tried(DIRECT, Outcome.FAILED, 4.0, SILENT),
     )
+    trails.note(Event(EventKind.DIAL, BRAVO, path=DIRECT), 4.5)
+    assert trails.of(BRAVO).tried[-1] == Tried(DIRECT, Outcome.TRYING, 4.5, SILENT), "what the try before said stays"
+    trails.note(Event(EventKind.DIAL, BRAVO, path=DIRECT), 4.8)
+    assert trails.of(BRAVO).tried[-1].at == 4.5, "as long as nothing came of it, it is one try"
     trails.note(Event(EventKind.FRAMES, BRAVO, path=BY_ROD), 5.0)
     assert trails.of(BRAVO).tried[-1] == Tried(BY_ROD, Outcome.CARRIED, 5.0)
     lost = Reason(RouteEnd.LINK_DOWN)

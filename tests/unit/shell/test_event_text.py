@@ -55,16 +55,19 @@ def name_of(node: NodeId) -> str:
         ),
         (
             Event(EventKind.FAILED, BRAVO, reason=Reason(SenderEnd.REFUSED, "busy")),
-            'bravo does not take the stream, saying "busy" (handshake: refused: busy)',
+            'no stream: bravo does not take the stream, saying "busy" (handshake: refused: busy)',
         ),
         (
             Event(EventKind.FAILED, BRAVO, path=DIRECT, reason=Reason(DialEnd.REFUSED, "busy")),
             "direct: bravo is busy with links to others (dial: refused: busy)",
         ),
-        (Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(NodeEnd.NO_PATH)), "no path is left to try (no path)"),
+        (
+            Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(NodeEnd.NO_PATH)),
+            "given up: no path is left to try (no path)",
+        ),
         (
             Event(EventKind.UNREACHABLE, BRAVO, reason=Reason(SenderEnd.NO_ANSWER, "absent")),
-            "bravo is not there: no neighbour and no broker leads to it (handshake: absent)",
+            "given up: bravo is not there: no neighbour and no broker leads to it (handshake: absent)",
         ),
         (Event(EventKind.ENDED, BRAVO, reason=Reason(ReceiverEnd.DONE)), "done"),
         (Event(EventKind.CLOSED, BRAVO, reason=Reason(LinkEnd.FAILED, "dtls")), "dtls"),
