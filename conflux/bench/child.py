@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -141,11 +141,11 @@ def _say(kind: str, **fields: object) -> None:
 
 
 def serve(measure: Callable[[Plan, Recorder], None]) -> None:
-    """Be the child: measure, and report the outcome."""
+    """Be the child: measure one round, and report the outcome."""
     die_with_parent()
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true")
-    plan = Plan.of(quick=options.parse_args().quick)
+    plan = replace(Plan.of(quick=options.parse_args().quick), round_count=1)
     try:
         measure(plan, Lines())
     except PartSkipped as skipped:

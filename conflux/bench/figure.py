@@ -74,7 +74,7 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often and how long to measure: in all less than two minutes, and less than 20 s if quick."""
+    """How often and how long to measure: in all less than two minutes, and some 20 s if quick."""
 
     quick: bool
     round_count: int

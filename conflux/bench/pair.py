@@ -44,13 +44,15 @@ _HOST_MASK = b"\xff" * 4
 class End:
     """One engine, its socket, and its handles."""
 
-    def __init__(self, own: IPv4Address, tun: int, *, segments_udp: bool) -> None:
+    def __init__(self, own: IPv4Address, tun: int, config: DatapathConfig, *, segments_udp: bool) -> None:
         self.socket = _udp_socket()
-        self.engine = _engine.Engine(tun, segments_udp, DatapathConfig(), os.urandom)
+        self.engine = _engine.Engine(tun, segments_udp, config, os.urandom)
         self.engine.configure([(own.packed, _HOST_MASK)], [(NETWORK.network_address.packed, NETWORK.netmask.packed)])
         self.own = own
         self.egress = 0
         self.receiver = 0
+        self._sender = 0
+        self._hop: Hop | None = None
 
     def link(self, other: End, keys: DtlsKeys) -> None:
         """Add the link to other; the association opens once both ends have it."""
@@ -71,14 +73,27 @@ class End:
         other.engine.add_label(other.receiver, _LINK, label)
         self.egress = self.engine.add_egress()
         self.engine.set_addresses(self.egress, [(other.own.packed, _HOST_MASK)])
-        sender = self.engine.add_sender(self.egress, key, True)
-        hop = Hop(_LINK, _TETHER, TETHER_CHANNEL_COUNT, label_out=label, label_in=label + _LABEL_BACK)
-        self.engine.set_route(sender, hop)
+        self._sender = self.engine.add_sender(self.egress, key, True)
+        self._hop = Hop(_LINK, _TETHER, TETHER_CHANNEL_COUNT, label_out=label, label_in=label + _LABEL_BACK)
+        self.release()
+
+    def hold(self) -> None:
+        """Let what is sent from here wait in its queue."""
+        self.engine.set_route(self._sender, None)
+
+    def release(self) -> None:
+        """Let what waits leave."""
+        self.engine.set_route(self._sender, self._hop)
 
     @property
     def arrived(self) -> int:
         """How many packets arrived here."""
         return self.engine.receiver(self.receiver, False).packets
+
+    @property
+    def frames(self) -> int:
+        """How many frames brought them."""
+        return self.engine.receiver(self.receiver, False).frames
 
     @property
     def queued(self) -> int:
@@ -94,9 +109,16 @@ class End:
 class Pair:
     """near and far, joined.  tuns: descriptors of their devices.  segments_udp: the devices take UDP super-packets."""
 
-    def __init__(self, tuns: tuple[int, int] = (NO_TUN, NO_TUN), *, segments_udp: bool = False) -> None:
-        self.near = End(NEAR, tuns[0], segments_udp=segments_udp)
-        self.far = End(FAR, tuns[1], segments_udp=segments_udp)
+    def __init__(
+        self,
+        tuns: tuple[int, int] = (NO_TUN, NO_TUN),
+        config: DatapathConfig | None = None,
+        *,
+        segments_udp: bool = False,
+    ) -> None:
+        config = config or DatapathConfig()
+        self.near = End(NEAR, tuns[0], config, segments_udp=segments_udp)
+        self.far = End(FAR, tuns[1], config, segments_udp=segments_udp)
         near_keys, far_keys = _dtls_keys()
         began = time.perf_counter()
         self.near.link(self.far, near_keys)

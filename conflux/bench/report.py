@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from conflux.bench.figure import LESS, MORE, PARTS, Figure
@@ -166,6 +166,20 @@ class Ratio:
     second: float | None
     times: float | None
     within_spread: bool  # the rounds of one lie among those of the other: no difference was shown
+    regimes_differ: bool = False  # what went together, in a frame or a super-packet, was not the same: see REGIMES
+
+
+# How much travels together decides what a packet costs: a tenth, or ten times as much.  Two figures compare only while
+# these, which a kernel or a scheduler decides anew in every process, are near each other.
+REGIMES: Final = {
+    "link_full_small": "link_small_bundle",
+    "link_full_small_cpu": "link_small_bundle",
+    "tunnel_tcp": "tunnel_tcp_super",
+    "tunnel_tcp_cpu": "tunnel_tcp_super",
+    "tunnel_udp": "tunnel_udp_bundle",
+    "tunnel_udp_cpu": "tunnel_udp_bundle",
+}
+_REGIME_TIMES: Final = 2.0  # chosen: rounds of one regime differ by a third
 
 
 def compare(first: Report, second: Report) -> Iterator[Ratio]:
@@ -173,8 +187,19 @@ def compare(first: Report, second: Report) -> Iterator[Ratio]:
     names = dict.fromkeys(figure.name for report in (first, second) for figure in report.figures)
     pairs = [(first.find(name), second.find(name)) for name in names]
     order = {part: index for index, part in enumerate(PARTS)}
-    rows = [_ratio(ours, theirs) for ours, theirs in pairs]
+    rows = [
+        replace(_ratio(ours, theirs), regimes_differ=_regimes_differ(ours, first, second)) for ours, theirs in pairs
+    ]
     yield from sorted(rows, key=lambda row: order.get(row.figure.part, len(order)))
+
+
+def _regimes_differ(figure: Figure | None, first: Report, second: Report) -> bool:
+    name = "" if figure is None else REGIMES.get(figure.name, "")
+    ours, theirs = first.find(name), second.find(name)
+    if ours is None or theirs is None:
+        return False
+    less, more = sorted((ours.median, theirs.median))
+    return more > _REGIME_TIMES * less
 
 
 def _ratio(first: Figure | None, second: Figure | None) -> Ratio:

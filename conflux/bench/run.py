@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from conflux.bench import calls, child, machine, process
@@ -14,9 +15,49 @@ from conflux.errors import ConfluxError
 Measure = Callable[[Plan, Recorder], None]
 
 
-def _apart(module: str) -> Measure:
+class Rounds:
+    """A Recorder that puts the rounds of several processes together: one of each in a round."""
+
+    def __init__(self, recorder: Recorder, count: int) -> None:
+        self._recorder = recorder
+        self._count = count
+        self._figures: dict[str, Figure] = {}
+        self.number = 0  # of the process that is running
+
+    def step(self, part: str, what: str) -> None:
+        """See Recorder."""
+        self._recorder.step(part, f"{what}, round {self.number} of {self._count}")
+
+    def figure(self, figure: Figure) -> None:
+        """See Recorder."""
+        before = self._figures.get(figure.name)
+        rounds = () if before is None else before.rounds
+        self._figures[figure.name] = replace(figure, rounds=rounds + figure.rounds)
+
+    def setting(self, name: str, value: object) -> None:
+        """See Recorder."""
+        self._recorder.setting(name, value)
+
+    def finish(self) -> None:
+        """Pass the figures on."""
+        for figure in self._figures.values():
+            self._recorder.figure(figure)
+
+
+def apart(words: list[str]) -> Measure:
+    """Return what measures each round in a process of its own.
+
+    Where threads happen to run, and whether one keeps another busy, differs between processes more than within one.
+    """
+
     def measure(plan: Plan, recorder: Recorder) -> None:
-        child.run(child.command(module), plan, recorder)
+        rounds = Rounds(recorder, plan.round_count)
+        try:
+            for number in range(plan.round_count):
+                rounds.number = number + 1
+                child.run(words, plan, rounds)
+        finally:
+            rounds.finish()
 
     return measure
 
@@ -27,8 +68,8 @@ MEASURES: Final[dict[str, Measure]] = {
     "codec": calls.frames,
     "handshake": calls.handshake,
     "start": process.starts,
-    "link": _apart("conflux.bench.link"),
-    "tunnel": _apart("conflux.bench.tunnel"),
+    "link": apart(child.command("conflux.bench.link")),
+    "tunnel": apart(child.command("conflux.bench.tunnel")),
 }
 
 

@@ -55,7 +55,7 @@ def measure(plan: Plan, recorder: Recorder) -> None:
         recorder.setting("tun_udp_super_packets", near_tun.segments_udp)
         pinger.call("ping", address=str(FAR), count=10, interval=_PING_INTERVAL_S)  # warms up
         _pings(plan, recorder, pinger)
-        _tcp(plan, recorder, source, sink, pinger)
+        _tcp(plan, recorder, source, sink, pinger, pair)
         _udp(plan, recorder, source, pair)
         recorder.setting("tunnel_drops", pair.drops())
 
@@ -75,7 +75,7 @@ def _device(name: str, own: IPv4Address) -> Tun:
 
 
 def _pings(plan: Plan, recorder: Recorder, pinger: Worker) -> None:
-    recorder.step("tunnel", f"ping, nothing else going on, {plan.round_count} x {plan.ping_count}")
+    recorder.step("tunnel", f"ping, nothing else going on, {plan.ping_count} times")
     rounds = [
         pinger.call("ping", address=str(FAR), count=plan.ping_count, interval=_PING_INTERVAL_S)
         for _ in range(plan.round_count)
@@ -90,12 +90,13 @@ def _ping_figure(name: str, title: str, rounds: list[list[float]]) -> Figure:
     return Figure("tunnel", name, title, "ms", LESS, tuple(answered))
 
 
-def _tcp(plan: Plan, recorder: Recorder, source: Worker, sink: Worker, pinger: Worker) -> None:
-    recorder.step("tunnel", f"TCP, one flow, {plan.round_count} x {plan.flow_round_s:g} s")
-    rates, costs, control = [], [], ""
+def _tcp(plan: Plan, recorder: Recorder, source: Worker, sink: Worker, pinger: Worker, pair: Pair) -> None:
+    recorder.step("tunnel", f"TCP, one flow, {plan.flow_round_s:g} s")
+    rates, costs, supers, control = [], [], [], ""
     for _ in range(plan.round_count):
-        cpu = time.process_time()
+        cpu, written = time.process_time(), pair.far.engine.counts().tun_written
         flow, control = _flow(plan, source, sink)
+        supers.append(flow["bytes"] / max(1, pair.far.engine.counts().tun_written - written) / 1e3)
         gigabits = flow["bytes"] * 8 / 1e9
         costs.append((time.process_time() - cpu) / gigabits)
         rates.append(gigabits / flow["seconds"])
@@ -104,7 +105,9 @@ def _tcp(plan: Plan, recorder: Recorder, source: Worker, sink: Worker, pinger: W
     recorder.figure(Figure("tunnel", "tunnel_tcp", "TCP, one flow", "Gbit/s", MORE, tuple(rates)))
     title = "TCP: processor time, both engines"
     recorder.figure(Figure("tunnel", "tunnel_tcp_cpu", title, "CPU-s/Gbit", LESS, tuple(costs)))
-    recorder.step("tunnel", f"ping beside that flow, {plan.round_count} x {plan.flow_round_s:g} s")
+    title = "TCP: in a super-packet, on average"
+    recorder.figure(Figure("tunnel", "tunnel_tcp_super", title, "kB/super-packet", MORE, tuple(supers)))
+    recorder.step("tunnel", f"ping beside that flow, {plan.flow_round_s:g} s")
     rounds = []
     for _ in range(plan.round_count):
         sink.ask("tcp-receive")
@@ -130,10 +133,11 @@ def _flow(plan: Plan, source: Worker, sink: Worker) -> tuple[dict[str, float], s
 
 def _udp(plan: Plan, recorder: Recorder, source: Worker, pair: Pair) -> None:
     size = UDP_BYTES + _HEADER_BYTES
-    recorder.step("tunnel", f"UDP, packets of {size} bytes, {plan.round_count} x {plan.flow_round_s:g} s")
-    rates, costs, offered = [], [], []
+    recorder.step("tunnel", f"UDP, packets of {size} bytes, {plan.flow_round_s:g} s")
+    rates, costs, offered, bundles = [], [], [], []
     for _ in range(plan.round_count):
         written, cpu, began = pair.far.engine.counts().tun_written, time.process_time(), time.perf_counter()
+        arrived, frames = pair.far.arrived, pair.far.frames
         sent = source.call("udp-send", address=str(FAR), seconds=plan.flow_round_s)["sent"]
         child.until(lambda: not pair.near.queued, "the end of a UDP flood", within_s=10.0, pause_s=0.001)
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
@@ -143,10 +147,13 @@ def _udp(plan: Plan, recorder: Recorder, source: Worker, pair: Pair) -> None:
         rates.append(delivered / seconds / 1e3)
         costs.append(cpu_s / delivered * 1e6)
         offered.append(sent / seconds / 1e3)
+        bundles.append((pair.far.arrived - arrived) / max(1, pair.far.frames - frames))
         time.sleep(_SETTLE_S)
     recorder.figure(Figure("tunnel", "tunnel_udp", f"UDP, {size}-byte packets", "k packets/s", MORE, tuple(rates)))
     title = "UDP: processor time, both engines"
     recorder.figure(Figure("tunnel", "tunnel_udp_cpu", title, "CPU-µs/packet", LESS, tuple(costs)))
+    title = "UDP: in a frame, on average"
+    recorder.figure(Figure("tunnel", "tunnel_udp_bundle", title, "packets/frame", MORE, tuple(bundles)))
     recorder.setting("tunnel_udp_offered_k_packets_s", round(statistics.median(offered), 1))
 
 

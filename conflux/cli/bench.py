@@ -105,6 +105,7 @@ def _plain(row: Ratio) -> dict[str, object]:
         "b": row.second,
         "b_times_as_good": times,
         "within_spread": row.within_spread,
+        "regimes_differ": row.regimes_differ,
     }
 
 
@@ -123,7 +124,7 @@ def describe_comparison(first: Report, second: Report, rows: list[Ratio]) -> lis
                 _value(row.second),
                 row.figure.unit,
                 None if row.times is None else f"{digits(row.times)} x",
-                "~" if row.within_spread else " ",  # an empty cell; None would show as a dash
+                "~" if row.within_spread else "!" if row.regimes_differ else " ",  # an empty cell; None shows as a dash
             )
             for row in group
         ]
@@ -131,7 +132,8 @@ def describe_comparison(first: Report, second: Report, rows: list[Ratio]) -> lis
         blocks.append(f"{PARTS.get(part, part)}\n{lines}")
     blocks.append(
         "B is as good: how many times; above 1 B is the better one, whichever way a unit counts.\n"
-        "~: the rounds of A and B overlap, so no difference was shown."
+        "~: the rounds of A and B overlap, so no difference was shown.\n"
+        "!: more went together in one of them (see packets/frame, kB/super-packet): two regimes, no faster machine."
     )
     notes = [
         f"{name}: {part.part}: {part.how}: {part.why}"

@@ -1,13 +1,16 @@
 """The report of a bench comes back as it was kept, is refused if damaged, and compares figures of either direction."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
+from kit.tree import TREE
 
 from conflux.bench import report as reports
 from conflux.bench.figure import LESS, MORE, Figure
-from conflux.bench.report import Missing, Report, compare, decode_untrusted, digits, encode, facts, warnings
+from conflux.bench.report import REGIMES, Missing, Report, compare, decode_untrusted, digits, encode, facts, warnings
+from conflux.cli.bench import describe_comparison
 from conflux.errors import UserError
 
 RATE = Figure("tunnel", "tunnel_tcp", "TCP, one flow", "Gbit/s", MORE, (1.5, 2.0, 1.0))
@@ -98,6 +101,36 @@ def test_a_better_figure_is_above_one_in_either_direction():
 def test_rounds_that_overlap_are_no_difference():
     near = replace(REPORT, figures=(replace(RATE, rounds=(1.9, 2.5)), replace(COST, rounds=(0.7,))))
     assert [row.within_spread for row in compare(REPORT, near)] == [True, False]
+
+
+def in_regime(rates: tuple[float, ...], bundles: tuple[float, ...]) -> Report:
+    """Return a report of one machine: thousands of small packets a second, and how many were in a frame."""
+    rate = Figure("link", "link_full_small", "packets of 100 bytes, bundled", "k packets/s", MORE, rates)
+    bundle = Figure("link", "link_small_bundle", "small packets: in a frame", "packets/frame", MORE, bundles)
+    return replace(REPORT, figures=(rate, bundle))
+
+
+def test_two_regimes_of_one_machine_are_called_so_and_no_difference_of_it():
+    full, wakes = in_regime((1700.0, 1650.0, 1720.0), (498.0, 470.0, 505.0)), in_regime((352.0, 340.0), (31.0, 27.0))
+    (row, bundle) = compare(full, wakes)
+    assert (row.within_spread, row.regimes_differ, bundle.regimes_differ) == (False, True, False)
+    assert next(compare(full, full)).regimes_differ is False
+    text = "\n".join(describe_comparison(full, wakes, [row, bundle]))
+    assert re.search(r"bundled +1,700 +346 +k packets/s +0\.204 x  !", text), text
+    assert "two regimes, no faster machine" in text
+
+
+def test_a_machine_that_was_in_both_regimes_shows_no_difference_from_either():
+    both = in_regime((1700.0, 352.0, 1690.0), (498.0, 31.0, 480.0))
+    for one in (in_regime((1700.0, 1650.0), (498.0, 470.0)), in_regime((352.0, 361.0), (31.0, 27.0))):
+        row = next(compare(one, both))
+        assert row.within_spread
+
+
+def test_every_figure_that_a_regime_decides_has_its_own():
+    names = set(re.findall(r'"((?:link|tunnel)_[a-z_]+)"', (TREE / "conflux/bench/link.py").read_text()))
+    names |= set(re.findall(r'"(tunnel_[a-z_]+)"', (TREE / "conflux/bench/tunnel.py").read_text()))
+    assert {*REGIMES, *REGIMES.values()} <= names
 
 
 def test_a_figure_of_one_report_alone_has_no_ratio():

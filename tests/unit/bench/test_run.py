@@ -7,7 +7,7 @@ import pytest
 
 from conflux.bench import child, link, pair
 from conflux.bench.figure import LESS, Figure, PartFailed, PartSkipped, Plan, seconds_each
-from conflux.bench.run import Findings, run
+from conflux.bench.run import Findings, apart, run
 from conflux.datapath import packet
 
 QUICK = Plan.of(quick=True)
@@ -36,6 +36,26 @@ def test_a_childs_findings_come_back():
     assert steps == ["start: an x"]
     assert findings.figures == [Figure("start", "x", "an x", "ms", LESS, (1.0, 2.0))]
     assert findings.settings == {"mtu": 4000}
+
+
+def test_each_round_is_a_process_of_its_own():
+    program = "import json, os; print(json.dumps({'say': 'step', 'part': 'start', 'what': 'x'}))\n"
+    program += f"print(json.dumps({{'say': 'figure', 'figure': {FIGURE} | {{'rounds': [float(os.getpid())]}}}}))\n"
+    program += "print(json.dumps({'say': 'done'}))"
+    steps: list[str] = []
+    findings = Findings(steps.append)
+    apart([sys.executable, "-c", program])(QUICK, findings)
+    (figure,) = findings.figures
+    assert len(set(figure.rounds)) == QUICK.round_count
+    assert steps == [f"start: x, round {number} of 3" for number in (1, 2, 3)]
+
+
+def test_what_was_measured_before_a_process_fails_is_kept():
+    findings = Findings(lambda line: None)
+    program = f"import json; print(json.dumps({{'say': 'figure', 'figure': {FIGURE}}}), flush=True); 1 / 0"
+    with pytest.raises(PartFailed, match="its process ended"):
+        apart([sys.executable, "-c", program])(QUICK, findings)
+    assert [figure.rounds for figure in findings.figures] == [(1.0, 2.0)]
 
 
 def test_skipped_part_has_the_reason_of_the_child():

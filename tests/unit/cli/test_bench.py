@@ -65,6 +65,7 @@ def test_a_comparison_is_json_too(capsys, two):
         "b": 1.1,
         "b_times_as_good": 2.0,
         "within_spread": False,
+        "regimes_differ": False,
     }
     assert rows["tunnel_ping_idle"]["b"] is None
 
