@@ -71,8 +71,13 @@ class Operation(NamedTuple):
     arguments: Mapping[str, Argument] = MappingProxyType({})
 
 
-def parse_untrusted(line: bytes, operations: Mapping[str, Operation]) -> tuple[Operation, Arguments]:
-    """Return the operation that one request line asks for, and its arguments.  Raises UserError with what is wrong."""
+def parse_untrusted(
+    line: bytes, operations: Mapping[str, Operation], otherwise: Operation | None = None
+) -> tuple[Operation, Arguments]:
+    """Return the operation that one request line asks for, and its arguments.  Raises UserError with what is wrong.
+
+    otherwise: what a request for another operation gets, without arguments; None: an error.
+    """
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -81,6 +86,8 @@ def parse_untrusted(line: bytes, operations: Mapping[str, Operation]) -> tuple[O
         raise UserError('the request is not an object such as {"do": "status"}')
     name = request.pop("do", None)
     operation = operations.get(name) if isinstance(name, str) else None
+    if operation is None and otherwise is not None:
+        return otherwise, {}
     if operation is None:
         raise UserError(f"unknown request {str(name)[:40]!r}; known: {', '.join(sorted(operations))}")
     if unknown := request.keys() - operation.arguments.keys():
@@ -108,6 +115,7 @@ class ApiServer:
     """Serves operations on one Unix socket.
 
     failed: told of an exception that is a bug; the client gets a short error.  drops: requests refused, by reason.
+    otherwise: see parse_untrusted().
     """
 
     def __init__(
@@ -116,6 +124,8 @@ class ApiServer:
         operations: Mapping[str, Operation],
         failed: Callable[[Exception], None],
         drops: Counter[str],
+        *,
+        otherwise: Operation | None = None,
     ) -> None:
         self._path = path
         self._operations = operations
@@ -123,6 +133,7 @@ class ApiServer:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._drops = drops
+        self._otherwise = otherwise
 
     async def start(self) -> None:
         """Listen.  Raises StateError if the socket cannot be made at the path."""
@@ -165,7 +176,7 @@ class ApiServer:
             if len(self._clients) > CLIENT_COUNT_MAX:
                 raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
             if (line := await _read_line(reader)) is not None:
-                operation, arguments = parse_untrusted(line, self._operations)
+                operation, arguments = parse_untrusted(line, self._operations, self._otherwise)
                 await self._answer(operation, arguments, reader, writer)
         except ConnectionError:
             raise
@@ -293,4 +304,4 @@ def _clear(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()  # no process listens on it
         else:
-            raise StateError(f"another daemon listens on {path}")
+            raise StateError(f"another daemon listens on {path}: conflux down ends it")

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from conflux.cli import context
 from conflux.cli.observe import answered, print_json
 from conflux.config import settings
 from conflux.config.settings import Origin
+from conflux.host.log import start as start_log
+from conflux.host.systemd import Notifier
+from conflux.state.directory import StateDir
 
 DOWN_TIMEOUT_S = 30.0
 
 
 def up(options: argparse.Namespace) -> int:
-    """Run the daemon."""
+    """Run the daemon, in the background or here."""
     config = context.load(options)
     context.warn_of_readable_secrets(options, config)
-    from conflux.daemon.run import run  # loads WebRTC, so it comes after the configuration is known to be good
 
     path = None if options.config is None else options.config.absolute()
     state_dir = None if options.state_dir is None else options.state_dir.absolute()
-    return run(config, origin=Origin(path, state_dir))
+
+    def run(notifier: Notifier, log: Path | None = None) -> int:
+        from conflux.daemon import waiting
+
+        start_log(config.node.log_level, log)
+        if not waiting.for_realm(config, notifier):
+            return 0
+        from conflux.daemon.run import run  # loads WebRTC: not before there is a realm
+
+        return run(config, notifier, log, origin=Origin(path, state_dir))
+
+    if options.foreground or "NOTIFY_SOCKET" in os.environ:  # a unit of version 0.1 does not say --foreground
+        return run(Notifier())
+    from conflux.daemon.background import LOG_NAME, How, start
+
+    log = StateDir.open(config.node.state_dir, create=True).path / LOG_NAME
+    started = start(lambda notifier: run(notifier, log), log)
+    state = "up" if started.how is How.READY else "the daemon runs"
+    sys.stdout.write(f"{state}: {started.text}\nlog: {log}\n")
+    return 0
 
 
 def down(options: argparse.Namespace) -> int:

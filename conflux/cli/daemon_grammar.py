@@ -8,6 +8,16 @@ from conflux.cli.grammar import Commands, adder, json_option
 def add_daemon(commands: Commands) -> None:
     """Add the commands that start and end the daemon."""
     add = adder(commands)
-    add("up", "daemon:up", "run the daemon in the foreground", "conflux up --config /etc/conflux/conflux.toml")
+    up = add(
+        "up",
+        "daemon:up",
+        "start the daemon, and return when the network is ready",
+        "conflux up\n  conflux up --foreground",
+    )
+    up.add_argument(
+        "--foreground",
+        action="store_true",
+        help="run it here and log to standard error, for supervisors and containers",
+    )
     add("down", "daemon:down", "stop the running daemon", "conflux down")
     json_option(add("reload", "daemon:reload", "have the running daemon take the configuration", "conflux reload"))

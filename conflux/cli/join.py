@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Callable
 
 from conflux.cli import context, show
+from conflux.cli.ready import next_step
 from conflux.cli.realm import print_member, root_words
 from conflux.daemon.joining import join_with_token, wanted_name
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
@@ -45,7 +47,8 @@ def join(options: argparse.Namespace) -> int:
             _require_ended(state, former, token)
             name = options.name or former.name
         if token is not None:
-            member = join_with_token(config, state, token, name, peers, _say_that_it_waits(state, name))
+            waits = _say_that_it_waits(state, name)
+            member = asyncio.run(join_with_token(config, state, token, name, peers, waits))
         elif options.request is not None:
             return _request(state, name, options)
         else:
@@ -53,7 +56,7 @@ def join(options: argparse.Namespace) -> int:
     finally:
         state.close()
     print_member(member, f"joined realm {member.anchor.name}", config)
-    sys.stdout.write("\nNext: conflux up\n")
+    sys.stdout.write(f"\nNext: {next_step(options)}\n")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, adder, json_option
+from conflux.cli.grammar import Commands, adder, json_option, seconds
 
 
 def add_look(commands: Commands) -> None:
@@ -10,9 +10,9 @@ def add_look(commands: Commands) -> None:
     add = adder(commands)
     status = add(
         "status",
-        "observe:status",
+        "ready:status",
         "show who is there, this node, and what is wrong",
-        "conflux status\n  conflux status --json | jq '.nodes[].name'",
+        "conflux status\n  conflux status --wait-ready\n  conflux status --json | jq '.nodes[].name'",
     )
     json_option(status)
     status.add_argument(
@@ -20,6 +20,14 @@ def add_look(commands: Commands) -> None:
         choices=("auto", "always", "never"),
         default="auto",
         help="whether what is wrong is red (default auto: on a terminal, unless NO_COLOR is set)",
+    )
+    status.add_argument(
+        "--wait-ready",
+        nargs="?",
+        type=seconds,
+        const=60.0,
+        metavar="S",
+        help="first wait until packets can pass, so many seconds at most (default 60)",
     )
     ip = add(
         "ip",

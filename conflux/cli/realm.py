@@ -10,6 +10,7 @@ from functools import partial
 
 from conflux.cli import context, show
 from conflux.cli.office import Office, date, open_office
+from conflux.cli.ready import next_step
 from conflux.config.settings import Config
 from conflux.crypto.kdf import sha256
 from conflux.daemon.device import warnings
@@ -55,9 +56,10 @@ def create(options: argparse.Namespace) -> int:
     print_member(member, f"realm {member.anchor.name} created", config)
     sys.stdout.write(
         f"  root key   {state.path / ROOT_KEY}\n"
-        "\nThe root key controls the realm.  Keep a copy in a safe place, for the day on\n"
-        "which this board dies: conflux realm backup FILE\n"
-        "\nNext: conflux up, and conflux realm invite for every node that is to join.\n"
+        f"\nThe holder of {ROOT_KEY} controls the network.  Keep a copy on a USB stick: you\n"
+        "need it if this board breaks (conflux realm backup, conflux realm restore).\n"
+        f"\nNext: {next_step(options)}\n"
+        "Then, for each node that is to join: conflux realm invite\n"
     )
     return 0
 

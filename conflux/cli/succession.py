@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from conflux.cli import context, show
+from conflux.cli.ready import next_step
 from conflux.cli.realm import print_member
 from conflux.daemon.joining import wanted_name
 from conflux.errors import ConfigError, StateError, UserError
@@ -57,7 +58,7 @@ def restore(options: argparse.Namespace) -> int:
     finally:
         state.close()
     print_member(founder, f"this board is the founder of realm {founder.anchor.name}", config)
-    sys.stdout.write(f"\nMembers find it by themselves.{_dead(kept, state)}\n\nNext: conflux up\n")
+    sys.stdout.write(f"\nMembers find it by themselves.{_dead(kept, state)}\n\nNext: {next_step(options)}\n")
     return 0
 
 

@@ -33,10 +33,10 @@ UNTRUSTED = (
 class Daemon:
     """One running node with its shells."""
 
-    def __init__(self, running: Running, ending: Ending) -> None:
+    def __init__(self, running: Running, ending: Ending, notifier: Notifier) -> None:
         self._running = running
         self._ending = ending
-        self._notifier = Notifier()
+        self._notifier = notifier
 
     async def run(self) -> int:
         """Come up, stay until something ends the daemon, go down.  Returns the exit code."""

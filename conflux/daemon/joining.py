@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S_MIN = 2.0  # between two searches, each of which listens for 15 s
 RETRY_S_MAX = 60.0
+JOINING = "joining with the token of the configuration: no issuer has answered yet"
 SAY_S = 600.0  # between two lines of the log about that
 
 
@@ -76,7 +77,7 @@ def renew_late(config: Config, state: StateDir, member: Member) -> Member:
     return renewed
 
 
-def join_with_token(
+async def join_with_token(
     config: Config,
     state: StateDir,
     token: Token,
@@ -118,14 +119,18 @@ def join_with_token(
 
     by_broker = token.broker is not None and config.control.nats.enabled
     by_lan = config.control.lan.enabled or not by_broker
-    member = asyncio.run(first_of([over_lan] * by_lan + [over_broker] * by_broker))
+    member = await first_of([over_lan] * by_lan + [over_broker] * by_broker)
     state.save_member(member)
     _keep(state, member, lists, clock.now_unix)
     return member
 
 
-def join_when_answered(
-    config: Config, state: StateDir, token: Token, notifier: Notifier, pause: Callable[[float], None] = time.sleep
+async def join_when_answered(
+    config: Config,
+    state: StateDir,
+    token: Token,
+    notifier: Notifier,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Member:
     """Join as join_with_token() does, and try again as long as no issuer answers: it may start later than this board.
 
@@ -135,12 +140,13 @@ def join_when_answered(
     while True:
         notifier.starting(APPROVAL_S + SEARCH_S + RETRY_S_MAX, "joining the realm")
         try:
-            return join_with_token(config, state, token, name)
+            return await join_with_token(config, state, token, name)
         except NoAnswerError as error:
             if time.monotonic() >= said_at + SAY_S:
                 said_at = time.monotonic()
                 log.warning("%s  This daemon stays up, and tries again until it answers.", error)
-        pause(pause_s)
+            notifier.status(JOINING)
+        await pause(pause_s)
         pause_s = min(2 * pause_s, RETRY_S_MAX)
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import uvloop
 
 from conflux.config.settings import Config, Origin
-from conflux.daemon import joining
+from conflux.daemon import joining, waiting
 from conflux.daemon.build import Running, build, kind_of, read_ca
 from conflux.daemon.daemon import Daemon
 from conflux.daemon.device import interface_warnings, plan, require_a_family, watch
-from conflux.daemon.ending import Ending
+from conflux.daemon.ending import EXIT_DONE, Ending
+from conflux.daemon.waiting import require_owner
 from conflux.errors import StateError, UserError
 from conflux.host import descriptors, fence, log, netlink, priority, privileges, sandbox
 from conflux.host.networks import Network
@@ -34,14 +35,18 @@ from conflux.state.directory import StateDir
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, *, origin: Origin | None = None) -> int:
+def run(
+    config: Config, notifier: Notifier | None = None, log_file: Path | None = None, *, origin: Origin | None = None
+) -> int:
     """Run the daemon until it is told to stop, and return the exit code.  Raises UserError if it cannot start.
 
-    origin: of the configuration, for a reload.
+    notifier: whom it tells how far it is; None: systemd.  log_file: what standard error is, kept bounded; None: it is
+    none, and somebody else's.  origin: of the configuration, for a reload.
     """
-    log.start(config.node.log_level)
+    notifier = notifier or Notifier()
+    log.start(config.node.log_level, log_file)
     state = StateDir.open(config.node.state_dir, create=config.realm.token is not None)
-    _require_owner(state)
+    require_owner(state)
     state.lock()
     tun = guard = None
     try:
@@ -57,7 +62,10 @@ def run(config: Config, *, origin: Origin | None = None) -> int:
         require_a_family(config, has_ipv6=has_ipv6)
         if member is None:
             assert token is not None
-            member = joining.join_when_answered(config, state, token, Notifier())
+            joined = joining.join_when_answered(config, state, token, notifier)
+            member = waiting.meanwhile(config, joining.JOINING, joined, notifier)
+            if member is None:
+                return EXIT_DONE
         state.guard()
         device, fenced, warnings = plan(config, member, has_ipv6=has_ipv6)
         for warning in (*warnings, *interface_warnings(config)):
@@ -77,7 +85,7 @@ def run(config: Config, *, origin: Origin | None = None) -> int:
             made = partial(
                 build, config, state, member, tun, device, warnings=(*warnings, *open_to), ca=ca, origin=origin
             )
-            return runner.run(_run(made, fenced, config.tun.name))
+            return runner.run(_run(made, fenced, config.tun.name, notifier))
     finally:
         if tun is not None:
             tun.close()
@@ -101,13 +109,13 @@ def _renewed(config: Config, state: StateDir, member: Member) -> Member:
         return member
 
 
-async def _run(make: Callable[..., Running], fenced: Iterable[Network], device: str) -> int:
+async def _run(make: Callable[..., Running], fenced: Iterable[Network], device: str, notifier: Notifier) -> int:
     ending = Ending()
     ending.stop_on_signals()  # before anything is built, so that a signal meanwhile is an end like any other
     running = make(ending=ending)
     ending.stop_on_signals(running.reloading.on_signal)
     running.pump.start(watch(fenced, device), "networks")
-    return await Daemon(running, ending).run()
+    return await Daemon(running, ending, notifier).run()
 
 
 def _make_room(socket: Path) -> None:
@@ -116,17 +124,6 @@ def _make_room(socket: Path) -> None:
         socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot make the socket {socket}: {error.strerror}") from None
-
-
-def _require_owner(state: StateDir) -> None:
-    """Raise StateError unless the state directory is ours.
-
-    Root without capabilities may not write the files of another user: without this check the daemon would fail at its
-    first renewal.
-    """
-    owner = state.path.stat().st_uid
-    if owner != os.geteuid():
-        raise StateError(f"{state.path}: belongs to user {owner}, not {os.geteuid()}; run as its owner, or chown it")
 
 
 def _load(config: Config, *, has_broker: bool) -> None:

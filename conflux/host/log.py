@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from conflux.errors import printable, words_of
 
@@ -20,6 +22,8 @@ LIBRARIES = ("aiortc", "aioice", "asyncio", "zeroconf")
 # Of one place in the code in a minute, above the level of debug.  A peer may cause most lines; an ordinary day of a
 # network has fewer.
 LINE_COUNT_MAX, LINE_WINDOW_S = 30, 60.0
+
+FILE_BYTES_MAX = 1 << 20  # chosen: weeks at info; of the log of a daemon in the background, twice
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -104,10 +108,41 @@ class _Terminal(_Plain):
         return f"{clock}  {level}{super().format(record)}"
 
 
-def start(level: str) -> None:
-    """Send records of this level and above to standard error.  level: "debug", "info", "warning" or "error"."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Journal() if "JOURNAL_STREAM" in os.environ else _Terminal())
+class _Dated(_Terminal):
+    """Puts the date before that: a file is read days later."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{time.strftime('%Y-%m-%d', time.localtime(record.created))} {super().format(record)}"
+
+
+class _Bounded(logging.StreamHandler[TextIO]):
+    """Writes to a file that is standard error.  A full one becomes FILE.1, in place of the one before."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(sys.stderr)
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        with contextlib.suppress(OSError):  # the disk is full, or the file is none: the log goes on where it is
+            if os.fstat(2).st_size >= FILE_BYTES_MAX:
+                self._file.replace(self._file.with_name(f"{self._file.name}.1"))
+                new = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+                os.dup2(new, 1)
+                os.dup2(new, 2)
+                os.close(new)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without a line that the disk does not take."""
+
+
+def start(level: str, file: Path | None = None) -> None:
+    """Send records of this level and above to standard error.
+
+    level: "debug", "info", "warning" or "error".  file: what standard error is, which is then bounded.
+    """
+    handler = logging.StreamHandler(sys.stderr) if file is None else _Bounded(file)
+    handler.setFormatter(_Dated() if file else _Journal() if "JOURNAL_STREAM" in os.environ else _Terminal())
     handler.addFilter(LineRation())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -28,6 +28,10 @@ class Notifier:
         """Tell that the service is up, and set its status line to text."""
         self._send(f"READY=1\nSTATUS={text}")
 
+    def waiting(self, text: str) -> None:
+        """Tell that the service has started and what it waits for before it can be up."""
+        self._send(f"READY=1\nSTATUS={text}")
+
     def status(self, text: str) -> None:
         """Change the status line."""
         self._send(f"STATUS={text}")

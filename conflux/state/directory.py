@@ -513,6 +513,10 @@ class StateDir:
         for name in (CHAIN, ANCHOR, GRANT):
             self.remove(f"{SPARE}/{name}")
 
+    def has_realm(self) -> bool:
+        """Say whether a membership is kept here, good or not; for what looks often."""
+        return (self.path / CHAIN).exists()
+
     def require_realm(self, anchor: RealmAnchor | None) -> None:
         """Raise StateError if we belong to a realm other than anchor's; with None, if we belong to any."""
         mine = self.load_record(ANCHOR, RealmAnchor)

@@ -139,10 +139,6 @@ def test_a_config_typo_is_named_with_its_line(site: Site) -> None:
     refused(guest.conflux("up", check=False), f"{guest.config}:2:", "idle_timeot", "idle_timeout")
 
 
-def test_up_without_a_realm_says_what_to_do(site: Site) -> None:
-    refused(site.guest().conflux("up", check=False), "join")
-
-
 def test_without_tun_the_daemon_says_so(site: Site) -> None:
     guest = member(site)
     hidden = f"mount -t tmpfs tmpfs /dev/net && exec {CONFLUX} up --config {guest.config}"

@@ -64,7 +64,7 @@ def test_a_container_without_ipv6_joins_and_is_reached_by_ipv4(lab: Lab) -> None
     token = realm.invite()
     container = ("unshare", "--mount", "sh", "-c", CONTAINER, "sh")
     bravo.configure({"tun": {"ipv4": False}, "realm": {"token": token}})
-    refused = bravo.run(*container, lab.program, "up", "--config", bravo.config, check=False)
+    refused = bravo.run(*container, lab.program, "up", "--foreground", "--config", bravo.config, check=False)
     assert (refused.returncode, "conflux0 can have no address: IPv6 is switched off" in refused.stderr) == (1, True)
     bravo.configure({"realm": {"token": token}, "node": {"name": "bravo"}})  # the token is not used up
     realm.restart(bravo, *container)

@@ -213,7 +213,9 @@ def test_thirty_boards_that_start_at_once_are_soon_on_the_broker_and_reach_each_
     gate, *boards = (lab.host(name, lan) for name in ("gate", *(f"board-{number}" for number in range(BOARDS))))
     realm, _ = far_realm(lab, gate, *boards, servers=3)
     began = time.monotonic()
-    started = [host.spawn("daemon", lab.program, "up", "--config", host.configured()) for host in boards]
+    started = [
+        host.spawn("daemon", lab.program, "up", "--foreground", "--config", host.configured()) for host in boards
+    ]
     wait_for(
         lambda: all("nats: up" in process.output() for process in started),
         "all boards on the broker",

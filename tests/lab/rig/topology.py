@@ -109,7 +109,7 @@ class Process:
 
 
 class Daemon(Process):
-    """`conflux up` on a host, past its READY=1."""
+    """`conflux up --foreground` on a host, past its READY=1."""
 
     def __init__(self, host: Host, command: list[str]) -> None:
         notify = host.state / "notify"
@@ -284,8 +284,8 @@ class Host:
         return json.loads(self.conflux(*arguments, "--json").stdout)
 
     def daemon(self, *wrapper: str) -> Daemon:
-        """Start `conflux up` and return it when it is ready.  wrapper: a command that executes its arguments."""
-        return Daemon(self, [*wrapper, str(self.lab.program), "up", "--config", str(self.configured())])
+        """Start the daemon and return it when it is ready.  wrapper: a command that executes its arguments."""
+        return Daemon(self, [*wrapper, str(self.lab.program), "up", "--foreground", "--config", str(self.configured())])
 
     def overlay_addresses(self, device: str = "conflux0") -> tuple[str, str]:
         """Return its IPv4 and IPv6 address on the TUN device."""

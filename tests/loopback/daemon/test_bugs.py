@@ -14,6 +14,7 @@ from conflux.daemon.daemon import Daemon, is_ours
 from conflux.daemon.ending import EXIT_BUG, EXIT_DEVICE_LOST, EXIT_DONE, Ending
 from conflux.datapath.config import DatapathConfig
 from conflux.datapath.native._engine import Engine
+from conflux.host.systemd import Notifier
 
 
 def call_a_closed_engine() -> None:
@@ -55,7 +56,7 @@ def escaped(context: dict) -> tuple[Ending, Counter]:
 
     async def handle() -> tuple[Ending, Counter]:
         ending, drops = Ending(), Counter()
-        daemon = Daemon(SimpleNamespace(pump=SimpleNamespace(drops=drops)), ending)
+        daemon = Daemon(SimpleNamespace(pump=SimpleNamespace(drops=drops)), ending, Notifier({}))
         daemon._loop_exception(asyncio.get_running_loop(), context)
         return ending, drops
 

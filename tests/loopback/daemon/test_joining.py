@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -35,7 +36,7 @@ class Board:
         _, self.token = make_invite(MEMBER.anchor, MEMBER.node_id, now_unix=NOW_UNIX, entropy=os.urandom)
         monkeypatch.setattr(joining, "join_with_token", self._search)
 
-    def _search(self, *arguments: object) -> object:
+    async def _search(self, *arguments: object) -> object:
         end = self.ends.pop(0)
         if end is not None:
             raise end
@@ -43,7 +44,11 @@ class Board:
 
     def join(self) -> object:
         notifier = Notifier({"NOTIFY_SOCKET": self.notify})
-        return joining.join_when_answered(self.config, self.state, self.token, notifier, self.pauses.append)
+        joined = joining.join_when_answered(self.config, self.state, self.token, notifier, self._pause)
+        return asyncio.run(joined)
+
+    async def _pause(self, pause_s: float) -> None:
+        self.pauses.append(pause_s)
 
 
 def test_a_board_joins_when_the_issuer_is_late(tmp_path, monkeypatch, caplog) -> None:

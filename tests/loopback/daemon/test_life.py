@@ -13,6 +13,7 @@ from conflux.control.channel import ChannelState
 from conflux.daemon import daemon
 from conflux.daemon.daemon import Daemon
 from conflux.daemon.ending import EXIT_BUG, EXIT_DONE, Ending
+from conflux.host.systemd import Notifier
 
 
 class Life:
@@ -63,6 +64,7 @@ class Life:
                 state=SimpleNamespace(close=self._plain("state released")),
             ),
             self.ending,
+            Notifier({}),
         )
 
     def _plain(self, text: str):

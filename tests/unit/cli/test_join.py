@@ -28,7 +28,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Token]:
     """The tokens that a join began with; it goes no further."""
     found: list[Token] = []
 
-    def note(config, state, token, name, peers, waits):
+    async def note(config, state, token, name, peers, waits):
         found.append(token)
         raise UserError("far enough")
 

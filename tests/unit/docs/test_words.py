@@ -16,6 +16,7 @@ PAGE = DOCS / "reference" / "status-and-drops.md"
 ELSEWHERE = frozenset(
     {
         "carrier/ice/agent.py:State",
+        "daemon/background.py:How",
         "doctor/ruleset.py:Fate",
         "doctor/ruleset.py:_End",
         "doctor/subject.py:Answer",
