@@ -29,7 +29,7 @@ def doctor(options: argparse.Namespace) -> int:
     """Print every finding as it comes; exit code 1 if something is wrong."""
     found: list[Finding] = []
     columns = max(COLUMNS_LEAST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 0
-    for each in findings(subject(options.config, options.state_dir), deep=True):
+    for each in findings(subject(options.config, options.state_dir), deep=not options.quick):
         found.append(each)
         if not options.json:
             sys.stdout.write(line(each, columns) + "\n")

@@ -13,4 +13,5 @@ def add_doctor(commands: Commands) -> None:
         "look for what is wrong on this board, and say what mends it",
         "sudo conflux doctor\n  conflux doctor --json | jq '.findings[] | select(.grade == \"bad\")'",
     )
+    doctor.add_argument("--quick", action="store_true", help="without what sends packets or takes more than a moment")
     json_option(doctor)

@@ -18,6 +18,7 @@ from conflux.errors import UserError
 from conflux.host.networks import missing
 from conflux.host.underlay import interfaces
 from conflux.ids import IPAddress
+from conflux.web.health import Health
 from conflux.web.places import LOOPBACK, OVERLAY, wanted
 from conflux.web.server import PageServer
 from conflux.web.source import Answer, Source, daemon
@@ -33,12 +34,19 @@ def page(options: argparse.Namespace) -> int:
         os.nice(NICE)
     source = Source(daemon(config.socket))
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_serve(source, config.page))
+        asyncio.run(_serve(source, Health(_doctor(options)), config.page))
     return 0
 
 
-async def _serve(source: Source, settings: PageSettings) -> None:
-    server = PageServer(source)
+def _doctor(options: argparse.Namespace) -> list[str]:
+    """Return the command that looks for what is wrong here; -P: it imports nothing from the current directory."""
+    places = {"--config": options.config, "--state-dir": options.state_dir}
+    given = [word for name, place in places.items() if place is not None for word in (name, str(place))]
+    return [sys.executable, "-P", "-m", "conflux", "doctor", "--quick", "--json", *given]
+
+
+async def _serve(source: Source, health: Health, settings: PageSettings) -> None:
+    server = PageServer(source, health)
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):

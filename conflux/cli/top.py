@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from conflux.api.drops import DropKind, drop_rows
 from conflux.cli import context, show
+from conflux.cli.nodes import heard, reached
 from conflux.cli.observe import Answer, answered
 from conflux.errors import UserError
-from conflux.web.nodes import OtherNode, nodes_of
 from conflux.web.source import device_bytes
 
 NARROW = 72  # columns; in fewer, a line has half of its cells
@@ -101,7 +101,7 @@ def frame(got: Answer, past: Sequence[Traffic], *, columns: int, bars: str) -> l
     if not device["up"]:
         lines.append(f"! {device['name']} is DOWN: packets do not pass")
     lines += ["", *_traffic(past, columns, bars), ""]
-    lines += [*_nodes(nodes_of(got)), "", *_streams(got["streams"], narrow), "", *_links(got["links"], narrow)]
+    lines += [*_nodes(got["nodes"], narrow), "", *_streams(got["streams"], narrow), "", *_links(got["links"], narrow)]
     if alarming := [row for row in drop_rows(got["drops"]) if row.kind is DropKind.ALARMING]:
         lines += ["", *_table(("dropped, and worth a look", "count"), [(row.reason, row.times) for row in alarming])]
     return [_cut(line, columns) for line in lines]
@@ -113,7 +113,7 @@ def _traffic(past: Sequence[Traffic], columns: int, bars: str) -> Iterator[str]:
         ("sent", [each.sent_mbit for each in past]),
     ):
         now = rates[-1] if rates else None
-        words = f"{name:<8}  {_rate(now):>11}"
+        words = f"{name:<8}  {show.rate(now) or DASH:>11}"
         yield f"{words}  {spark(rates[-(columns - len(words) - 2) :], bars)}".rstrip()
 
 
@@ -128,23 +128,20 @@ def spark(values: Sequence[float | None], bars: str) -> str:
     )
 
 
-def _nodes(nodes: Sequence[OtherNode]) -> list[str]:
+def _nodes(nodes: Sequence[Answer], narrow: bool) -> list[str]:
     if not nodes:
         return ["nodes: no other is known yet"]
-    rows = [(each.name, way_words(each), show.size(each.received_bytes), show.size(each.sent_bytes)) for each in nodes]
-    return _table(("node", "way", "received", "sent"), rows)
-
-
-def way_words(node: OtherNode) -> str:
-    """Return by which way a node is reached."""
-    match node.way:
-        case "relay":
-            return f"by {', '.join(node.via)}"
-        case "lan":
-            return "same LAN"
-        case "broker":
-            return "by a broker"
-    return "not reached"
+    rows = [
+        (
+            each["name"],
+            reached(each),
+            *(() if narrow else (heard(each, time.time()),)),
+            show.size(each["received_bytes"]),
+            show.size(each["sent_bytes"]),
+        )
+        for each in nodes
+    ]
+    return _table(("node", "reached", *(() if narrow else ("heard",)), "received", "sent"), rows)
 
 
 def _streams(streams: Sequence[Answer], narrow: bool) -> list[str]:
@@ -173,19 +170,11 @@ def _links(links: Sequence[Answer], narrow: bool) -> list[str]:
                 else (show.duration(each["age_s"]), show.size(each["received_bytes"]), show.size(each["sent_bytes"]))
             ),
             show.milliseconds(each["rtt_ms"]),
-            _rate(each["rate_mbit"]),
+            show.rate(each["rate_mbit"]),
         )
         for each in links
     ]
     return _table(("link", "state", *(() if narrow else ("age", "received", "sent")), "rtt", "rate"), rows)
-
-
-def _rate(mbit: float | None) -> str:
-    if mbit is None:
-        return DASH
-    if mbit >= 1000:
-        return f"{mbit / 1000:.1f} Gbit/s"
-    return f"{mbit:.1f} Mbit/s" if mbit >= 1 else f"{mbit * 1000:.0f} kbit/s"
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> list[str]:

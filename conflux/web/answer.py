@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from conflux.api.drops import drop_rows
+from conflux.web.health import Finding
 from conflux.web.history import Sample
-from conflux.web.nodes import nodes_of
 from conflux.web.request import PHRASES, Refused
 from conflux.web.source import Seen
 
@@ -26,6 +26,7 @@ SHOWN: Final = (
     "relaying",
     "memory",
     "warnings",
+    "nodes",
     "streams",
     "links",
     "relays",
@@ -85,20 +86,19 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def state(seen: Seen, samples: tuple[Sample, ...], *, now: float) -> Answer:
-    """Return what the page shows, as JSON: the daemon's status, whether it answers, and the last hour."""
+def state(seen: Seen, findings: tuple[Finding, ...], samples: tuple[Sample, ...], *, now: float) -> Answer:
+    """Return what the page shows, as JSON: the daemon's status, whether it answers, what is wrong, the last hour."""
     status = seen.status
     value = {
         "now_at": round(now, 1),
         "daemon": {"answering": seen.silent_at is None, "silent_at": seen.silent_at, "reason": seen.said},
         "status": None if status is None else _shown(status),
+        "findings": [finding._asdict() for finding in findings],
         "history": {name: [getattr(each, name) for each in samples] for name in Sample._fields},
     }
     return Answer(200, "application/json", json.dumps(value, separators=(",", ":")).encode())
 
 
 def _shown(status: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a status that the page shows, the nodes it tells of, and of each drop what it says."""
-    nodes = [node._asdict() for node in nodes_of(status)]
-    drops = [row._asdict() for row in drop_rows(status["drops"])]
-    return {**{key: status[key] for key in SHOWN}, "nodes": nodes, "drops": drops}
+    """Return the parts of a status that the page shows, and of each drop what it says."""
+    return {**{key: status[key] for key in SHOWN}, "drops": [row._asdict() for row in drop_rows(status["drops"])]}

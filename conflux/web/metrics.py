@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from conflux.web.answer import Answer
-from conflux.web.nodes import nodes_of
 from conflux.web.request import Turned
 from conflux.web.source import Seen, device_bytes
 
@@ -38,6 +37,10 @@ FAMILIES: Final = (
     Family("conflux_control_up", "1 if a control channel works.", ("channel",)),
     Family("conflux_control_neighbours", "Neighbours that a control channel reaches.", ("channel",)),
     Family("conflux_nodes", "Other nodes that this one knows of."),
+    Family("conflux_nodes_reached", "Those of them that are reached now."),
+    Family("conflux_node_received_bytes_total", "Bytes of frames that came from a node.", ("name",)),
+    Family("conflux_node_sent_bytes_total", "Bytes of frames that went to a node.", ("name",)),
+    Family("conflux_node_heard_timestamp_seconds", "When a node said something last, in Unix seconds.", ("name",)),
     Family("conflux_links", "Links to neighbours that are open or being opened."),
     Family("conflux_link_rtt_seconds", "Round trip to the neighbour at the other end of a link.", ("neighbour",)),
     Family("conflux_link_rate_bytes_per_second", "The most that a link sends, as measured.", ("neighbour",)),
@@ -96,7 +99,14 @@ def _ways(status: dict[str, Any]) -> Iterator[Point]:
     for channel in status["control"]:
         yield "conflux_control_up", (channel["name"],), channel["up"]
         yield "conflux_control_neighbours", (channel["name"],), len(channel["neighbours"])
-    yield "conflux_nodes", (), len(nodes_of(status))
+    nodes = status["nodes"]
+    yield "conflux_nodes", (), len(nodes)
+    yield "conflux_nodes_reached", (), sum(node["reach"] is not None for node in nodes)
+    for node in nodes:
+        if node["named"]:  # of two with one name, the one that has it
+            yield "conflux_node_received_bytes_total", (node["name"],), node["received_bytes"]
+            yield "conflux_node_sent_bytes_total", (node["name"],), node["sent_bytes"]
+            yield "conflux_node_heard_timestamp_seconds", (node["name"],), node["heard_at"]
     links = [link for link in status["links"] if link["link"] is not None]
     yield "conflux_links", (), len(links)
     for link in links:

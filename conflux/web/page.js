@@ -1,7 +1,7 @@
 "use strict";
 /* Asks /state.json every two seconds and draws it.  What a peer says of itself, its name above all, is hostile:
    it becomes text by textContent and never markup.  There is no innerHTML here. */
-const STEP_MS = 2000, PATIENCE_MS = 6000, MAP_COUNT_MAX = 24, MAP_COUNT_NARROW_MAX = 12, NARROW = 500;
+const STEP_MS = 2000, PATIENCE_MS = 6000, MAP_COUNT_MAX = 24, MAP_COUNT_NARROW_MAX = 12, NARROW = 500, HEARD_S = 45;
 const $ = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -55,6 +55,7 @@ function rate(mbit) {
 }
 const clock = at => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
 const day = at => new Date(at * 1000).toISOString().slice(0, 10);
+const until = (at, now) => !known(at) ? null : at > now ? "until " + day(at) : h("span", { class: "bad" }, "EXPIRED " + day(at));
 const way = hops => !known(hops) ? null : hops.length > 1 ? "by " + hops.slice(0, -1).join(", ") : "direct";
 
 /* --- tables: a column is [heading, row => content, class] --- */
@@ -80,7 +81,7 @@ function tree(nodes) {
   const all = new Map([["", { children: [], depth: 0 }]]);
   for (const node of nodes) all.set(node.name, { node, children: [], depth: 1 });
   for (const node of nodes) {
-    const before = (node.via || []).filter(name => name !== node.name);
+    const before = (node.by || []).filter(name => name !== node.name);
     const parent = before.length && all.has(before[before.length - 1]) ? before[before.length - 1] : "";
     all.get(node.name).parent = parent;
   }
@@ -137,7 +138,7 @@ function drawMap(own, nodes) {
   const short = (words, count) => words.length > count ? words.slice(0, count - 1) + "…" : words;
   root.at = { x: 0, y: 0 };
   const lines = places.map(({ node, depth, before, x: east, y: south }) => {
-    const kind = node.way === "broker" || node.gone ? "broker" : depth > 1 || node.way === "relay" ? "relay" : "lan";
+    const kind = node.reach === "broker" || node.gone ? "broker" : depth > 1 || node.reach === "relay" ? "relay" : "lan";
     const from = before.at;
     return s("path", { class: `way ${kind}${node.gone ? " lost" : node.busy ? " busy" : ""}`,
       d: `M${x(from.x).toFixed(1)} ${y(from.y).toFixed(1)}L${x(east).toFixed(1)} ${y(south).toFixed(1)}` });
@@ -204,7 +205,9 @@ function drawPlots(history, now) {
 }
 
 /* --- the whole --- */
-const wayOf = node => node.way === "relay" ? "by " + (node.via || []).join(", ") : node.way === "lan" ? "same LAN" : node.way === "broker" ? "by a broker" : node.way || "not reached";
+const wayOf = node => node.reach === "relay" ? "by " + node.by.join(", ") : { lan: "same LAN", broker: "by a broker", direct: "direct" }[node.reach] ||
+  (node.left_at ? "left the LAN" : "not reached");
+const heard = (node, now) => !known(node.heard_at) ? null : node.reach && now - node.heard_at < HEARD_S ? "now" : duration(now - node.heard_at) + " ago";
 
 function draw(got) {
   const { status, daemon, history } = got, now = got.now_at;
@@ -227,8 +230,8 @@ function draw(got) {
   const flowing = new Set(status.streams.filter(each => GOOD.includes(each.state)).map(each => each.node));
   const carrying = new Set(status.streams.flatMap(each => each.path || []));
   const nodes = status.nodes.map(each => ({ ...each, busy: flowing.has(each.node) || carrying.has(each.name),
-    rtt_ms: (streaming.get(each.node) || each).rtt_ms, gone: !each.way }));
-  const findings = health(status);
+    rtt_ms: (streaming.get(each.node) || each).rtt_ms, gone: !each.reach }));
+  const findings = wrong(status, got.findings);
   if (!daemon.answering) pill("bad", "no answer");
   else pill(findings.length ? "warn" : "good", findings.length ? plural(findings.length, "finding") : "all well");
   const last = name => history[name].length ? history[name][history[name].length - 1] : null;
@@ -239,8 +242,12 @@ function draw(got) {
     tile("received", rate(last("received_mbit"))), tile("sent", rate(last("sent_mbit"))),
     tile("links open", status.links.filter(each => each.state === "open").length),
     tile("dropped", number(dropped), "this hour"));
-  show($("health"), h("h2", null, "Health"), h("ul", { class: "findings" }, findings.length ? findings.map(text =>
-    h("li", null, h("i", { class: "warn", "aria-label": "warning" }, "!"), h("p", null, text))) :
+  const graded = grade => got.findings.filter(each => each.grade === grade).length;
+  const looked = !got.findings.length ? "" : `${plural(graded("good"), "check")} good` +
+    (graded("unseen") ? `, ${graded("unseen")} not possible from here: sudo conflux doctor` : "");
+  show($("health"), h("h2", null, "Health", looked ? h("small", null, looked) : null), h("ul", { class: "findings" }, findings.length ?
+    findings.map(each => h("li", null, h("i", { class: "warn", "aria-label": "wrong" }, "!"),
+      h("div", null, h("p", null, each.text), each.remedy ? h("p", { class: "remedy" }, each.remedy) : null))) :
     h("li", null, h("i", { class: "good", "aria-hidden": "true" }, "✓"), h("p", null, "Nothing is wrong."))));
   drawMap(node.name, nodes);
   const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];
@@ -256,10 +263,12 @@ function draw(got) {
     long("node id", h("span", { class: "mono" }, node.id))));
   table($("nodes"), "Nodes", "", [
     ["name", each => each.name],
-    ["addresses", each => each.addresses.map(one => h("span", null, one)), "mono"],
+    ["addresses", each => [each.ipv6, each.ipv4].filter(known).map(one => h("span", null, one)), "mono"],
     ["way", each => h("span", { class: "dot " + (each.gone ? "bad" : "good") }, wayOf(each))],
+    ["heard", each => heard(each, now)],
     ["received", each => size(each.received_bytes), "number"],
     ["sent", each => size(each.sent_bytes), "number"],
+    ["credential", each => until(each.expires_at, now), "wide"],
   ], nodes, "No other node is known yet.");
   table($("streams"), "Streams", "who speaks with whom, end to end", [
     ["node", each => (each.direction === "out" ? "to " : "from ") + each.name],
@@ -303,7 +312,12 @@ function draw(got) {
   ], status.drops, "Nothing was dropped.");
   show($("foot"), h("span", null, "Conflux " + status.version), h("span", null, "as of " + new Date(now * 1000).toLocaleTimeString([], { hour12: false })), h("a", { href: "/metrics" }, "metrics for Prometheus"));
 }
-const health = status => status.warnings;
+/* What is wrong: the doctor's bad findings, and warnings of the daemon that are newer than these. */
+function wrong(status, findings) {
+  const bad = findings.filter(each => each.grade === "bad");
+  const fresh = status.warnings.filter(text => !bad.some(each => each.text === text));
+  return [...bad, ...fresh.map(text => ({ text, remedy: "" }))];
+}
 function pill(kind, text) {
   $("pill").className = "pill " + kind;
   show($("pill"), text);

@@ -20,6 +20,7 @@ from conflux.budget import TokenBucket
 from conflux.ids import IPAddress
 from conflux.web import answer
 from conflux.web.answer import Answer
+from conflux.web.health import Health
 from conflux.web.places import is_near
 from conflux.web.request import HEAD_BYTES_MAX, HEAD_END, Refused, Turned, parse_untrusted, require_ours
 from conflux.web.source import Source
@@ -41,10 +42,11 @@ class PageServer:
     reason.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, health: Health) -> None:
         self.names: Collection[str] = ()
         self.drops: Counter[Turned] = Counter()
         self._source = source
+        self._health = health
         self._page = answer.page()
         self._budget = TokenBucket(ACCEPTS_PER_S, ACCEPT_BURST)
         self._readers: Counter[object] = Counter()
@@ -91,6 +93,7 @@ class PageServer:
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._health.stop()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -164,7 +167,7 @@ class PageServer:
                 return self._page
             case "/state.json":
                 seen = await self._source.seen()
-                return answer.state(seen, self._source.history.samples, now=time.time())
+                return answer.state(seen, self._health.findings(), self._source.history.samples, now=time.time())
             case "/metrics":
                 from conflux.web.metrics import metrics  # 4 MB, and most boards are asked by no Prometheus
 

@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 from conflux.api.client import ApiClient
 from conflux.errors import UserError
 from conflux.web.history import STEP_S, Counters, History
-from conflux.web.nodes import nodes_of
 
 Answer = dict[str, Any]
 
@@ -93,7 +92,7 @@ def counters_of(status: Answer, at: float) -> Counters:
         sent_bytes=sent,
         drops=sum(status["drops"].values()),
         links=sum(link["link"] is not None for link in status["links"]),
-        nodes=len(nodes_of(status)),
+        nodes=len(status["nodes"]),
     )
 
 

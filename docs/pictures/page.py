@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 from kit.answers import status
 from rig.browser import browser
 
+from conflux.web.health import Health
 from conflux.web.history import SAMPLE_COUNT_MAX, STEP_S, Counters
 from conflux.web.server import PageServer
 from conflux.web.source import Source
@@ -28,7 +30,7 @@ HERE = Path(__file__).parent
 DESKTOP, PHONE = (1280, 1440), (390, 1330)
 MBIT_BYTES = 125_000
 
-# Name, way, relays.
+# Name, reach, relays.
 NODES = (
     ("cellar", "lan", ()),
     ("loft", "lan", ()),
@@ -48,13 +50,19 @@ def made_up() -> dict[str, Any]:
     def neighbours(way: str) -> list[dict[str, Any]]:
         return [{"node": IDS[name], "name": name} for name, by, _ in NODES if by == way]
 
-    def destination(name: str, via: tuple[str, ...], number: int) -> dict[str, Any]:
+    def destination(name: str, via: tuple[str, ...]) -> dict[str, Any]:
         hops = [*via, name]
         ways = [{"hops": [IDS[hop] for hop in hops], "why": "measured", "rtt_ms": 0.4 * len(hops), "open_ms": 31.0}]
         if via:
             ways.append({"hops": [IDS[name]], "why": "failed (dial: timeout); may be tried again", "failures": 1})
-        addresses = [f"fd29:2798:c958:fdc5:326a:12:1ff8:74f{number}", f"100.79.3.{number}"]
-        return {"node": IDS[name], "name": name, "addresses": addresses, "path": hops if via else None, "paths": ways}
+        return {"node": IDS[name], "name": name, "path": hops if via else None, "paths": ways}
+
+    def node(name: str, reach: str, via: tuple[str, ...], number: int) -> dict[str, Any]:
+        addresses = {"ipv6": f"fd29:2798:c958:fdc5:326a:12:1ff8:74f{number}", "ipv4": f"100.79.3.{number}"}
+        counts = {"received_bytes": 7_300_000 * number**2, "sent_bytes": 2_100_000 * number}
+        dates = {"heard_at": now - 7 * number, "expires_at": now + 86400 * (30 - number)}
+        way = {"name": name, "node": IDS[name], "reach": reach, "by": via}
+        return sample["nodes"][0] | way | addresses | counts | dates
 
     def flow(name: str, path: list[str], packets: int, rtt_ms: float) -> dict[str, Any]:
         counts = {"packets": packets, "bytes": packets * 1180, "queued_packets": 0, "rtt_ms": rtt_ms}
@@ -77,7 +85,8 @@ def made_up() -> dict[str, Any]:
             },
             {"name": "nats", "up": True, "detail": "nats.example.org:4222", "neighbours": neighbours("broker")},
         ],
-        "destinations": [destination(name, via, number) for number, (name, _, via) in enumerate(NODES, 2)],
+        "nodes": [node(name, reach, via, number) for number, (name, reach, via) in enumerate(NODES, 2)],
+        "destinations": [destination(name, via) for name, _, via in NODES],
         "streams": [flow("shed", ["shed"], 12_031, 0.41), flow("barn", ["shed", "barn"], 88_803, 0.83)],
         "links": [
             link | {"node": IDS["shed"], "name": "shed"},
@@ -118,7 +127,7 @@ def served() -> Iterator[int]:
         fill(source)
 
         async def listen() -> None:
-            server = PageServer(source)
+            server = PageServer(source, Health([sys.executable, "-c", ""]))
             ports.append(server.listen(ip_address("127.0.0.1"), 0))
             ready.set()
             await asyncio.get_running_loop().create_future()

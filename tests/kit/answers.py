@@ -11,6 +11,24 @@ HOSTILE = "<img src=x onerror=alert(1)>\x1b[2J\u202e"
 _CELLAR, _BARN, _BOAT = (letter * 26 for letter in "cbo")
 
 
+def _node(name: str, node: str, number: int, reach: str | None, by: list[str], heard_at: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "node": node,
+        "ipv6": f"fd29:2798:c958:fdc5::{number}",
+        "ipv4": f"100.79.3.{number}",
+        "reach": reach,
+        "by": by,
+        "state": None,
+        "heard_at": heard_at,
+        "left_at": None if reach else heard_at,
+        "received_bytes": 4_200_000 * number,
+        "sent_bytes": 1_300_000,
+        "expires_at": 1_800_000_000,
+        "named": True,
+    }
+
+
 _STATUS: dict[str, Any] = {
     "version": "0.1.0",
     "pid": 7,
@@ -32,6 +50,11 @@ _STATUS: dict[str, Any] = {
     "warnings": [],
     "sockets": 1,
     "tasks": ["pump"],
+    "nodes": [
+        _node("barn", _BARN, 2, "relay", ["cellar"], 1_795_000_000.0),
+        _node("boat", _BOAT, 3, None, [], 1_794_000_000.0),
+        _node("cellar", _CELLAR, 1, "lan", [], 1_795_000_000.0),
+    ],
     "streams": [
         {
             "direction": "out",

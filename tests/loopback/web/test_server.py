@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,11 +17,14 @@ from kit.answers import status
 
 from conflux.errors import UserError
 from conflux.web import server as server_module
+from conflux.web.health import Health
 from conflux.web.request import HEAD_BYTES_MAX
 from conflux.web.server import READER_COUNT_MAX, PageServer
 from conflux.web.source import Source
 
 PATIENCE_S = 10.0
+FINDING = {"check": "clock", "grade": "bad", "text": "the clock is wrong", "remedy": "set it", "more": 1}
+DOCTOR = [sys.executable, "-c", f"print({json.dumps({'findings': [FINDING]})!r})"]
 
 
 class Daemon:
@@ -65,7 +69,7 @@ class Site:
 @asynccontextmanager
 async def site() -> AsyncIterator[Site]:
     daemon = Daemon()
-    server = PageServer(Source(daemon.ask))
+    server = PageServer(Source(daemon.ask), Health(DOCTOR))
     server.names = {"localhost", "attic"}
     port = server.listen(ip_address("127.0.0.1"), 0)
     try:
@@ -178,6 +182,33 @@ async def test_a_daemon_that_hangs_keeps_no_reader_waiting():
         assert time.monotonic() - began < 2.5
         assert {json.loads(body)["status"] for _, _, body in answers} == {None}
         assert len(it.daemon.questions) == 1
+
+
+async def test_readers_see_what_the_doctor_found_and_wait_for_no_look():
+    async with site() as it:
+        assert json.loads((await it.get("/state.json"))[2])["findings"] == []
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := json.loads((await it.get("/state.json"))[2])["findings"]):
+                pass
+        assert found == [{name: FINDING[name] for name in ("check", "grade", "text", "remedy")}]
+
+
+@pytest.mark.parametrize("command", [["/nothing/there"], [sys.executable, "-c", "print('[1')"], ["sh", "-c", "exit 1"]])
+async def test_a_doctor_that_cannot_look_finds_nothing(command):
+    health = Health(command)
+    assert health.findings() == ()
+    await until(lambda: health._looking is None)
+    assert health.findings() == ()
+
+
+async def test_a_look_that_hangs_ends_with_the_server(tmp_path):
+    begun = tmp_path / "begun"
+    health = Health(["sh", "-c", f"touch {begun}; exec sleep 1000"])
+    health.findings()
+    await until(begun.exists)
+    began = time.monotonic()
+    await health.stop()
+    assert time.monotonic() - began < PATIENCE_S
 
 
 async def test_a_reader_that_sends_no_request_loses_its_place(monkeypatch):

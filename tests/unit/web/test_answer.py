@@ -55,7 +55,7 @@ def test_a_peers_text_never_becomes_markup():
 
 
 def test_every_answer_says_that_it_is_not_kept_not_guessed_and_not_for_other_sites():
-    for each in (PAGE, answer.refusal(Refused(421, "no")), answer.state(Seen(None, None, 1.0, "x"), (), now=2.0)):
+    for each in (PAGE, answer.refusal(Refused(421, "no")), answer.state(Seen(None, None, 1.0, "x"), (), (), now=2.0)):
         head = each.encode(with_body=False).decode()
         for line in (
             "Cache-Control: no-store",
@@ -76,7 +76,7 @@ def test_a_refused_method_names_those_that_are_not():
 
 def test_the_data_has_what_the_page_shows_and_nothing_else_of_the_status():
     samples = (Sample(5.0, 1.0, None, 2, 3, 4), Sample(20.0, 1.5, 0.5, 0, 3, 4))
-    got = json.loads(answer.state(Seen(status(), 20.0, None, ""), samples, now=21.0).body)
+    got = json.loads(answer.state(Seen(status(), 20.0, None, ""), (), samples, now=21.0).body)
     assert got["daemon"] == {"answering": True, "silent_at": None, "reason": ""}
     assert got["history"]["at"] == [5.0, 20.0]
     assert got["history"]["sent_mbit"] == [None, 0.5]
@@ -89,13 +89,13 @@ def test_the_data_has_what_the_page_shows_and_nothing_else_of_the_status():
 
 
 def test_without_an_answer_of_the_daemon_there_is_a_reason():
-    got = json.loads(answer.state(Seen(None, None, 7.0, "no daemon listens"), (), now=9.0).body)
+    got = json.loads(answer.state(Seen(None, None, 7.0, "no daemon listens"), (), (), now=9.0).body)
     assert got["status"] is None
     assert got["daemon"] == {"answering": False, "silent_at": 7.0, "reason": "no daemon listens"}
 
 
 def test_a_hostile_name_stays_a_value_of_the_data():
     seen = Seen(status(realm={"name": HOSTILE}), 1.0, None, "")
-    body = answer.state(seen, (), now=2.0).body
+    body = answer.state(seen, (), (), now=2.0).body
     assert json.loads(body)["status"]["realm"]["name"] == HOSTILE
-    assert answer.state(seen, (), now=2.0).kind == "application/json"
+    assert answer.state(seen, (), (), now=2.0).kind == "application/json"
