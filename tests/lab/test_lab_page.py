@@ -9,6 +9,7 @@ What was measured goes to build/page.json, and pictures of the page to build/pag
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ HOME = f"http://127.0.0.1:{PORT}/"
 PAGE_KB_MAX, FIRST_PAINT_MS_MAX, PSS_MB_MAX = 100, 500, 25  # what the project promises
 READY = "document.querySelectorAll('#nodes tbody tr').length === 4"
 # Its own node at the end of a stream, and two that are heard of alone.
-SHOWN = ("attic", "cellar", "loft", "shed", "barn", "by shed", "same LAN", "flowing", "Nothing is wrong")
+SHOWN = ("attic", "cellar", "loft", "shed", "barn", "by shed", "same LAN", "flowing", "Health")
 FLOOD_S = 5
 # More connections than are served at once, none of which asks anything.
 HELD = f"import socket, time\ns = [socket.create_connection(('127.0.0.1', {PORT})) for _ in range(80)]\ntime.sleep(60)"
@@ -95,6 +96,17 @@ def test_a_browser_shows_everything_without_a_complaint_and_nothing_overflows(
     assert {url.rpartition("/")[2] for url in tab.requests() if not url.startswith("data:")} == {"", "state.json"}
     assert tab.complaints == []
     deliver_picture(f"page-{width}-{'dark' if dark else 'light'}.webp", tab.picture("webp"))
+
+
+def test_the_page_says_what_the_doctor_finds(site: Site, tab: Tab) -> None:
+    tab.emulate(1280, 900, dark=False)
+    tab.open(HOME)
+    tab.wait_until("/[0-9]+ checks good/.test(document.getElementById('health').innerText)", within_s=40)
+    found = json.loads(site.get(f"{HOME}state.json")[1])["findings"]
+    assert {"daemon", "credential", "tun"} <= {each["check"] for each in found}
+    bad = [each["text"] for each in found if each["grade"] == "bad"]
+    said = tab.evaluate("document.getElementById('health').innerText")
+    assert [text for text in bad if text not in said] == []
 
 
 def test_the_page_is_light_and_quick(site: Site, tab: Tab) -> None:
