@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conflux.cli.grammar import Commands, adder, json_option
 
 
 def add_doctor(commands: Commands) -> None:
-    """Add `doctor`."""
+    """Add `doctor` and `report`."""
     doctor = adder(commands)(
         "doctor",
         "doctor:doctor",
@@ -15,3 +17,13 @@ def add_doctor(commands: Commands) -> None:
     )
     doctor.add_argument("--quick", action="store_true", help="without what sends packets or takes more than a moment")
     json_option(doctor)
+    report = adder(commands)(
+        "report",
+        "report:write_report",
+        "write an archive for the report of a fault, with no secret in it",
+        "sudo conflux report\n  sudo conflux report fault.tar.gz",
+    )
+    report.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="the archive (default: named after the node)"
+    )
+    json_option(report)

@@ -46,7 +46,7 @@ GRAMMARS = MappingProxyType(
         "realm": ("realm",),
         "control": ("control",),
         "config": ("config",),
-        "doctor": ("doctor",),
+        "doctor": ("doctor", "report"),
         "bench": ("bench",),
         "help": ("help", "version"),
     }

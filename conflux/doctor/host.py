@@ -88,7 +88,7 @@ def look_at_device(seen: Subject) -> Device:
     except OSError:
         has_node = False
     up = (seen.daemon.status.get("device") or {}).get("up")
-    name = _name(seen)
+    name = device_name(seen)
     return Device(name, has_node, name in {each for _, each in socket.if_nameindex()}, seen.daemon.runs, up)
 
 
@@ -120,7 +120,7 @@ class Mtus(NamedTuple):
 
 def look_at_mtus(seen: Subject) -> Mtus:
     """Look at the MTUs of the TUN device and of the networks below.  Raises OSError."""
-    name = _name(seen)
+    name = device_name(seen)
     configured = (seen.daemon.status.get("device") or {}).get("mtu_bytes", seen.config.tun.mtu)
     wanted = seen.config.control.lan.interfaces
     below = [each.name for each in interfaces() if each.name not in (name, "lo")]
@@ -158,7 +158,7 @@ def look_at_interfaces(seen: Subject) -> Interfaces:
     found = usable_interfaces(LanConfig(interfaces=lan.interfaces, overlay=own_networks(seen)))
     names: dict[str, list[str]] = {}
     for link in found.links:
-        if link.name != _name(seen) and link.address.ip in found.announced:
+        if link.name != device_name(seen) and link.address.ip in found.announced:
             names.setdefault(link.name, []).append(str(link.address.ip))
     absent = networks.missing(lan.interfaces) if lan.interfaces else None
     return Interfaces(lan.enabled, absent, tuple((name, tuple(each)) for name, each in names.items()))
@@ -190,7 +190,7 @@ class Prefixes(NamedTuple):
 
 def look_at_prefixes(seen: Subject) -> Prefixes:
     """Look at whose the realm's prefixes are on this host.  Raises OSError."""
-    name, own = _name(seen), own_networks(seen)
+    name, own = device_name(seen), own_networks(seen)
     names = [each for _, each in socket.if_nameindex() if each not in (name, "lo")]
     others = tuple(each for each in names if each.startswith(OTHERS) or _is_wireguard(each))
     drops = tuple(each for each in own if networks.tailscale_drops(each))
@@ -240,7 +240,7 @@ def look_at_kernel(seen: Subject) -> Kernel:
     found: dict[object, list[str]] = {}
     for each in interfaces():
         for address in each.prefixed:
-            if isinstance(address, IPv4Interface) and each.name not in (_name(seen), "lo"):
+            if isinstance(address, IPv4Interface) and each.name not in (device_name(seen), "lo"):
                 found.setdefault(address.network, []).append(each.name)
     shared = {name for names in found.values() if len(set(names)) > 1 for name in names}
     return Kernel(
@@ -275,7 +275,7 @@ def own_networks(seen: Subject) -> tuple[Network, ...]:
     """Return the realm's prefixes: from the disk, else as the device is routed."""
     if seen.member is not None:
         return (seen.member.anchor.ipv6_prefix, seen.member.anchor.ipv4_prefix)
-    routed = {network for name, network in tun.routes() if name == _name(seen)}
+    routed = {network for name, network in tun.routes() if name == device_name(seen)}
     return tuple(sorted(filter(_is_prefix, routed), key=str))
 
 
@@ -284,7 +284,7 @@ def _is_prefix(network: Network) -> bool:
     return network.prefixlen < network.max_prefixlen and not network.is_multicast and not network.is_link_local
 
 
-def _name(seen: Subject) -> str:
+def device_name(seen: Subject) -> str:
     """Return the name of the TUN device: the daemon's, else the configured one."""
     return str((seen.daemon.status.get("device") or {}).get("name", seen.config.tun.name))
 

@@ -17,7 +17,7 @@ from conflux.api.move import Moved
 from conflux.api.operations import Operations
 from conflux.api.ping import PingEnd, PingReply, PingTarget
 from conflux.api.why import Why
-from conflux.cli import approval, audit, config, doctor, members, revoke
+from conflux.cli import approval, audit, config, doctor, members, report, revoke
 from conflux.cli import help as cli_help
 from conflux.cli.grammar import Parser
 from conflux.cli.parser import parser
@@ -48,6 +48,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "config show": (config.Values,),
     "doctor": (doctor.Examined,),
     "reload": (rows.Reloaded,),
+    "report": (report.Written,),
 }
 OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its own
 
