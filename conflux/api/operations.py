@@ -367,7 +367,7 @@ def _no_card(why: Why) -> str:
     """Return why no node answers to a word, and what a person can do."""
     name = why.name or why.asked
     at = why.expires_at if why.revoked_at is None else why.revoked_at
-    ago = "" if at is None else f"{span(max(0, int(time.time() - at)))} ago"
+    ago = "" if at is None else f"{span(max(0, int(why.realm_at - at)))} ago"
     match why.verdict:
         case Verdict.EXPIRED:
             return f"{name}: its credential ended {ago}: start it near the node that let it in"

@@ -105,7 +105,8 @@ class Why(NamedTuple):
     asked: the word that was given.  heard_at: its last verified control message.  left_at: it ceased to be a neighbour
     then, and was not heard since.  expires_at: of its credential, or this node's with OWN_EXPIRED.  because: one word
     of those who revoked it.  path: what carries packets, by name.  trying: the paths under way.  handshake: why no
-    stream was agreed the last time.  neighbours: of this node.  broker: this node is connected to one.
+    stream was agreed the last time.  neighbours: of this node.  broker: this node is connected to one.  realm_at: now,
+    by the realm's clock, against which dates of credentials are held.
     """
 
     asked: str
@@ -127,6 +128,7 @@ class Why(NamedTuple):
     next: Next | None = None
     neighbours: int = 0
     broker: bool = False
+    realm_at: float = 0.0
 
 
 class Explainer:
@@ -271,6 +273,7 @@ class Explainer:
             verdict,
             neighbours=sum(len(channel.status()) for channel in self._channels),
             broker=any(channel.far and channel.state.up for channel in self._channels),
+            realm_at=self._node.plane.now_unix,
         )
         return why._replace(**facts)
 

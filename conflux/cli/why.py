@@ -80,15 +80,15 @@ def _said(failure: Answer) -> str:
 
 def _no_member(got: Answer, now: float) -> str:
     """Return why a word means no node that could be reached."""
-    name = _name(got)
+    name, date = _name(got), got["realm_at"]
     match got["verdict"]:
         case "expired":
-            return f"{name}: its credential ended {_ago(got['expires_at'], now)}"
+            return f"{name}: its credential ended {_ago(got['expires_at'], date)}"
         case "revoked":
             why = "" if got["because"] in (None, "revoked") else f" ({got['because']})"
-            return f"{name} was revoked{why} {_ago(got['revoked_at'], now)}"
+            return f"{name} was revoked{why} {_ago(got['revoked_at'], date)}"
         case "own-expired":
-            return f"this node's own credential ended {_ago(got['expires_at'], now)}, so no other node answers it"
+            return f"this node's own credential ended {_ago(got['expires_at'], date)}, so no other node answers it"
         case "own-revoked":
             return "this node was revoked, so no other node answers it"
     if got["left_at"] is not None:

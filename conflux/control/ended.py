@@ -1,4 +1,4 @@
-"""Whose credential has ended: the card is forgotten, and a person who asks for the node is told why."""
+"""Whose credential has ended: such a node is no member, and a person who asks for it is told why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COUNT_MAX = 256  # about 500 B each; the one that ended first goes first
 
 
 class Ended(NamedTuple):
-    """A node whose card was here.  not_after: when its credential ended, in Unix seconds."""
+    """A node that was a member.  not_after: when its credential ended, in Unix seconds."""
 
     node: NodeId
     name: str
@@ -21,7 +21,10 @@ class Ended(NamedTuple):
 
 
 class EndedCards:
-    """The nodes whose credential ended while their card was here, until a newer card comes."""
+    """The nodes whose credential ended and was seen to, until a newer card comes.
+
+    A credential that has ended may be shown by anyone who recorded it, so this is told to people and decides nothing.
+    """
 
     def __init__(self) -> None:
         self._ended: OrderedDict[NodeId, Ended] = OrderedDict()

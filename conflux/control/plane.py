@@ -49,6 +49,7 @@ from conflux.crypto.seal import SealKey
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BootId, IPAddress, NodeId
 from conflux.realm.card import Card
+from conflux.realm.credential import Chain
 from conflux.realm.listbook import ListBook
 from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
@@ -347,13 +348,24 @@ class ControlPlane:
         return self.card_of(Who(name=name))
 
     def ended(self, query: Who) -> Ended | None:
-        """Return the node that a question asks for, if its credential ended while its card was here."""
+        """Return the node that a question asks for, if its credential ended, and that was seen here."""
         return self._book.ended.find(query)
+
+    def note_ended(self, chain: Chain) -> None:
+        """Take note that a node came whose credential, which the realm signed, has ended."""
+        credential = chain.credential
+        if self._book.find(credential.node_id) is None:
+            self._book.ended.add(Ended(credential.node_id, credential.name, credential.addresses, chain.not_after))
+
+    @property
+    def now_unix(self) -> int:
+        """The date by the realm's clock, in Unix seconds."""
+        return self._clock()
 
     @property
     def is_expired(self) -> bool:
         """Say whether this node's own credential has ended."""
-        return self._clock() >= self._author.card.chain.not_after
+        return self.now_unix >= self._author.card.chain.not_after
 
     def contested_names(self) -> dict[str, tuple[NodeId, ...]]:
         """Return the names that several nodes have; the first one is who answers to it.  See claims.py."""

@@ -54,10 +54,11 @@ from conflux.ids import BootId, IPAddress, NodeId, format_node_id
 from conflux.link.links import Links
 from conflux.node import Node, NodeConfig
 from conflux.realm.clock import RealmClock
-from conflux.realm.credential import RELAY, Grant
+from conflux.realm.credential import RELAY, Chain, Grant
 from conflux.realm.issuer import Issuer
 from conflux.realm.join import JoinAnswer, JoinRequest
 from conflux.realm.member import Member
+from conflux.realm.reason import Reason
 from conflux.search.first import FirstSearch
 from conflux.shell.feed import Feed
 from conflux.shell.mover import Mover
@@ -382,7 +383,7 @@ def _channels(
     control = start.config.control
     channels: list[ControlChannel] = []
     if control.lan.enabled:
-        channels.append(_lan_channel(start, office, carrier, told))
+        channels.append(_lan_channel(start, node, office, carrier, told))
     if control.nats.enabled and control.nats.servers:
         channels.append(_nats_channel(start, start.member, node, office, _nats_config(start, ca)))
     return channels
@@ -427,12 +428,23 @@ def read_ca(config: Config) -> str | None:
         raise ConfigError(f"control.nats.ca: {path} holds no certificate in PEM") from None
 
 
-def _lan_channel(start: _Start, office: Office, carrier: Carrier, told: Callable[[bytes], None]) -> LanChannel:
+def _lan_channel(
+    start: _Start, node: Node, office: Office, carrier: Carrier, told: Callable[[bytes], None]
+) -> LanChannel:
     member, clock, settings = start.member, start.clock, start.config.control.lan
+
+    def judge(chain: Chain) -> None:
+        try:
+            clock.judge(chain, member.anchor)
+        except RemoteProtocolError as error:
+            if error.reason == Reason.EXPIRED:  # the realm signed it: the dates are verified last
+                node.plane.note_ended(chain)
+            raise
+
     return LanChannel(
         member,
         boot=start.boot,
-        judge=lambda chain: clock.judge(chain, member.anchor),
+        judge=judge,
         clock=clock.now_unix,
         entropy=os.urandom,
         rng=start.rng,

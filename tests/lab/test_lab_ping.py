@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rig.days import pass_days
 from rig.topology import SETTINGS, Host, Lab, Process, Realm, wait_for
 
 NO_RELAY = {"relay": {"enabled": False}}
@@ -140,4 +141,24 @@ def test_a_ping_without_end_ends_at_ctrl_c_with_its_summary(street: Street) -> N
     wait_for(lambda: "  20  " in running.output(), "twenty answers", within_s=15, logs=(running,))
     running.signal(signal.SIGINT)
     assert running.wait(5) == 0
-    assert "0 % lost" in running.output().splitlines()[-1]
+    assert "0 % lost" in running.output().splitlines()[-2]
+
+
+def test_a_node_whose_credential_ended_is_said_so_by_one_that_never_knew_it(lab: Lab) -> None:
+    lan = lab.lan()
+    alpha, bravo = lab.host("alpha", lan), lab.host("bravo", lan)
+    realm = lab.realm(alpha, bravo)
+    for name in ("alpha", "bravo"):
+        realm.daemons.pop(name).down()
+    pass_days(32, alpha)
+    alpha.configure({"realm": {"renew_expired": 0}})  # else it renews bravo as soon as they meet
+    realm.restart(alpha)
+    realm.restart(bravo)
+
+    def asked() -> str:
+        return ping(alpha, "bravo", "-c", "1")[2]
+
+    said = "conflux: bravo: its credential ended 2 days ago"
+    wait_for(lambda: asked().startswith(said), said, within_s=30, logs=tuple(realm.daemons.values()))
+    assert why(alpha, "bravo")["verdict"] == "expired"
+    assert "bravo: its credential ended 2 d" in alpha.conflux("why", "bravo", check=False).stdout

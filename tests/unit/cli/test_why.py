@@ -37,6 +37,7 @@ def answer(**facts: Any) -> dict[str, Any]:
         "next": {"kind": "packet", "at": None},
         "neighbours": 1,
         "broker": False,
+        "realm_at": NOW,
     } | facts
 
 
