@@ -15,7 +15,7 @@ Row = dict[str, Any]
 def describe_nodes(rows: list[Row], *, columns: int = 80, now_unix: float | None = None) -> str:
     """Return the nodes, each with its addresses below."""
     if not rows:
-        return "nodes: none known yet but this one"
+        return show.paragraph("nodes: none known yet but this one", columns)
     at = time.time() if now_unix is None else now_unix
     header = ("node", "reached", "heard", "sent", "received", "credential")
     cells = [

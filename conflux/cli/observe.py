@@ -124,7 +124,7 @@ def streams(options: argparse.Namespace) -> int:
 def describe_streams(rows: list[Answer], *, columns: int = 80) -> str:
     """Return the table of streams."""
     if not rows:
-        return "streams: none, nothing is being sent or received"
+        return show.paragraph("streams: none, nothing is being sent or received", columns)
     return show.table(
         ("stream", "name", "state", "by", "bytes", "packets", "queued", "rtt"),
         [
@@ -159,7 +159,7 @@ def links(options: argparse.Namespace) -> int:
 def describe_links(rows: list[Answer], *, columns: int = 80) -> str:
     """Return the table of links."""
     if not rows:
-        return "links: none, no data-plane socket is open"
+        return show.paragraph("links: none, no data-plane socket is open", columns)
     return show.table(
         ("link", "name", "state", "by", "age", "sent", "received", "rtt", "rate"),
         [

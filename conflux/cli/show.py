@@ -104,6 +104,11 @@ def fields(pairs: Iterable[tuple[str, object]], *, columns: int | None = None) -
     return "\n".join(lines)
 
 
+def paragraph(text: str, columns: int) -> str:
+    """Return a text wrapped between words."""
+    return "\n".join(wrapped(text, columns))
+
+
 def wrapped(text: str, columns: int) -> list[str]:
     """Return the lines of a text that is wrapped between words; a longer word has a line of its own."""
     lines, line = [], ""

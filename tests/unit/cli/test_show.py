@@ -220,6 +220,7 @@ def test_no_word_is_cut_in_two_and_no_line_is_wider_than_the_terminal(columns):
     answer = {"name": "sensor", "state": "flowing", "path": PATH["hops"], "paths": [path]}
     paths = {"routes": [route_row], "relays": [RELAY], "paths": [path]}
     for describe, got in (
+        (observe.describe_status, STATUS),
         (observe.describe_status, status),
         (observe.describe_paths, paths),
         (route.describe_route, answer),
