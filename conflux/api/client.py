@@ -114,7 +114,8 @@ class ApiClient:
         except PermissionError:
             connection.close()
             raise UserError(
-                f"no permission to talk to the daemon on {self._path}: run as root or as its user"
+                f"no permission to talk to the daemon on {self._path}: run as root or as its user; "
+                "members of the group conflux may look"
             ) from None
         except OSError as error:
             connection.close()

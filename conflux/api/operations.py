@@ -66,14 +66,16 @@ class Operations:
     def table(self) -> Mapping[str, Operation]:
         """Return every request there is."""
         return {
-            "status": Operation(call=self._status),
-            "nodes": Operation(call=self._nodes),
-            "address": Operation(call=self._address, arguments={"name": Argument(str, default="", most=128)}),
-            "streams": Operation(call=self._streams),
-            "paths": Operation(call=self._paths),
-            "links": Operation(call=self._links),
-            "route": Operation(call=self._route, arguments={"name": NODE}),
-            "why": Operation(call=self._why, arguments={"name": NODE}),
+            "status": Operation(call=self._status, looks=True),
+            "nodes": Operation(call=self._nodes, looks=True),
+            "address": Operation(
+                call=self._address, arguments={"name": Argument(str, default="", most=128)}, looks=True
+            ),
+            "streams": Operation(call=self._streams, looks=True),
+            "paths": Operation(call=self._paths, looks=True),
+            "links": Operation(call=self._links, looks=True),
+            "route": Operation(call=self._route, arguments={"name": NODE}, looks=True),
+            "why": Operation(call=self._why, arguments={"name": NODE}, looks=True),
             "move": Operation(
                 call=self._move,
                 arguments={
@@ -92,8 +94,9 @@ class Operations:
             "reload": Operation(
                 call=self._reload, arguments={"text": Argument(str, required=True, most=REQUEST_BYTES_MAX)}
             ),
-            "watch": Operation(stream=lambda arguments: self.feed.watch()),
+            "watch": Operation(stream=lambda arguments: self.feed.watch(), looks=True),
             "ping": Operation(
+                looks=True,  # any user of this host may send packets by the device
                 stream=self._ping,
                 arguments={
                     "name": NODE,

@@ -4,21 +4,23 @@
     daemon  {"item": {...}}          zero or more, as they happen
     daemon  {"done": {...}}          or {"error": "text for a person"}; then the connection ends
 
-Root and the user that the daemon runs as may connect.  The kernel says who connects (SO_PEERCRED); the mode of the
-socket keeps other users out too.
+Root and the user that the daemon runs as may ask everything; who is in the group conflux may look, and change nothing.
+The kernel says who connects (SO_PEERCRED, SO_PEERGROUPS); the mode of the socket keeps all others out too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import errno
 import json
 import os
 import socket
 import stat
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,6 +34,9 @@ REQUEST_TIMEOUT_S = 5.0  # a client that connects and sends nothing must not kee
 REFUSED_TIMEOUT_S = 1.0
 REFUSED_READ_COUNT_MAX = 16  # reads of 64 kB: a client that sends more than a megabyte may lose the error's text
 CLIENT_COUNT_MAX = 32  # chosen: a dashboard, a few watchers, and people
+LOOKER_COUNT_MAX = 24  # of them may be users who may only look: they cannot keep the owner out
+SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
+GROUP_COUNT_MAX = 65536  # NGROUPS_MAX of the kernel
 
 Arguments = Mapping[str, Any]
 
@@ -64,11 +69,15 @@ _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: 
 
 
 class Operation(NamedTuple):
-    """What a request does: either call, which returns one answer, or stream, which yields items until it ends."""
+    """What a request does: either call, which returns one answer, or stream, which yields items until it ends.
+
+    looks: it changes nothing, so who may look may ask it.
+    """
 
     call: Callable[[Arguments], Awaitable[object]] | None = None
     stream: Callable[[Arguments], AsyncIterator[object]] | None = None
     arguments: Mapping[str, Argument] = MappingProxyType({})
+    looks: bool = False
 
 
 def parse_untrusted(
@@ -107,6 +116,14 @@ class NoRoomError(StateError):
     """The disk takes no socket: it is full or read-only."""
 
 
+class Access(enum.Enum):
+    """What a user may ask of the daemon."""
+
+    ALL = enum.auto()
+    LOOK = enum.auto()
+    NOTHING = enum.auto()
+
+
 class _NotServed(UserError):
     """This client is not served, whatever it asks."""
 
@@ -115,7 +132,7 @@ class ApiServer:
     """Serves operations on one Unix socket.
 
     failed: told of an exception that is a bug; the client gets a short error.  drops: requests refused, by reason.
-    otherwise: see parse_untrusted().
+    otherwise: see parse_untrusted().  group: who is in it may look; None: nobody may but root and the daemon's user.
     """
 
     def __init__(
@@ -126,8 +143,11 @@ class ApiServer:
         drops: Counter[str],
         *,
         otherwise: Operation | None = None,
+        group: int | None = None,
     ) -> None:
         self._path = path
+        self._group = group
+        self._lookers: set[asyncio.Task[None]] = set()
         self._operations = operations
         self._failed = failed
         self._server: asyncio.Server | None = None
@@ -137,7 +157,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen.  Raises StateError if the socket cannot be made at the path."""
-        listener = _listener(self._path)
+        listener = _listener(self._path, self._group)
         try:
             self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=REQUEST_BYTES_MAX)
         except BaseException:
@@ -167,16 +187,16 @@ class ApiServer:
             pass  # the client closed the connection, or the server stops
         finally:
             self._clients.discard(task)
+            self._lookers.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if not permitted(_peer_uid(writer.get_extra_info("socket")), os.geteuid()):
-                raise _NotServed("only root and the user the daemon runs as may talk to it")
-            if len(self._clients) > CLIENT_COUNT_MAX:
-                raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
+            access = self._admit(writer)
             if (line := await _read_line(reader)) is not None:
                 operation, arguments = parse_untrusted(line, self._operations, self._otherwise)
+                if access is not Access.ALL and not operation.looks:
+                    raise _NotServed("you may look at this node and not change it: do that as root")
                 await self._answer(operation, arguments, reader, writer)
         except ConnectionError:
             raise
@@ -186,6 +206,21 @@ class ApiServer:
         except Exception as error:  # noqa: BLE001  # a bug: the daemon decides what follows
             self._failed(error)
             await _refuse(reader, writer, "the daemon failed on this request; its log says how")
+
+    def _admit(self, writer: asyncio.StreamWriter) -> Access:
+        """Return what the user that connected may ask.  Raises _NotServed."""
+        access = access_of(*_peer(writer.get_extra_info("socket")), own_uid=os.geteuid(), group=self._group)
+        if access is Access.NOTHING:
+            raise _NotServed("only root, the user the daemon runs as and the group conflux may talk to it")
+        if len(self._clients) > CLIENT_COUNT_MAX:
+            raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
+        if access is Access.LOOK:
+            if len(self._lookers) >= LOOKER_COUNT_MAX:
+                raise _NotServed(f"more than {LOOKER_COUNT_MAX} clients at once that may only look")
+            task = asyncio.current_task()
+            assert task is not None
+            self._lookers.add(task)
+        return access
 
     async def _answer(
         self,
@@ -220,17 +255,32 @@ class ApiServer:
         await _write(writer, {"done": None})
 
 
-def permitted(uid: int, own_uid: int) -> bool:
-    """Say whether a process of user uid may talk to a daemon of user own_uid: root may, and the daemon's own user."""
-    return uid in (0, own_uid)
+def access_of(uid: int, groups: Collection[int], *, own_uid: int, group: int | None) -> Access:
+    """Return what a process of user uid may ask of a daemon of user own_uid.
+
+    groups: that the process is in.  group: whose members may look.
+    """
+    if uid in (0, own_uid):
+        return Access.ALL
+    return Access.LOOK if group is not None and group in groups else Access.NOTHING
 
 
-def _peer_uid(connection: socket.socket) -> int:
-    """Return the user that connected, as the kernel noted it then (struct ucred of unix(7): pid, uid, gid)."""
-    size = struct.calcsize("3i")
+def _peer(connection: socket.socket) -> tuple[int, frozenset[int]]:
+    """Return the user that connected and its groups, as the kernel noted them then (unix(7): pid, uid, gid)."""
+    size = struct.calcsize("3I")
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", credentials)
-    return int(uid)
+    _, uid, gid = struct.unpack("3I", credentials)
+    room = 64
+    while True:
+        try:
+            groups = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, room * 4)
+            break
+        except OSError as error:
+            if error.errno != errno.ERANGE or room >= GROUP_COUNT_MAX:
+                groups = b""  # no such option: what is not known does not count
+                break
+            room *= 4
+    return uid, frozenset((gid, *struct.unpack(f"{len(groups) // 4}I", groups)))
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
@@ -267,8 +317,8 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, te
                     break
 
 
-def _listener(path: Path) -> socket.socket:
-    """Return a socket bound at path with mode 0600; the socket of a killed daemon is replaced."""
+def _listener(path: Path, group: int | None) -> socket.socket:
+    """Return a socket bound at path, with mode 0600, or 0660 for a group; the socket of a killed daemon is replaced."""
     try:
         _clear(path)
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -278,6 +328,9 @@ def _listener(path: Path) -> socket.socket:
     mask = os.umask(0o177)
     try:
         listener.bind(str(path))
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(0o660)
     except OSError as error:
         listener.close()
         raise _no_socket(path, error) from None

@@ -49,9 +49,12 @@ def _socket(options: argparse.Namespace) -> Path:
         return load(options).socket
     except ConfigError as error:
         found = settings.salvage(options.config or settings.PATH_DEFAULT)
-        if found is None:
+        if found is not None:
+            sys.stderr.write(f"conflux: warning: {error}; this command needs only where the daemon is\n")
+        elif options.config is None and not os.access(settings.PATH_DEFAULT, os.R_OK):
+            found = Config()  # who may only look cannot read it, as it may hold a token: the usual place it is
+        else:
             raise
-        sys.stderr.write(f"conflux: warning: {error}; this command needs only where the daemon is\n")
     if options.state_dir is not None:
         found = found.with_state_dir(Path(options.state_dir).absolute())
     return found.socket

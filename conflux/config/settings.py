@@ -38,6 +38,7 @@ PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
 STATE_DIR_DEFAULT = Path("/var/lib/conflux")
 FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
 SOCKET_NAME = "conflux.sock"
+SOCKET_DEFAULT = Path("/run/conflux") / SOCKET_NAME  # the state directory is closed to those who may only look
 
 S = TypeVar("S")
 
@@ -240,7 +241,10 @@ class ApiSettings(NamedTuple):
 
     socket: Annotated[
         Path | None,
-        Key(socket_path, f"Unix socket of the command line. Not set: `{SOCKET_NAME}` in the state directory."),
+        Key(
+            socket_path,
+            f"Unix socket of the command line. Not set: `{SOCKET_DEFAULT}`, or `{SOCKET_NAME}` in another `state_dir`.",
+        ),
     ] = None
 
 
@@ -278,7 +282,8 @@ class Config(NamedTuple):
     @property
     def socket(self) -> Path:
         """The path of the daemon's socket."""
-        return self.api.socket or self.node.state_dir / SOCKET_NAME
+        usual = self.node.state_dir == STATE_DIR_DEFAULT
+        return self.api.socket or (SOCKET_DEFAULT if usual else self.node.state_dir / SOCKET_NAME)
 
     def with_state_dir(self, state_dir: Path) -> Config:
         """Return this configuration with another state directory."""

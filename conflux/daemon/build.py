@@ -128,11 +128,13 @@ def build(
     warnings: Sequence[str] = (),
     ca: str | None = None,
     origin: Origin | None = None,
+    lookers: int | None = None,
 ) -> Running:
     """Make every part of a daemon in the running event loop.  Raises StateError and ConfigError.
 
     tun: the open device.  device: how it is configured.  ending: told of what ends the daemon.  warnings: about the
     host, as long as the daemon runs.  ca: what read_ca() returned.  origin: of the configuration, for a reload.
+    lookers: the group whose members may look.
     """
     boot = state.next_boot(now_unix=int(time.time()), entropy=os.urandom)
     rng = random.Random(os.urandom(16))  # noqa: S311  # not for secrets
@@ -310,7 +312,7 @@ def build(
         stop=ending.stop,
         started_at=time.monotonic(),
     )
-    api = ApiServer(config.socket, operations.table(), ending.fail, api_drops)
+    api = ApiServer(config.socket, operations.table(), ending.fail, api_drops, group=lookers)
     late = (
         _late(start, reloading, renewal, brokering, ca)
         if config.control.lan.enabled or config.control.nats.enabled

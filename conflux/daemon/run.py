@@ -23,6 +23,7 @@ from conflux.daemon.ending import EXIT_DONE, Ending
 from conflux.daemon.waiting import require_owner
 from conflux.errors import StateError, UserError
 from conflux.host import descriptors, fence, log, netlink, priority, privileges, sandbox
+from conflux.host.lookers import looking_group
 from conflux.host.networks import Network
 from conflux.host.systemd import Notifier
 from conflux.host.tun import Tun
@@ -80,10 +81,20 @@ def run(
         sandbox.enter(
             state.path, config.socket, None if origin is None else origin.path
         )  # while paths to the program may still be looked up
+        lookers = looking_group()
         privileges.drop()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             made = partial(
-                build, config, state, member, tun, device, warnings=(*warnings, *open_to), ca=ca, origin=origin
+                build,
+                config,
+                state,
+                member,
+                tun,
+                device,
+                warnings=(*warnings, *open_to),
+                ca=ca,
+                origin=origin,
+                lookers=lookers,
             )
             return runner.run(_run(made, fenced, config.tun.name, notifier))
     finally:

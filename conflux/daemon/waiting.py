@@ -18,6 +18,7 @@ from conflux.api.server import ApiServer, Arguments, Operation
 from conflux.config.settings import Config
 from conflux.daemon.ending import Ending
 from conflux.errors import StateError, UserError
+from conflux.host.lookers import looking_group
 from conflux.host.systemd import Notifier
 from conflux.state.directory import StateDir
 
@@ -82,7 +83,12 @@ async def _meanwhile(config: Config, text: str, work: Coroutine[Any, Any, T], no
         raise UserError(text)
 
     server = ApiServer(
-        config.socket, {"down": Operation(stream=down)}, ending.fail, Counter(), otherwise=Operation(call=refuse)
+        config.socket,
+        {"down": Operation(stream=down)},
+        ending.fail,
+        Counter(),
+        otherwise=Operation(call=refuse, looks=True),
+        group=looking_group(),
     )
     try:
         await server.start()

@@ -40,6 +40,15 @@ async def counting(arguments):
         yield {"number": number}
 
 
+async def looking(arguments):
+    return "seen"
+
+
+async def watching(arguments):
+    yield "begun"
+    await asyncio.Event().wait()
+
+
 async def endless(arguments):
     await asyncio.Event().wait()
     yield None
@@ -59,13 +68,15 @@ OPERATIONS = {
     "refusing": Operation(call=refusing),
     "counting": Operation(stream=counting, arguments={"count": Argument(int, default=3, most=10**6)}),
     "endless": Operation(stream=endless),
+    "looking": Operation(call=looking, looks=True),
+    "watching": Operation(stream=watching, looks=True),
 }
 
 
 @contextlib.asynccontextmanager
-async def serving(path, failures=None, drops=None):
+async def serving(path, failures=None, drops=None, group=None):
     failed = (failures if failures is not None else []).append
-    server = ApiServer(path, OPERATIONS, failed, drops if drops is not None else Counter())
+    server = ApiServer(path, OPERATIONS, failed, drops if drops is not None else Counter(), group=group)
     await server.start()
     try:
         yield server
@@ -73,11 +84,11 @@ async def serving(path, failures=None, drops=None):
         await server.stop()
 
 
-def served(path, talk, failures=None, drops=None):
+def served(path, talk, failures=None, drops=None, group=None):
     """Run talk(), which blocks as the command line does, in a thread beside the server, and return its result."""
 
     async def run():
-        async with serving(path, failures, drops):
+        async with serving(path, failures, drops, group):
             return await asyncio.to_thread(talk)
 
     return asyncio.run(run())
@@ -194,17 +205,54 @@ def test_more_clients_than_the_bound_are_refused(path, monkeypatch):
 
 
 def test_a_client_of_another_user_is_refused_and_counted(path, monkeypatch):
-    monkeypatch.setattr(server, "_peer_uid", lambda connection: os.geteuid() + 1)
+    monkeypatch.setattr(server, "_peer", lambda connection: (os.geteuid() + 1, frozenset({7})))
     drops = Counter()
-    with pytest.raises(UserError, match="only root and the user"):
+    with pytest.raises(UserError, match="only root, the user"):
         served(path, lambda: ApiClient(path).call("echo", name="x"), drops=drops)
     assert drops == {"api-refused": 1}
 
 
-def test_the_kernel_says_which_user_connected():
+def test_the_kernel_says_which_user_connected_and_its_groups():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert server._peer_uid(ours) == os.geteuid()
+        assert server._peer(ours) == (os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+
+
+def test_who_is_in_the_group_may_look_and_change_nothing(path, monkeypatch):
+    monkeypatch.setattr(server, "_peer", lambda connection: (os.geteuid() + 1, frozenset({7})))
+    drops = Counter()
+
+    def talk():
+        assert ApiClient(path).call("looking") == "seen"
+        with pytest.raises(UserError, match="you may look at this node and not change it"):
+            ApiClient(path).call("echo", name="x")
+
+    served(path, talk, drops=drops, group=7)
+    assert drops == {"api-refused": 1}
+
+
+def test_who_may_only_look_cannot_keep_the_owner_out(path, monkeypatch):
+    monkeypatch.setattr(server, "LOOKER_COUNT_MAX", 1)
+    peers = iter([(os.geteuid() + 1, frozenset({7}))] * 2 + [(os.geteuid(), frozenset())])
+    monkeypatch.setattr(server, "_peer", lambda connection: next(peers))
+
+    def talk():
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(str(path))
+            first.sendall(b'{"do":"watching"}\n')
+            assert first.recv(1024) == b'{"item":"begun"}\n'
+            assert b"more than 1 clients at once that may only look" in raw(path, b'{"do":"looking"}\n')
+            return ApiClient(path).call("echo", name="x")["name"]
+
+    assert served(path, talk, group=7) == "x"
+
+
+def test_the_socket_is_the_groups_if_there_is_one(path):
+    def seen():
+        status = path.stat()
+        return stat.S_IMODE(status.st_mode), status.st_gid
+
+    assert served(path, seen, group=os.getegid()) == (0o660, os.getegid())
 
 
 def test_the_socket_is_for_its_owner_only_and_is_removed_at_the_end(path):
