@@ -12,7 +12,6 @@ Counts are plain nouns in the plural, what is true or false is an adjective, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import NamedTuple
 
 # The key of every object that a command prints.  It counts up when a key goes, or changes its meaning; a new key does
@@ -36,8 +35,8 @@ def plain(value: object) -> object:
             return [plain(each) for each in value]
         case Mapping():
             return {key: plain(each) for key, each in value.items()}
-        case _ if is_dataclass(value):
-            return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+        case _ if hasattr(value, "__dataclass_fields__"):  # a dataclass, whose module takes long to import
+            return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
         case _:
             return value
 

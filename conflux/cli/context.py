@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from conflux.api.client import ApiClient
@@ -77,6 +76,8 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     mode: for a file that is not secret.
     """
+    import tempfile  # it takes longer than all of `conflux status`, and few commands write
+
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

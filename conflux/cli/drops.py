@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
 from conflux.api.drops import DropKind, DropRow, drop_rows, of_kind
@@ -30,5 +29,5 @@ def _explained(rows: tuple[DropRow, ...], columns: int) -> list[str]:
     lines = []
     for row in rows:
         lines.append(f"  {row.reason} {row.times}:")
-        lines += [f"    {line}" for line in textwrap.wrap(row.text, max(columns - 4, TEXT_CHARS_MIN))]
+        lines += [f"    {line}" for line in show.wrapped(row.text, max(columns - 4, TEXT_CHARS_MIN))]
     return lines

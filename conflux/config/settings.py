@@ -7,7 +7,6 @@ docs/reference/configuration.md repeats.  Nothing here reads the environment or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
@@ -92,8 +91,7 @@ class NodeSettings(NamedTuple):
     nice: Annotated[int, Key(integer(-20, 19), "Nice value of the daemon, if it may choose one.")] = -10
 
 
-@dataclass(frozen=True, slots=True)
-class RealmSettings:
+class RealmSettings(NamedTuple):
     """[realm]"""
 
     token: Annotated[
@@ -103,7 +101,7 @@ class RealmSettings:
             "An invitation: a node that is in no realm joins with it at `conflux up`; a late issuer is waited for.",
             secret=True,
         ),
-    ] = field(default=None, repr=False)  # a secret that lets a node into the realm: never in a log
+    ] = None
     renew_expired: Annotated[
         int,
         Key(
@@ -112,6 +110,10 @@ class RealmSettings:
             live=True,
         ),
     ] = 90
+
+    def __repr__(self) -> str:
+        """Return this without the token, a secret that lets a node into the realm: never in a log."""
+        return f"RealmSettings(renew_expired={self.renew_expired})"
 
 
 class TunSettings(NamedTuple):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from conflux.errors import ConfigError
 
@@ -14,8 +13,7 @@ _URL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class IceServer:
+class IceServer(NamedTuple):
     """One server.  scheme: "stun", "turn" or "turns" (TURN over TLS)."""
 
     scheme: str
@@ -23,7 +21,11 @@ class IceServer:
     port: int
     transport: str  # "udp" or "tcp", between us and a TURN server
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        """Return this without its password."""
+        return f"IceServer({self.scheme}, {self.host}, {self.port}, {self.transport}, {self.username!r})"
 
     @classmethod
     def parse(cls, url: str, username: str | None = None, password: str | None = None) -> Self:
