@@ -170,12 +170,13 @@ def check(options: argparse.Namespace) -> int:
 def _ask(options: argparse.Namespace, config: Config, state: StateDir, member: Member) -> Ask:
     """Return what to check: what the options name, else the configuration, else what the realm says of its broker."""
     settings = config.control.nats
-    found = ask.known(settings._replace(ca=options.ca or settings.ca), state, member)
+    settings = settings._replace(ca=options.ca or settings.ca)
     if options.server is not None:
         try:
-            found = Ask((parse_hint(options.server),), None if found is None else found.ca, settings.area)
+            settings = settings._replace(servers=(parse_hint(options.server),))
         except ConfigError as error:
             raise ConfigError(f"--server: {error}") from None
+    found = ask.known(settings, state, member)
     if found is None:
         raise ConfigError("no server is configured or announced: [control.nats] servers, or --server HOST:PORT")
     return found._replace(why_refused=_why(options, member))

@@ -48,6 +48,7 @@ class Person:
             "warnings": list,
             "hand_over": None,
             "leave": None,
+            "reload": None,
             "look_at_broker": None,
             "feed": board.feed,
             "echo": board.echo,
