@@ -67,6 +67,22 @@ def test_unit_starts_the_installed_program_at_boot(board: Debian) -> None:
     assert board.file("/etc/systemd/system/multi-user.target.wants/conflux.service").is_symlink()
 
 
+def test_an_upgrade_restarts_what_runs_and_stops_nothing_before_and_a_removal_stops_it(board: Debian) -> None:
+    script = {name: board.file(f"/var/lib/dpkg/info/conflux.{name}").read_text() for name in ("postinst", "prerm")}
+    for unit in ("conflux.service", "conflux-page.service"):
+        assert f"try-restart '{unit}'" in script["postinst"]
+        assert unit in script["prerm"].partition("stop ")[2]
+    before = board.file("/var/lib/dpkg/info/conflux.preinst").read_text()
+    assert "deb-systemd-invoke stop" not in before
+
+
+def test_page_is_there_and_off(board: Debian) -> None:
+    assert board.file("/usr/lib/systemd/system/conflux-page.service").exists()
+    assert not board.file("/etc/systemd/system/multi-user.target.wants/conflux-page.service").is_symlink()
+    code = "from conflux.web import answer, metrics; print(len(answer.page().body))"
+    assert int(board.run("/usr/lib/conflux/bin/python3", "-I", "-c", code)) > 10_000
+
+
 def test_upgrade_keeps_the_configuration_and_the_keys_and_asks_nothing(board: Debian) -> None:
     board.run("conflux", "realm", "create", "home")
     key = board.file(f"{STATE}/root.key").read_bytes()
