@@ -7,10 +7,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from typing import NamedTuple, TextIO
 
 from conflux.cli import context, show
+from conflux.cli.observe import print_json
 from conflux.cli.ready import next_step
-from conflux.cli.realm import print_member, root_words
+from conflux.cli.realm import joined, print_member, root_words
 from conflux.daemon.joining import join_with_token, wanted_name
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
 from conflux.ids import format_node_id
@@ -27,6 +29,14 @@ REQUEST = "join.request"  # in the state directory, until its answer comes
 TOKEN_VARIABLE = "CONFLUX_TOKEN"  # noqa: S105  # its name
 TOKEN_BYTES_MAX = 4096
 ROOT_DIGITS = 32  # as root_words() shows them
+
+
+class Asked(NamedTuple):
+    """The answer to `conflux join --request FILE`.  request: the file."""
+
+    name: str
+    node: str
+    request: str
 
 
 def join(options: argparse.Namespace) -> int:
@@ -47,7 +57,7 @@ def join(options: argparse.Namespace) -> int:
             _require_ended(state, former, token)
             name = options.name or former.name
         if token is not None:
-            waits = _say_that_it_waits(state, name)
+            waits = _say_that_it_waits(state, name, sys.stderr if options.json else sys.stdout)
             member = asyncio.run(join_with_token(config, state, token, name, peers, waits))
         elif options.request is not None:
             return _request(state, name, options)
@@ -55,6 +65,8 @@ def join(options: argparse.Namespace) -> int:
             member = _answer(state, former, options)
     finally:
         state.close()
+    if options.json:
+        return print_json(joined(member, config))
     print_member(member, f"joined realm {member.anchor.name}", config)
     sys.stdout.write(f"\nNext: {next_step(options)}\n")
     return 0
@@ -80,15 +92,15 @@ def _token(options: argparse.Namespace) -> Token | None:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _say_that_it_waits(state: StateDir, name: str) -> Callable[[], None]:
+def _say_that_it_waits(state: StateDir, name: str, out: TextIO) -> Callable[[], None]:
     def say() -> None:
         node = format_node_id(state.make_node_keys().node_id)
-        sys.stdout.write(
+        out.write(
             f"waiting for approval as {name}, {node}\n"
             f"  at the issuer: conflux realm approve {name}\n"
             "  this command goes on by itself, for an hour; Ctrl-C ends it, and it can be repeated\n"
         )
-        sys.stdout.flush()
+        out.flush()
 
     return say
 
@@ -113,6 +125,8 @@ def _request(state: StateDir, name: str, options: argparse.Namespace) -> int:
     state.save_record(
         REQUEST, request
     )  # last: if the file cannot be written, the answer to an earlier request is still taken
+    if options.json:
+        return print_json(Asked(name, format_node_id(request.node_id), str(options.request)))
     rows = [
         ("request", f"{options.request}: {name}, {format_node_id(request.node_id)}"),
         ("next", f"carry it to a node that issues, and there: conflux realm sign {options.request.name}"),
@@ -159,7 +173,8 @@ def _compare_root(anchor: RealmAnchor, options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.answer}: is its root the issuer's?  Give it as `conflux realm sign` printed it: --root"
         )
-    sys.stdout.write(f"realm {anchor.name}, root {words}\nDoes `conflux realm sign` show this root? [y/N] ")
-    sys.stdout.flush()
+    out = sys.stderr if options.json else sys.stdout
+    out.write(f"realm {anchor.name}, root {words}\nDoes `conflux realm sign` show this root? [y/N] ")
+    out.flush()
     if sys.stdin.readline(16).strip().lower() not in ("y", "yes"):
         raise UserError("not joined; nothing was kept")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conflux.cli.grammar import Commands, adder
+from conflux.cli.grammar import Commands, adder, json_option
 
 
 def add_join(commands: Commands) -> None:
@@ -35,5 +35,6 @@ def add_join(commands: Commands) -> None:
     join.add_argument("--root", metavar="DIGITS", help="with --answer: the root, as `conflux realm sign` printed it")
     join.add_argument("--peer", metavar="HOST:PORT", help="where the issuer is, if mDNS does not find it")
 
+    json_option(join)
     leave = add("leave", "leave:leave", "end this node's membership; its keys stay", "conflux leave")
     leave.add_argument("--force", action="store_true", help="also if this node issues for its realm")

@@ -7,8 +7,10 @@ import os
 import sys
 import time
 from functools import partial
+from typing import NamedTuple
 
 from conflux.cli import context, show
+from conflux.cli.observe import print_json
 from conflux.cli.office import Office, date, open_office
 from conflux.cli.ready import next_step
 from conflux.config.settings import Config
@@ -34,6 +36,36 @@ from conflux.state.founding import found_realm
 INVITE_KEPT_S = 30 * 86400
 
 
+class Joined(NamedTuple):
+    """The answer to `conflux realm create` and `conflux join`.  root_key: where a founder has the root's key."""
+
+    name: str
+    node: str
+    realm: str
+    addresses: tuple[str, ...]
+    root: str
+    root_key: str | None
+
+
+class InviteMade(NamedTuple):
+    """The answer to `conflux realm invite`.  replaces: the name of the member whose place is taken."""
+
+    id: str
+    token: str
+    expires_at: int
+    uses_max: int
+    replaces: str | None
+
+
+class Signed(NamedTuple):
+    """The answer to `conflux realm sign`.  answer: the file.  root: to be compared on the new node."""
+
+    name: str
+    node: str
+    answer: str
+    root: str
+
+
 def create(options: argparse.Namespace) -> int:
     """Make a realm with this node as its first member and issuer."""
     config = context.load(options)
@@ -53,6 +85,8 @@ def create(options: argparse.Namespace) -> int:
         )
     finally:
         state.close()
+    if options.json:
+        return print_json(joined(member, config, root_key=str(state.path / ROOT_KEY)))
     print_member(member, f"realm {member.anchor.name} created", config)
     sys.stdout.write(
         f"  root key   {state.path / ROOT_KEY}\n"
@@ -102,6 +136,9 @@ def invite(options: argparse.Namespace) -> int:
         files.forget_invites_before(now_unix - INVITE_KEPT_S)
     office.issuer.invite(entry, now_unix=now_unix)
     text = token.format()
+    if options.json:
+        replaced = None if options.replace is None else office.find(options.replace).name
+        return print_json(InviteMade(entry.invite_id.hex(), text, entry.not_after, entry.count, replaced))
     if options.no_qr:
         sys.stdout.write(text + "\n")
         return 0
@@ -144,10 +181,13 @@ def sign(options: argparse.Namespace) -> int:
         raise UserError(explain_refusal(error.reason)) from None
     path = options.answer or options.request.with_name(options.request.name + ".answer")
     context.write_file(path, answer.encode())
+    node = format_node_id(request.node_id)
+    if options.json:
+        return print_json(Signed(request.name, node, str(path), root_words(office.member.anchor)))
     sys.stdout.write(
         show.fields(
             [
-                ("signed", f"{request.name}, {format_node_id(request.node_id)}"),
+                ("signed", f"{request.name}, {node}"),
                 ("answer", f"{path}: carry it back, and there: conflux join --answer {path.name}"),
                 ("root", f"{root_words(office.member.anchor)}: compare it there, or give it with --root"),
             ]
@@ -179,6 +219,18 @@ def print_member(member: Member, title: str, config: Config) -> None:
         ("  root", root_words(member.anchor)),
     ]
     sys.stdout.write(f"{title}\n{show.fields(rows)}\n")
+    _warn(member, config)
+
+
+def joined(member: Member, config: Config, *, root_key: str | None = None) -> Joined:
+    """Return the member for programs, and print on standard error what print_member() prints there."""
+    _warn(member, config)
+    addresses = tuple(map(str, member.addresses))
+    node, realm = format_node_id(member.node_id), member.anchor.name
+    return Joined(member.name, node, realm, addresses, root_words(member.anchor), root_key)
+
+
+def _warn(member: Member, config: Config) -> None:
     if config.tun.ipv4:
         for warning in warnings(member, networks.taken(but=config.tun.name)):
             sys.stderr.write(f"conflux: warning: {warning}\n")

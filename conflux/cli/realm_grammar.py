@@ -19,6 +19,7 @@ def add_realm(commands: Commands) -> None:
     create.add_argument(
         "--ipv4", type=prefix, metavar="PREFIX", help="its IPv4 addresses (default: a /16 inside 100.64.0.0/10)"
     )
+    json_option(create)
     invite = add(
         "invite",
         "realm:invite",
@@ -112,10 +113,12 @@ def add_realm(commands: Commands) -> None:
     restore.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm backup` wrote")
     restore.add_argument("--node", metavar="NAME", help="this node's name, if it is no member (default: the host's)")
     _passphrase(restore)
+    json_option(invite)
     sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
     sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
     sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
     _grants(sign)
+    json_option(sign)
     revoke = add(
         "revoke",
         "revoke:revoke",

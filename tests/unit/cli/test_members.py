@@ -103,3 +103,19 @@ def test_digits_that_fit_two_invitations_withdraw_none(desk):
 def test_who_does_not_issue_has_no_lists(desk, command):
     desk.join_by_file("k", "kitchen")
     assert "kitchen does not issue for realm home" in desk.refused("k", "realm", *command)
+
+
+def test_what_makes_and_lets_in_members_says_so_in_json_too(desk):
+    founder = desk.ask("cellar", "realm", "create", "home2", "--node", "cellar")
+    assert (founder["name"], founder["realm"], len(founder["addresses"])) == ("cellar", "home2", 2)
+    assert Path(founder["root_key"]).exists()
+    invited = desk.ask("cellar", "realm", "invite", "--count", 2)
+    assert (invited["token"][:4], invited["uses_max"], invited["replaces"]) == ("cfx1", 2, None)
+    request = desk.path / "loft.request"
+    asked = desk.ask("loft", "join", "--request", request, "--name", "loft")
+    assert (asked["name"], asked["request"]) == ("loft", str(request))
+    signed = desk.ask("cellar", "realm", "sign", request)
+    assert (signed["name"], signed["node"], signed["root"]) == ("loft", asked["node"], founder["root"])
+    joined = desk.ask("loft", "join", "--answer", signed["answer"], "--root", signed["root"])
+    assert (joined["name"], joined["node"], joined["realm"]) == ("loft", asked["node"], "home2")
+    assert (joined["root"], joined["root_key"]) == (founder["root"], None)

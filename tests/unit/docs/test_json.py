@@ -17,7 +17,7 @@ from conflux.api.move import Moved
 from conflux.api.operations import Operations
 from conflux.api.ping import PingEnd, PingReply, PingTarget
 from conflux.api.why import Why
-from conflux.cli import approval, audit, config, doctor, members, report, revoke
+from conflux.cli import approval, audit, config, doctor, join, members, realm, report, revoke
 from conflux.cli import help as cli_help
 from conflux.cli.grammar import Parser
 from conflux.cli.parser import parser
@@ -39,6 +39,10 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "watch": (EventRow, EventsLost),
     "ping": (PingTarget, PingReply, PingEnd),
     "why": (Why,),
+    "join": (realm.Joined, join.Asked),
+    "realm create": (realm.Joined,),
+    "realm invite": (realm.InviteMade,),
+    "realm sign": (realm.Signed,),
     "realm members": (members.Members,),
     "realm invites": (members.Invites,),
     "realm pending": (approval.Pending,),
