@@ -14,7 +14,7 @@ from typing import NamedTuple
 from conflux.ids import NodeId, format_node_id
 from conflux.node.event import Event, EventKind
 from conflux.node.naming import who_text
-from conflux.shell.words import phrase, way
+from conflux.shell.words import GIVEN_UP, phrase, way
 
 BUFFER_COUNT_MAX = 1024  # events per watcher, a few hundred bytes each: minutes of a busy node
 
@@ -88,7 +88,7 @@ def event_text(event: Event, name_of: NameOf) -> str:
         case EventKind.FAILED:
             return f"{path or 'no stream'}: {_explained(event, name_of)}"
         case EventKind.UNREACHABLE:
-            return f"given up: {_explained(event, name_of)}"
+            return GIVEN_UP + _explained(event, name_of)
         case EventKind.NOT_FOUND:
             return _explained(event, name_of)
         case _:

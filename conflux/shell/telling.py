@@ -43,7 +43,7 @@ class Telling:
                 self._lost[event.node] = row.at
                 while len(self._lost) > LOST_COUNT_MAX:
                     self._lost.popitem(last=False)
-                return f"{row.name} cannot be reached: {row.text}"
+                return f"{row.name} cannot be reached: {row.text.removeprefix(words.GIVEN_UP)}"
             case EventKind.FRAMES | EventKind.RECEIVING if event.node in self._lost:
                 assert event.node is not None
                 return f"{row.name} is reached again, after {span(max(0, int(row.at - self._lost.pop(event.node))))}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+GIVEN_UP = "given up: "  # before why a destination was
+
 # By the step that failed, and the kind of its end.  {who}: the node that said so, or that did not answer.
 _PHRASES: Mapping[str, Mapping[str, str]] = {
     "dial": {

@@ -6,7 +6,7 @@ import ast
 import re
 from functools import cache
 
-from kit.tree import TREE
+from kit.tree import TREE, nodes
 
 SHAPES = (
     r"[(\[{]+['\"]",  # a tuple, list, set or dict of texts: ('10.7.1.1', 7464)
@@ -29,8 +29,8 @@ WORDS = frozenset({"IPv4", "IPv6"})
 @cache
 def _names() -> frozenset[str]:
     """Return the names of the package's classes of more than one word: no text for people has one by chance."""
-    trees = (ast.parse(file.read_text()) for file in (TREE / "conflux").rglob("*.py"))
-    classes = (node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    files = (TREE / "conflux").rglob("*.py")
+    classes = (node.name for file in files for node in nodes(file) if isinstance(node, ast.ClassDef))
     return frozenset(name for name in classes if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name)) - WORDS
 
 

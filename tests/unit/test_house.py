@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from kit.tree import TREE
+from kit.tree import TREE, nodes
 
 # From the ground up.  A room imports rooms of lower floors, and itself; never one of its own floor or above.
 FLOORS = (
@@ -49,7 +49,7 @@ def imported(file: Path) -> tuple[str, ...]:
     """Return what a file imports, wherever in it: "socket", "conflux.ids.NodeId"."""
 
     def names() -> Iterator[str]:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module is not None:

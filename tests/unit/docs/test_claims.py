@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from kit.pages import code_spans, name, pages, prose
-from kit.tree import DOCS, TREE
+from kit.tree import DOCS, TREE, nodes
 
 FOLDERS = ("bench", "cext", "conflux", "docs", "firmware", "images", "packaging", "tests", ".ci")
 FILE = re.compile(r"[\w./*-]*\.(?:py|pyi|pyx|pxd|pxi|c|h|md|svg|toml|service|patch)")
@@ -74,7 +74,7 @@ Definitions = dict[str, list[tuple[Path, str]]]
 
 def python_definitions(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the names that a module or its classes define by an expression, and the expression."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, ast.unparse(node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):

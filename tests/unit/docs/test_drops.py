@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from kit.tree import DOCS, TREE
+from kit.tree import DOCS, TREE, nodes
 
 from conflux.api.drops import JOIN, MEANINGS, DropKind, drop_rows, meaning, of_kind
 from conflux.realm.reason import Reason
@@ -28,10 +28,10 @@ COMMANDS = ("conflux/cli/", "conflux/broker/")
 
 
 @cache
-def trees() -> tuple[tuple[str, ast.Module], ...]:
-    """Return every module of the package that may count something, by its path."""
+def trees() -> tuple[tuple[ast.AST, ...], ...]:
+    """Return the nodes of every module of the package that may count something."""
     files = {str(file.relative_to(TREE)): file for file in sorted((TREE / "conflux").rglob("*.py"))}
-    return tuple((name, ast.parse(file.read_text())) for name, file in files.items() if not name.startswith(COMMANDS))
+    return tuple(nodes(file) for name, file in files.items() if not name.startswith(COMMANDS))
 
 
 def words(value: ast.expr) -> Iterator[str]:
@@ -44,16 +44,16 @@ def words(value: ast.expr) -> Iterator[str]:
 
 def of_enums() -> Iterator[str]:
     """Yield every word of every enum called Drop."""
-    for _, tree in trees():
-        for node in ast.walk(tree):
+    for tree in trees():
+        for node in tree:
             if isinstance(node, ast.ClassDef) and node.name == "Drop":
                 yield from (word for each in node.body if isinstance(each, ast.Assign) for word in words(each.value))
 
 
 def in_calls() -> Iterator[str]:
     """Yield the words that are counted or raised as they stand."""
-    for _, tree in trees():
-        for node in ast.walk(tree):
+    for tree in trees():
+        for node in tree:
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func).rpartition(".")[2]
                 place = 0 if called == "RemoteProtocolError" else COUNTED.get(called)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from kit.tree import DOCS, TREE
+from kit.tree import DOCS, TREE, nodes
 
 PAGE = DOCS / "reference" / "status-and-drops.md"
 
@@ -40,7 +40,7 @@ def sources() -> tuple[Path, ...]:
 def enums() -> Iterator[tuple[str, str]]:
     """Yield every value of every StrEnum, with "folder/module.py:Class"."""
     for file in sources():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("StrEnum") for base in node.bases):
                 for member in node.body:
                     if isinstance(member, ast.Assign) and isinstance(member.value, ast.Constant):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from kit.nodes import id_of
 from kit.plain import python_in
-from kit.tree import TREE
+from kit.tree import TREE, nodes
 
 from conflux.control.drop import Drop
 from conflux.control.event import Unanswered
@@ -76,7 +76,7 @@ class Call(NamedTuple):
 def calls() -> Iterator[Call]:
     """Yield every call of a logger in the daemon and the command line."""
     for file in sorted((TREE / "conflux").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes(file):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             if node.func.attr in LEVELS and ast.unparse(node.func.value) in LOGGERS:
