@@ -13,7 +13,7 @@ from commands import commands, positionals
 SHELLS = ("bash", "zsh", "fish")
 
 # As the daemon knows them at this moment; nothing, and no word of it, where none answers soon.
-NODES = "timeout 2 conflux hosts 2>/dev/null | sed '/^#/d; s/.*[[:space:]]//'"
+NODES = "timeout 2 conflux hosts 2>/dev/null | sed '/^#/d; s/.*[[:space:]]//' | sort -u"
 
 
 def furnish(top: argparse.ArgumentParser) -> None:
