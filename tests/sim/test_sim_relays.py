@@ -117,12 +117,12 @@ def test_two_relays_join_three_lans() -> None:
 def test_a_node_heard_through_a_relay_is_dialled_through_it_first() -> None:
     world, alpha, _, bravo = one_relay()
     answered(world, alpha, bravo, "1", 1.0)
-    assert told(alpha, EventKind.DIAL) == ["by way of rod", ""]
+    assert told(alpha, EventKind.DIAL) == ["by rod", ""]
     world.run(25.0)
     alpha.events.clear()
     answered(world, alpha, bravo, "2", 1.0)
     world.run(1.0)
-    assert told(alpha, EventKind.DIAL)[0] == "by way of rod"
+    assert told(alpha, EventKind.DIAL)[0] == "by rod"
 
 
 def test_a_guess_that_the_destination_corrects_leaves_no_link() -> None:
@@ -253,7 +253,7 @@ def test_a_path_whose_links_are_let_go_again_and_again_has_failed() -> None:
         rod.carrier.shut(endpoint)
         rod.drain()
     assert world.run(1.0, until=lambda: "failed" in alpha.kinds())
-    assert told(alpha, EventKind.FAILED) == ["via rod: link-closed"]
+    assert told(alpha, EventKind.FAILED) == ["by rod: rod closed the link (link-closed)"]
 
 
 @pytest.mark.parametrize("silent", [True, False])
@@ -464,7 +464,7 @@ def test_a_neighbour_that_sends_feedback_is_not_taken_for_gone_when_a_set_up_get
     withhold_reports(bravo, 0.6)
     refuse_setups(bravo, 60.0)
     world.run(5.0)
-    assert "direct: timeout" in told(alpha, EventKind.FAILED)
+    assert "direct: no answer of bravo came back (timeout)" in told(alpha, EventKind.FAILED)
     assert (row_of(alpha).stream, set(alpha.endpoints)) == (before.stream, links)
     world.run(3.0)
     assert lost(alpha, bravo) == set()
