@@ -13,7 +13,7 @@ def add_doctor(commands: Commands) -> None:
         "doctor",
         "doctor:doctor",
         "look for what is wrong on this board, and say what mends it",
-        "sudo conflux doctor\n  conflux doctor --json | jq '.findings[] | select(.grade == \"bad\")'",
+        "conflux doctor\n  conflux doctor --json | jq '.findings[] | select(.grade == \"bad\")'",
     )
     doctor.add_argument("--quick", action="store_true", help="without what sends packets or takes more than a moment")
     json_option(doctor)
@@ -21,7 +21,7 @@ def add_doctor(commands: Commands) -> None:
         "report",
         "report:write_report",
         "write an archive for the report of a fault, with no secret in it",
-        "sudo conflux report\n  sudo conflux report fault.tar.gz",
+        "conflux report\n  conflux report fault.tar.gz",
     )
     report.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="the archive (default: named after the node)"
