@@ -1,7 +1,7 @@
-"""Every destination's life: search, handshake, dial, route, move, repair, idle.
+"""What happens to destinations: search, handshake, dial, route, move, repair, idle.
 
 A destination has its own queue in the datapath and its own state here; nothing is shared, so one that is dead or slow
-holds up no other.  Here is decided when a stream is opened and dropped, and when a destination is given up.  racing.py
+holds up no other.  Here is decided what an event means to which destinations.  lives.py starts and ends them, racing.py
 tries the stream's paths, carrying.py chooses the route that carries it, and answering.py agrees on the stream of an
 answer beforehand.  Streams that other nodes send here are node.py's.
 """
@@ -22,21 +22,19 @@ from conflux.link.event import DialFailed
 from conflux.link.links import Links
 from conflux.node.answering import Answering
 from conflux.node.carrying import Carrying
-from conflux.node.destination import Counts, Destination, Sending, Try, retry_delay_s
+from conflux.node.destination import Counts
 from conflux.node.event import Event, EventKind, NodeEnd, Reason
+from conflux.node.lives import Lives
 from conflux.node.pauses import Pauses
 from conflux.node.racing import Races
 from conflux.node.relaying import is_public_relay
 from conflux.node.status import DestinationStatus, Outlook
 from conflux.realm.card import Card
 from conflux.route.event import RouteAsked, RouteFailed, RouteLost, RouteReady
-from conflux.route.onion import HopKey
 from conflux.route.routes import Routes
 from conflux.search.interface import Path, Search
 from conflux.stream.event import SenderFailed, SenderReady, SenderRekeyed
 from conflux.stream.streams import Streams
-
-GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
 
 # How often one neighbour's word that it joins LANs ends pauses: an honest one restarts, or gains and loses a LAN, a few
 # times in a row at most.
@@ -66,9 +64,6 @@ class Destinations:
         self._streams = streams
         self._routes = routes
         self._search = search
-        self._rng = rng
-        self._destinations: dict[NodeId, Destination] = {}
-        self._by_stream: dict[StreamId, Destination] = {}
         self._asked: dict[IPAddress, float] = {}  # since when an address waits for its owner's card
         self._pauses = Pauses()
         self._bridge_budget = BudgetTable(BRIDGE_RATE, BRIDGE_BURST, BRIDGE_COUNT_MAX)
@@ -80,10 +75,21 @@ class Destinations:
         self._carrying = Carrying(
             datapath=datapath, plane=plane, links=links, search=search, races=self._races, events=self._events
         )
+        self._lives = Lives(
+            datapath=datapath,
+            plane=plane,
+            streams=streams,
+            search=search,
+            rng=rng,
+            pauses=self._pauses,
+            answering=self._answering,
+            races=self._races,
+            events=self._events,
+        )
 
     def nodes(self) -> tuple[NodeId, ...]:
         """Return every node that has a queue here now."""
-        return tuple(self._destinations)
+        return tuple(destination.node for destination in self._lives.all())
 
     # ── what the datapath reports ──
 
@@ -95,7 +101,7 @@ class Destinations:
         elif self._pauses.holds(address if card is None else card.node_id, now):
             self._datapath.refuse(address, "unknown-destination" if card is None else "unreachable")
         elif card is not None:
-            self._wake(card, now)
+            self._lives.wake(card, now)
         elif address not in self._asked:
             asked = Who(address=address)
             self._asked[address] = now
@@ -115,27 +121,27 @@ class Destinations:
             self._search.heard(node, neighbour)
             self.relay_found(card, now)
         card = self._plane.card(node)
-        if card is not None and node not in self._destinations and self._answering.waits_for(node):
-            self._prepare(card, now, early=True)
+        if card is not None and node not in self._lives and self._answering.waits_for(node):
+            self._lives.prepare(card, now, early=True)
 
     def sender_idle(self, id_: StreamId, now: float) -> None:
         """All packets are through: the stream ends."""
-        if destination := self._by_stream.get(id_):
+        if destination := self._lives.of_stream(id_):
             if destination.unused:
                 self._answering.was_unused(destination.node)
             self._events.append(Event(EventKind.IDLE, destination.node))
-            self._close(destination, now)
+            self._lives.close(destination, now)
 
     def suspect(self, id_: StreamId, now: float) -> None:
         """Nothing came back for the frames that were sent."""
-        if destination := self._by_stream.get(id_):
+        if destination := self._lives.of_stream(id_):
             self._events.append(Event(EventKind.SUSPECT, destination.node))
             self._carrying.doubt(destination, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     def feedback(self, feedback: Feedback, now: float) -> None:
         """The far end says what it saw."""
-        destination = self._by_stream.get(feedback.stream)
+        destination = self._lives.of_stream(feedback.stream)
         if destination is not None and destination.sending is not None:
             self._carrying.feedback(destination.sending, feedback, now)
 
@@ -143,7 +149,7 @@ class Destinations:
 
     def opened_to_us(self, card: Card, now: float) -> None:
         """The card's node will send here: agree on the stream for answers beforehand."""
-        if card.node_id not in self._destinations and not self._pauses.holds(card.node_id, now):
+        if card.node_id not in self._lives and not self._pauses.holds(card.node_id, now):
             self._answering.expect(card, now)
 
     def card_found(self, card: Card, now: float) -> None:
@@ -153,10 +159,10 @@ class Destinations:
             self._events.append(Event(EventKind.CARD, card.node_id, took_s=now - self._asked.pop(address)))
         self._pauses.end(card.node_id)
         if waiting:
-            self._wake(card, now)
-        for destination in self._through(card.node_id):
+            self._lives.wake(card, now)
+        for destination in self._lives.through(card.node_id):
             self._races.advance(destination, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     def relay_found(self, card: Card, now: float) -> None:
         """A node says that it relays for any two: try it for those that are not reached yet."""
@@ -181,11 +187,11 @@ class Destinations:
             return isinstance(who, bytes) and any(node in path.relays for path in self._search.paths(who, now=now))
 
         self._pauses.cut_short(leads_to, now)
-        for destination in list(self._destinations.values()):
+        for destination in self._lives.all():
             if destination.sending is None and leads_to(destination.node):
-                self._start(destination, now)
+                self._lives.start(destination, now)
             self._races.try_by(destination, node, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     def who_failed(self, query: Who, now: float) -> None:
         """No node answers to it: what waited for an address is dropped, and paths through the node are given up."""
@@ -194,93 +200,80 @@ class Destinations:
             self._pauses.begin(query.address, now)
             self._datapath.refuse(query.address, "unknown-destination")
         elif query.node is not None:
-            for destination in self._through(query.node):
+            for destination in self._lives.through(query.node):
                 self._races.relay_unknown(destination, query.node, now)
-                self._end_lost(destination, now)
+                self._lives.end_lost(destination, now)
 
     def channel_up(self, node: NodeId, now: float) -> None:
         """The node can be spoken to again: a destination that waits to retry need not."""
         self._pauses.end(node)
         self._search.returned(node)
-        destination = self._destinations.get(node)
+        destination = self._lives.find(node)
         if destination is not None and destination.sending is None:
-            self._start(destination, now)
+            self._lives.start(destination, now)
         self._try_by(node, now)
 
     def channel_down(self, node: NodeId, now: float) -> None:
         """The node's process may be gone: doubt the streams that begin with it."""
-        for destination in list(self._destinations.values()):
+        for destination in self._lives.all():
             sending = destination.sending
             if sending is not None and sending.active is not None and sending.active.path.first == node:
                 self._carrying.doubt(destination, now)
-                self._end_lost(destination, now)
+                self._lives.end_lost(destination, now)
 
     def restarted(self, card: Card, now: float) -> None:
         """The node is a new process: nothing that was agreed with the old one is valid."""
         self._pauses.end(card.node_id)
         self._search.returned(card.node_id)
         self._answering.forget(card.node_id)
-        destination = self._destinations.get(card.node_id)
+        destination = self._lives.find(card.node_id)
         if destination is not None and destination.early and destination.unused:
-            self._forget(destination, "closed", now)  # no packet waited for it
+            self._lives.forget(destination, "closed", now)  # no packet waited for it
         elif destination is not None:
             destination.card = card
             destination.failure_count = 0
-            self._start_anew(destination, now)
+            self._lives.start_anew(destination, now)
         self._try_by(card.node_id, now)
 
     def revoked(self, node: NodeId, now: float) -> None:
         """The node is a member no more: what waits for it is dropped, and no path leads through it."""
         self._pauses.end(node)
         self._answering.forget(node)
-        destination = self._destinations.get(node)
+        destination = self._lives.find(node)
         if destination is not None:
             self._events.append(Event(EventKind.UNREACHABLE, node, reason=Reason(NodeEnd.REVOKED)))
-            self._forget(destination, "unreachable", now)
-        for other in list(self._destinations.values()):
+            self._lives.forget(destination, "unreachable", now)
+        for other in self._lives.all():
             self._carrying.avoid(other, node, now)
-            self._end_lost(other, now)
+            self._lives.end_lost(other, now)
 
     # ── what the streams report ──
 
     def sender_ready(self, event: SenderReady, now: float) -> None:
         """The stream is agreed."""
-        destination = self._by_stream.get(event.stream)
+        destination = self._lives.of_stream(event.stream)
         if destination is None or destination.sending is None:
             if not self._answering.sender_ready(event):  # given up meanwhile
                 self._streams.close_sender(event.stream)
             return
-        sending = destination.sending
-        sending.agreed = True
-        self._datapath.add_sender(
-            event.peer, event.stream, event.data, event.feedback, offload_kinds=event.offload_kinds, now=now
-        )
-        self._events.append(Event(EventKind.HANDSHAKE, destination.node, took_s=now - sending.began_at))
-        sending.vantage = {
-            NodeId(entry.node): HopKey(NodeId(entry.node), entry.hop_key_id, entry.hop_public)
-            for entry in event.vantage
-            if not self._plane.denies(NodeId(entry.node))  # the destination need not know yet
-        }
-        self._search.vantage_of(event.peer, tuple(sending.vantage))
-        self._races.agreed(destination, now)
-        self._end_lost(destination, now)
+        self._lives.agree(destination, event, now)
 
     def sender_failed(self, event: SenderFailed, now: float) -> None:
         """The stream was never agreed, or it flowed and its keys or its lifetime ended."""
-        destination = self._by_stream.get(event.stream)
+        destination = self._lives.of_stream(event.stream)
         if destination is None or destination.sending is None:
             self._answering.sender_failed(event)
         elif destination.sending.agreed:
-            self._start_anew(destination, now)
+            self._lives.start_anew(destination, now)
         else:
             reason = Reason(event.end, event.said)
             self._events.append(Event(EventKind.FAILED, destination.node, reason=reason))
-            self._fail(destination, reason, now)
+            self._lives.fail(destination, reason, now)
 
     def sender_rekeyed(self, event: SenderRekeyed, now: float) -> None:
         """The stream has its next keys."""
         self._datapath.rekey_sender(event.stream, event.data, event.feedback, now=now)
-        destination = self._by_stream.get(event.stream)
+        destination = self._lives.of_stream(event.stream)
         if destination is not None and destination.sending is not None:
             destination.sending.epoch = event.data.epoch
             destination.sending.counts = Counts()
@@ -290,13 +283,13 @@ class Destinations:
 
     def route_asked(self, event: RouteAsked, now: float) -> None:
         """Frames may go by a route that is not confirmed yet."""
-        found = self._of_route(event.stream, event.route)
+        found = self._lives.of_route(event.stream, event.route)
         if found is not None and self._early(found[0].node):
             self._carrying.route_asked(*found, event, now)
 
     def route_ready(self, event: RouteReady, now: float) -> None:
         """A route is confirmed."""
-        found = self._of_route(event.stream, event.route)
+        found = self._lives.of_route(event.stream, event.route)
         if found is None:
             self._routes.close(event.route)
             return
@@ -304,58 +297,58 @@ class Destinations:
         destination.failure_count = 0
         self._pauses.end(destination.node)
         self._carrying.route_ready(destination, sending, attempt, event, now)
-        self._end_lost(destination, now)
+        self._lives.end_lost(destination, now)
 
     def route_failed(self, event: RouteFailed, now: float) -> None:
         """A route that was asked for is not to be had."""
-        found = self._of_route(event.stream, event.route)
+        found = self._lives.of_route(event.stream, event.route)
         if found is not None:
             destination, sending, attempt = found
             if self._carrying.route_failed(destination, sending, attempt, event, now):
-                self._start_anew(destination, now)
-            self._end_lost(destination, now)
+                self._lives.start_anew(destination, now)
+            self._lives.end_lost(destination, now)
 
     def route_lost(self, event: RouteLost, now: float) -> None:
         """A route that was confirmed is gone."""
         self._datapath.remove_feedback_label(event.hop.link, event.hop.label_in)
-        destination = self._by_stream.get(event.stream)
+        destination = self._lives.of_stream(event.stream)
         if destination is not None and destination.sending is not None:
             self._carrying.route_lost(destination, destination.sending, event, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     # ── what the links report ──
 
     def link_changed(self, peer: NodeId, now: float) -> None:
         """A link to peer opened or closed: go on, or say again that one is wanted."""
-        for destination in list(self._destinations.values()):
+        for destination in self._lives.all():
             self._races.link_changed(destination, peer, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     def dial_failed(self, event: DialFailed, now: float) -> None:
         """A dial came to nothing: paths that begin with it are not to be had now."""
-        for destination in list(self._destinations.values()):
+        for destination in self._lives.all():
             self._races.dial_failed(destination, event, now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     # ── time, commands, outputs ──
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        wake_ats = [at for destination in self._destinations.values() for at in destination.deadlines()]
+        wake_ats = [at for destination in self._lives.all() for at in destination.deadlines()]
         answering_at = self._answering.next_timeout()
         return min(wake_ats if answering_at is None else [*wake_ats, answering_at], default=None)
 
     def handle_timeout(self, *, now: float) -> None:
         """Start the tries that are due, and end what has retired."""
         self._answering.handle_timeout(now=now)
-        for destination in list(self._destinations.values()):
+        for destination in self._lives.all():
             if all(at > now for at in destination.deadlines()):
                 continue
             if destination.retry_at is not None and destination.retry_at <= now:
-                self._start(destination, now)
+                self._lives.start(destination, now)
             self._races.handle_timeout(destination, now=now)
             self._carrying.handle_timeout(destination, now=now)
-            self._end_lost(destination, now)
+            self._lives.end_lost(destination, now)
 
     def next_event(self) -> Event | None:
         """Return one event for people, or None."""
@@ -364,32 +357,30 @@ class Destinations:
     def move(self, node: NodeId, via: tuple[NodeId, ...] | None, now: float) -> Path:
         """Move the stream to the node onto another path: through via, or the best one it is not on.
 
-        Returns the path; the event MOVED or FAILED follows.  Raises UserError if there is nothing to move or to move
-        to.
+        Returns the path; the event MOVED or FAILED follows.  Raises UserError if there is no stream or no such path.
         """
-        destination = self._destinations.get(node)
+        destination = self._lives.find(node)
         if destination is None or destination.sending is None or destination.sending.active is None:
             raise UserError("no stream flows there: nothing to move")
         path = self._carrying.move(destination, destination.sending.active.path, via, now)
-        self._end_lost(destination, now)
+        self._lives.end_lost(destination, now)
         return path
 
     def close_all(self, now: float) -> None:
         """End every stream."""
         self._answering.close_all()
-        for destination in list(self._destinations.values()):
-            self._close(destination, now)
+        for destination in self._lives.all():
+            self._lives.close(destination, now)
 
     def status(self, now: float) -> tuple[DestinationStatus, ...]:
         """Return every destination as it is now."""
         return tuple(
-            destination.status(self._search.explain(destination.node, now=now))
-            for destination in self._destinations.values()
+            destination.status(self._search.explain(destination.node, now=now)) for destination in self._lives.all()
         )
 
     def outlook(self, node: NodeId, now: float) -> Outlook:
         """Return what carries packets to a node, what is tried, and what comes next."""
-        destination = self._destinations.get(node)
+        destination = self._lives.find(node)
         if destination is None:
             return Outlook(refused_until=self._pauses.until(node, now))
         race = None if destination.sending is None else destination.sending.race
@@ -404,101 +395,5 @@ class Destinations:
 
     def path(self, node: NodeId) -> tuple[NodeId, ...] | None:
         """Return the hops that carry packets to a node now, confirmed or not; None: they wait, or there are none."""
-        destination = self._destinations.get(node)
+        destination = self._lives.find(node)
         return None if destination is None else destination.path
-
-    # ── one destination: starting ──
-
-    def _wake(self, card: Card, now: float) -> None:
-        """Packets wait for the card's node: give it its queue and start, unless it has both."""
-        if card.node_id in self._destinations:
-            self._datapath.add_egress(card.node_id, card.addresses, now=now)
-            return
-        self._events.append(Event(EventKind.QUEUE, card.node_id))
-        self._prepare(card, now)
-
-    def _prepare(self, card: Card, now: float, *, early: bool = False) -> None:
-        """Give a node its queue, and start."""
-        destination = self._destinations[card.node_id] = Destination(card, early=early)
-        self._datapath.add_egress(card.node_id, card.addresses, now=now)
-        self._start(destination, now)
-
-    def _start(self, destination: Destination, now: float) -> None:
-        """Handshake and dial at once; the one that ends last starts the route."""
-        destination.retry_at = None
-        destination.card = self._plane.card(destination.node) or destination.card
-        begun = self._answering.take(destination.node)
-        stream, agreed = begun or (self._streams.open(destination.card, now=now), None)
-        destination.sending = Sending(stream, began_at=now)
-        self._by_stream[stream] = destination
-        if agreed is not None:
-            self.sender_ready(agreed, now)
-        else:
-            self._races.try_next(destination, now)
-            self._end_lost(destination, now)
-
-    # ── one destination: ending ──
-
-    def _end_lost(self, destination: Destination, now: float) -> None:
-        """End a try whose stream has no route and no path left.  Follows every step of a race."""
-        reason = None if destination.sending is None else destination.sending.failure
-        if reason is not None:
-            self._fail(destination, reason, now)
-
-    def _start_anew(self, destination: Destination, now: float) -> None:
-        """Replace the stream by a new one; the queue stays, and its packets wait for it."""
-        self._drop_stream(destination, now)
-        self._start(destination, now)
-
-    def _drop_stream(self, destination: Destination, now: float) -> None:
-        """Erase the stream and its routes; the queue stays."""
-        sending, destination.sending = destination.sending, None
-        if sending is None:
-            return
-        self._races.end(destination, sending, now)
-        self._datapath.remove_sender(sending.stream)
-        self._streams.close_sender(sending.stream)
-        self._by_stream.pop(sending.stream, None)
-
-    def _close(self, destination: Destination, now: float) -> None:
-        """All packets are through: the stream ends, and nothing of it stays."""
-        sending = destination.sending
-        if sending is not None and sending.active is not None:
-            self._races.close_route(sending.active, self._datapath.last_frame(sending.stream))
-        self._forget(destination, "closed", now)
-
-    def _forget(self, destination: Destination, reason: str, now: float) -> None:
-        self._drop_stream(destination, now)
-        self._datapath.remove_egress(destination.node, reason)
-        self._destinations.pop(destination.node, None)
-
-    def _fail(self, destination: Destination, reason: Reason, now: float) -> None:
-        """Every path came to nothing: try again after a pause, or give the destination up for a while."""
-        if destination.early and destination.unused:
-            self._forget(destination, "closed", now)  # as far as is known, no packet waits
-            return
-        self._drop_stream(destination, now)
-        destination.failure_count += 1
-        if destination.failure_count < GIVE_UP_COUNT:
-            destination.retry_at = now + retry_delay_s(destination.failure_count, self._rng.random())
-            self._search.returned(destination.node)  # a pause of the paths would outlast the destination's own
-            return
-        self._events.append(Event(EventKind.UNREACHABLE, destination.node, reason=reason))
-        self._forget(destination, "unreachable", now)
-        self._pauses.begin(destination.node, now)
-
-    # ── lookups ──
-
-    def _of_route(self, stream: StreamId, number: int) -> tuple[Destination, Sending, Try] | None:
-        destination = self._by_stream.get(stream)
-        if destination is None or destination.sending is None:
-            return None
-        attempt = destination.sending.of_route(number)
-        return None if attempt is None else (destination, destination.sending, attempt)
-
-    def _through(self, node: NodeId) -> list[Destination]:
-        return [
-            destination
-            for destination in self._destinations.values()
-            if any(node in attempt.path.hops for attempt in destination.tries)
-        ]

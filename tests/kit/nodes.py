@@ -384,7 +384,9 @@ class Sender:
 
     def destination(self, name: str = "bravo") -> Destination:
         """Return the state of a destination."""
-        return self.to._destinations[id_of(name)]
+        found = self.to._lives.find(id_of(name))
+        assert found is not None
+        return found
 
     def sending(self, name: str = "bravo") -> Sending:
         """Return the state of the stream to a destination."""

@@ -101,7 +101,7 @@ def test_set_ups_to_invented_nodes_leave_a_relay_room_for_its_own_questions() ->
     asked = questions_of(rod)
     for number in range(100):
         invented = HopKey(NodeId(number.to_bytes(16)), card.hop_key_id, card.hop_public)
-        alpha.node.routes.build(next(iter(alpha.node._to._by_stream)), [key, invented], link, now=world.now)
+        alpha.node.routes.build(next(iter(alpha.node._to._lives._by_stream)), [key, invented], link, now=world.now)
     alpha.node._settle(world.now)
     alpha.drain()
     world.run(0.2)

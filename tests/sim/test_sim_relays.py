@@ -482,7 +482,7 @@ def test_a_probe_refused_without_feedback_ends_the_route(line: Line) -> None:
 
 
 def route_of(alpha: Host, bravo: Host) -> int | None:
-    return alpha.node._to._destinations[bravo.node_id].sending.active.route
+    return alpha.node._to._lives._destinations[bravo.node_id].sending.active.route
 
 
 @pytest.mark.parametrize("line", [direct, one_relay])

@@ -10,8 +10,9 @@ from conflux.errors import UserError
 from conflux.ids import StreamId
 from conflux.link.event import DialEnd, DialFailed
 from conflux.node.destination import RETRY_S_MAX, RETRY_S_MIN, retry_delay_s
-from conflux.node.destinations import BRIDGE_BURST, BRIDGE_RATE, GIVE_UP_COUNT
+from conflux.node.destinations import BRIDGE_BURST, BRIDGE_RATE
 from conflux.node.event import EventKind, NodeEnd, Reason
+from conflux.node.lives import GIVE_UP_COUNT
 from conflux.node.pauses import PAUSE_S_MIN
 from conflux.route.event import RouteEnd, RouteFailed
 from conflux.stream.event import SenderEnd, SenderFailed
