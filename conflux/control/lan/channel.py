@@ -22,12 +22,10 @@ from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope
 from conflux.control.lan.admission import Admission
 from conflux.control.lan.bridge import Bridge, handoff
-from conflux.control.lan.certificate import Certificate, client_context, peer_digest
+from conflux.control.lan.certificate import Certificate
 from conflux.control.lan.config import (
     CONNECTION_COUNT_MAX,
-    DIAL_S_MAX,
     FORWARD_BACKLOG_BYTES_MAX,
-    HANDSHAKE_S,
     PING_LATER_S,
     PING_S,
     RETIRE_S,
@@ -35,18 +33,18 @@ from conflux.control.lan.config import (
     Place,
 )
 from conflux.control.lan.connection import Connection
-from conflux.control.lan.dial import TRIED_COUNT_MAX, Address, open_connection, race, underlay_addresses
+from conflux.control.lan.dialling import Dialling
 from conflux.control.lan.frame import FrameType
-from conflux.control.lan.handshake import SEED_BYTES, Acceptor, Dialler, Hello, Ourselves, Peer, TwinError, realm_tag
+from conflux.control.lan.handshake import SEED_BYTES, Acceptor, Hello, Ourselves, Peer, TwinError, realm_tag
 from conflux.control.lan.islands import FLOOD_S, ISLAND_S, Islands
 from conflux.control.lan.lans import Lans
 from conflux.control.lan.listener import Listener
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.lan.shown import departed_status, neighbour_status
-from conflux.control.lan.target import Shunned, Target, Targets
+from conflux.control.lan.target import Target, Targets
 from conflux.control.lan.telling import STOPPED, Telling
 from conflux.control.lan.twins import Twins, place_of
-from conflux.errors import RemoteProtocolError, UserError
+from conflux.errors import RemoteProtocolError
 from conflux.host.underlay import is_here
 from conflux.ids import BootId, NodeId
 from conflux.realm.credential import Chain
@@ -57,7 +55,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUIET_S = 600.0  # between two dials of a node that is revoked: it is a member again if the root denies who denied it
 ADDRESS_GONE = "address-gone"  # why a connection ended: this host no longer has the address that it came from
 STEADY_S = 10.0  # a connection that lived this long was no flap: the next one is dialled after the shortest wait
 
@@ -109,10 +106,8 @@ class LanChannel:
         self._me = member.node_id
         self._ourselves = Ourselves(member, boot, entropy(SEED_BYTES), judge, admit)
         self._against = against
-        self._told = told
         self._twins = twins or Twins(boot, time.monotonic, lambda newer: False)
         self._lists = lists
-        self._quiet_until = 0.0  # if this node itself is revoked
         self._clock, self._entropy = clock, entropy
         self._survey = survey
         self._lans = Lans(())
@@ -124,13 +119,21 @@ class LanChannel:
         self._targets = Targets(
             self._ourselves.instance, rng=rng, drop=self._drop, connected=self._is_connected, dial=self._dial
         )
-        self._shunned = Shunned()
-        self._tried: set[Place] = set()  # at this moment
         self._admission = Admission(issue, self.config, self._drop, carrier, is_on_link=self._is_on_link)
         self._telling = Telling()
         self._islands = Islands(listens=self.config.mdns)
         self._up: _Up | None = None
-        self._client_context = client_context()
+        self._dialling = Dialling(
+            ourselves=lambda: self._ourselves,
+            entropy=entropy,
+            config=self.config,
+            twins=self._twins,
+            telling=self._telling,
+            drop=self._drop,
+            told=told,
+            track=self._track,
+            admit=lambda connection, peer: self._admit(connection, peer, dialled=True),
+        )
 
     # ── the control channel ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,7 +182,7 @@ class LanChannel:
     def adopt(self, member: Member) -> None:
         """Use a renewed credential from the next handshake on."""
         self._ourselves = self._ourselves._replace(member=member)
-        self._shunned.clear()
+        self._dialling.shun_none()
 
     def exclude(self, nodes: frozenset[NodeId]) -> None:
         """Close the connections to those nodes, and to nodes that one of them issued; admit() keeps them out.
@@ -294,105 +297,8 @@ class LanChannel:
         return not target.announced and target.node is not None and target.node in self._neighbours
 
     async def _dial(self, target: Target) -> None:
-        """Try every address of a target once."""
-        if len(self._neighbours) >= CONNECTION_COUNT_MAX:
-            return
-        if self._is_revoked:
-            if self._now() < self._quiet_until:
-                return
-            self._quiet_until = self._now() + QUIET_S
-        addresses = await underlay_addresses(target.places, self.config)
-        if target.announced:  # a configured place is dialled as its own waits have it, whatever is there
-            now = self._now()
-            fresh = [
-                address
-                for address in addresses
-                if address.place not in self._tried and not self._shunned.holds(address.place, now)
-            ]
-            if addresses and not fresh:
-                self._drop(Drop.LEFT_ALONE)
-            addresses = fresh
-        addresses = addresses[:TRIED_COUNT_MAX]
-        others: list[NodeId] = []
-
-        async def attempt(address: Address, answered: asyncio.Event) -> tuple[Connection, Peer]:
-            self._tried.add(address.place)
-            try:
-                return await self._try(target, address, answered, others)
-            finally:
-                self._tried.discard(address.place)
-
-        try:
-            async with asyncio.timeout(DIAL_S_MAX):
-                connection, peer = await race(addresses, attempt, lambda found: found[0].abort("duplicate"))
-        except (OSError, RemoteProtocolError, UserError):  # told where it happened
-            target.over = bool(others) and target.announced  # the announcement outlived its node, or it is this one
-            return
-        target.node, target.instance = peer.node, peer.instance
-        self._admit(connection, peer, dialled=True)
-
-    async def _try(
-        self, target: Target, address: Address, answered: asyncio.Event, others: list[NodeId]
-    ) -> tuple[Connection, Peer]:
-        """Try one address of a target; raise what race() takes, counted, if the node is not there.
-
-        others: gets the member that is there in its place.
-        """
-        host, port = address.place
-        try:
-            async with asyncio.timeout(HANDSHAKE_S):
-                connection = await open_connection(address, self._client_context, answered)
-                peer = await self._introduce(connection)
-        except OSError as error:  # ssl.SSLError and TimeoutError are
-            log.debug("dialling %s port %d: %s", host, port, error)
-            self._drop(Drop.DIAL_FAILED)
-            if answered.is_set():
-                self._shunned.failed(address.place, self._now())
-            raise
-        except RemoteProtocolError as error:
-            if isinstance(error, TwinError):
-                self._twins.met(error.boot, address.place)
-            if error.reason == Drop.SELF:
-                others.append(self._me)
-            self._dial_refused(target, address, error)
-            raise
-        except UserError as error:  # the floor of the clock could not be kept, or the like
-            log.error("dialling %s port %d: %s", host, port, error)
-            self._drop(Drop.LOCAL)
-            raise
-        self._shunned.proved(address.place)
-        if not target.announced or peer.instance == target.instance:
-            return connection, peer
-        others.append(peer.node)
-        self._admit(connection, peer, dialled=True)  # a neighbour all the same
-        raise OSError("another node is there")
-
-    async def _introduce(self, connection: Connection) -> Peer:
-        """Do the dialler's part of the handshake; if it fails, the connection is closed."""
-        self._track(connection)
-        try:
-            dialler = Dialler(self._ourselves, peer_digest(connection.tls), self._entropy)
-            _, greeting = await connection.read(FrameType.GREETING)
-            connection.send(FrameType.HELLO, dialler.hello_untrusted(greeting))
-            kind, answer = await connection.read(FrameType.WELCOME, FrameType.REVOKED)
-            if kind is FrameType.REVOKED:
-                self._quiet_until = self._now() + QUIET_S
-                self._told(answer)
-                raise RemoteProtocolError(Drop.REVOKED, "it says that this node is revoked")
-            return dialler.finish_untrusted(answer)
-        except BaseException:
-            connection.abort("handshake failed")
-            raise
-
-    def _dial_refused(self, target: Target, address: Address, error: RemoteProtocolError) -> None:
-        self._drop(error.reason)
-        host, port = address.place
-        if error.reason == Drop.TWIN:
-            log.debug("%s port %d has our own key", host, port)
-            return
-        self._shunned.failed(address.place, self._now())
-        if error.reason != Drop.SELF:
-            self._telling.refused(target.instance or target.places, host, port, error)
+        if len(self._neighbours) < CONNECTION_COUNT_MAX:
+            await self._dialling.dial(target)
 
     # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -412,7 +318,7 @@ class LanChannel:
             connection.close("joined")
             await connection.closed
             return
-        if self._is_revoked:
+        if self._ourselves.is_revoked:
             raise RemoteProtocolError(Drop.REVOKED, "this node itself")
         try:
             peer, welcome = acceptor.answer_untrusted(body)
@@ -471,15 +377,6 @@ class LanChannel:
             up.inputs.changed(peer.node, True)
             if self._bridge.says_it_joins(peer.node):
                 up.inputs.bridges(peer.node, True)  # it said so right after the handshake, before it was a neighbour
-
-    @property
-    def _is_revoked(self) -> bool:
-        """Whether this node itself is revoked, as far as it knows."""
-        try:
-            self._ourselves.admit(self._ourselves.member.chain)
-        except RemoteProtocolError:
-            return True
-        return False
 
     def _track(self, connection: Connection) -> None:
         """Know of a connection as long as it has a socket."""

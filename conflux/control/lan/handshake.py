@@ -122,6 +122,15 @@ class Ourselves(NamedTuple):
         """The 8 bytes under which mDNS announces this node."""
         return instance_of(self.member.node_id, self.boot, self.seed)
 
+    @property
+    def is_revoked(self) -> bool:
+        """Whether this node itself is revoked, as far as it knows."""
+        try:
+            self.admit(self.member.chain)
+        except RemoteProtocolError:
+            return True
+        return False
+
 
 class Peer(NamedTuple):
     """The node at the other end, after it proved its identity."""

@@ -82,7 +82,7 @@ async def test_addresses_that_stall_are_left_alone_the_next_time() -> None:
     async with silent() as place, LanNode("alice") as alice:
         alice.channel.found(b"a liar's", (place,))
         await alice.drops.until("dial-failed")
-        assert alice.channel._shunned.holds(place, alice.channel._now())
+        assert alice.channel._dialling.shuns(place)
 
 
 async def test_another_member_at_one_of_a_nodes_addresses_keeps_no_other_from_being_tried() -> None:

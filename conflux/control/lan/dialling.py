@@ -1,0 +1,171 @@
+"""Dialling nodes of the realm: every address of a target, the handshake, and which addresses are left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from conflux.control.drop import Drop
+from conflux.control.lan.certificate import client_context, peer_digest
+from conflux.control.lan.config import DIAL_S_MAX, HANDSHAKE_S, LanConfig, Place
+from conflux.control.lan.connection import Connection
+from conflux.control.lan.dial import TRIED_COUNT_MAX, Address, open_connection, race, underlay_addresses
+from conflux.control.lan.frame import FrameType
+from conflux.control.lan.handshake import Dialler, Ourselves, Peer, TwinError
+from conflux.control.lan.target import Shunned, Target
+from conflux.control.lan.telling import Telling
+from conflux.control.lan.twins import Twins
+from conflux.errors import RemoteProtocolError, UserError
+from conflux.ids import NodeId
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 600.0  # between two dials of a node that is revoked: it is a member again if the root denies who denied it
+
+
+class Dialling:
+    """Makes connections to targets.
+
+    ourselves: this node's part of a handshake, as it is now.  told: takes the encoded signed list of a node that did
+    not let this one in, because of it.  track: knows of a connection from its first byte on.  admit: takes one whose
+    handshake is done.
+    """
+
+    def __init__(
+        self,
+        *,
+        ourselves: Callable[[], Ourselves],
+        entropy: Callable[[int], bytes],
+        config: LanConfig,
+        twins: Twins,
+        telling: Telling,
+        drop: Callable[[str], None],
+        told: Callable[[bytes], None],
+        track: Callable[[Connection], None],
+        admit: Callable[[Connection, Peer], None],
+    ) -> None:
+        self._ourselves = ourselves
+        self._entropy = entropy
+        self._config = config
+        self._twins = twins
+        self._telling = telling
+        self._drop = drop
+        self._told = told
+        self._track = track
+        self._admit = admit
+        self._quiet_until = 0.0  # if this node itself is revoked
+        self._shunned = Shunned()
+        self._tried: set[Place] = set()  # at this moment
+        self._client_context = client_context()
+
+    def shun_none(self) -> None:
+        """Leave no address alone any more: this node has another credential."""
+        self._shunned.clear()
+
+    def shuns(self, place: Place) -> bool:
+        """Say whether an address is left alone for now."""
+        return self._shunned.holds(place, _now())
+
+    async def dial(self, target: Target) -> None:
+        """Try every address of a target once."""
+        if self._ourselves().is_revoked:
+            if _now() < self._quiet_until:
+                return
+            self._quiet_until = _now() + QUIET_S
+        addresses = await underlay_addresses(target.places, self._config)
+        if target.announced:  # a configured place is dialled as its own waits have it, whatever is there
+            now = _now()
+            fresh = [
+                address
+                for address in addresses
+                if address.place not in self._tried and not self._shunned.holds(address.place, now)
+            ]
+            if addresses and not fresh:
+                self._drop(Drop.LEFT_ALONE)
+            addresses = fresh
+        addresses = addresses[:TRIED_COUNT_MAX]
+        others: list[NodeId] = []
+
+        async def attempt(address: Address, answered: asyncio.Event) -> tuple[Connection, Peer]:
+            return await self._try(target, address, answered, others)
+
+        places = {address.place for address in addresses}
+        self._tried |= places  # before anything is awaited: other targets with these places are dialled beside this one
+        try:
+            async with asyncio.timeout(DIAL_S_MAX):
+                connection, peer = await race(addresses, attempt, lambda found: found[0].abort("duplicate"))
+        except (OSError, RemoteProtocolError, UserError):  # told where it happened
+            target.over = bool(others) and target.announced  # the announcement outlived its node, or it is this one
+            return
+        finally:
+            self._tried -= places
+        target.node, target.instance = peer.node, peer.instance
+        self._admit(connection, peer)
+
+    async def _try(
+        self, target: Target, address: Address, answered: asyncio.Event, others: list[NodeId]
+    ) -> tuple[Connection, Peer]:
+        """Try one address of a target; raise what race() takes, counted, if the node is not there.
+
+        others: gets the member that is there in its place.
+        """
+        host, port = address.place
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                connection = await open_connection(address, self._client_context, answered)
+                peer = await self._introduce(connection)
+        except OSError as error:  # ssl.SSLError and TimeoutError are
+            log.debug("dialling %s port %d: %s", host, port, error)
+            self._drop(Drop.DIAL_FAILED)
+            if answered.is_set():
+                self._shunned.failed(address.place, _now())
+            raise
+        except RemoteProtocolError as error:
+            if isinstance(error, TwinError):
+                self._twins.met(error.boot, address.place)
+            if error.reason == Drop.SELF:
+                others.append(self._ourselves().member.node_id)
+            self._refused(target, address, error)
+            raise
+        except UserError as error:  # the floor of the clock could not be kept, or the like
+            log.error("dialling %s port %d: %s", host, port, error)
+            self._drop(Drop.LOCAL)
+            raise
+        self._shunned.proved(address.place)
+        if not target.announced or peer.instance == target.instance:
+            return connection, peer
+        others.append(peer.node)
+        self._admit(connection, peer)  # a neighbour all the same
+        raise OSError("another node is there")
+
+    async def _introduce(self, connection: Connection) -> Peer:
+        """Do the dialler's part of the handshake; if it fails, the connection is closed."""
+        self._track(connection)
+        try:
+            dialler = Dialler(self._ourselves(), peer_digest(connection.tls), self._entropy)
+            _, greeting = await connection.read(FrameType.GREETING)
+            connection.send(FrameType.HELLO, dialler.hello_untrusted(greeting))
+            kind, answer = await connection.read(FrameType.WELCOME, FrameType.REVOKED)
+            if kind is FrameType.REVOKED:
+                self._quiet_until = _now() + QUIET_S
+                self._told(answer)
+                raise RemoteProtocolError(Drop.REVOKED, "it says that this node is revoked")
+            return dialler.finish_untrusted(answer)
+        except BaseException:
+            connection.abort("handshake failed")
+            raise
+
+    def _refused(self, target: Target, address: Address, error: RemoteProtocolError) -> None:
+        self._drop(error.reason)
+        host, port = address.place
+        if error.reason == Drop.TWIN:
+            log.debug("%s port %d has our own key", host, port)
+            return
+        self._shunned.failed(address.place, _now())
+        if error.reason != Drop.SELF:
+            self._telling.refused(target.instance or target.places, host, port, error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
