@@ -44,6 +44,10 @@ class UserError(ConfluxError):
     """An error that a person can correct; the text says what is wrong and where."""
 
 
+class UsageError(UserError):
+    """Options that do not go together: a command line that is none."""
+
+
 class ConfigError(UserError):
     """conflux.toml, a flag or a token is wrong."""
 

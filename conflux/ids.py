@@ -22,7 +22,14 @@ BOOT_ID_BYTES = 8
 STREAM_ID_BYTES = 16
 TETHER_ID_BYTES = 8
 
+LAN_PORT = 7464  # TCP port on which a node listens for its neighbours, if nothing else is configured
+
 IPAddress = IPv4Address | IPv6Address
+
+
+def with_port(place: str, port: int) -> str:
+    """Return "host:port" of a place, which may have a port already, as "[ipv6]:port" may."""
+    return place if ":" in place and not place.endswith("]") else f"{place}:{port}"
 
 
 def format_node_id(node: bytes) -> str:

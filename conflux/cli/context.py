@@ -71,6 +71,12 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     return data
 
 
+def require_new(path: Path, *, force: bool) -> None:
+    """Raise UserError if something is there already, unless it may be replaced.  Asked before anything is done."""
+    if not force and os.path.lexists(path):
+        raise UserError(f"{path} is there already: --force replaces it, or give another name")
+
+
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Make data the content of path, completely or not at all; an existing file is replaced.
 

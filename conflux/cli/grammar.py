@@ -10,6 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias
 
+from conflux.errors import ConfigError
+from conflux.ids import LAN_PORT, with_port
+from conflux.realm.name import new_node_name, parse_name
+
 EXIT_USAGE = 2
 
 _NEVER = re.compile(r"(?!)")
@@ -166,6 +170,35 @@ def seconds(text: str) -> float:
     if not 0.01 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"must be seconds from 0.01 to 3600, not {text!r}")
     return value
+
+
+def place(text: str) -> str:
+    """Return HOST:PORT of a place where a node may be; a host alone is at the port of the LAN channel."""
+    from conflux.realm.invite import parse_hint  # the realm's records, which few commands need
+
+    where = with_port(text, LAN_PORT)
+    try:
+        parse_hint(where)
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"must be HOST, HOST:PORT or [IPV6]:PORT, not {text!r}") from None
+    return where
+
+
+def node_name(text: str) -> str:
+    """Return a name that a node may be given."""
+    return _named(text, new_node_name)
+
+
+def tag(text: str) -> str:
+    """Return a tag."""
+    return _named(text, lambda text: parse_name(text, "tag"))
+
+
+def _named(text: str, parse: Callable[[str], str]) -> str:
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def duration(text: str) -> int:

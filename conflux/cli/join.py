@@ -14,7 +14,7 @@ from conflux.cli.observe import print_json
 from conflux.cli.ready import next_step
 from conflux.cli.realm import joined, print_member, root_words
 from conflux.daemon.joining import join_with_token, wanted_name
-from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError
 from conflux.ids import format_node_id
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.invite import Token, parse_hint
@@ -41,14 +41,14 @@ class Asked(NamedTuple):
 
 def join(options: argparse.Namespace) -> int:
     """Join with a token, or make a request file, or read the answer to one."""
+    if options.root is not None and options.answer is None:
+        raise UsageError("--root belongs to --answer; a token names its root itself")
     config = context.load(options)
     context.warn_of_readable_secrets(options, config)
     name = wanted_name(config, options.name)
     # A bad token is refused before a directory or a key is made.
     token = _token(options)
     peers = () if options.peer is None else (parse_hint(options.peer),)
-    if options.root is not None and options.answer is None:
-        raise ConfigError("--root belongs to --answer; a token names its root itself")
     state = StateDir.open(config.node.state_dir, create=options.answer is None)
     state.lock()
     try:
@@ -120,6 +120,7 @@ def _require_ended(state: StateDir, member: Member, token: Token | None) -> None
 
 
 def _request(state: StateDir, name: str, options: argparse.Namespace) -> int:
+    context.require_new(options.request, force=options.force)
     request = OfflineRequest.build(state.make_node_keys(), name, nonce=os.urandom(NONCE_BYTES))
     context.write_file(options.request, request.encode())
     state.save_record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conflux.cli.grammar import Commands, adder, json_option
+from conflux.cli.grammar import Commands, adder, json_option, node_name, place
 
 
 def add_join(commands: Commands) -> None:
@@ -14,7 +14,7 @@ def add_join(commands: Commands) -> None:
         "join",
         "join:join",
         "become a member of a realm",
-        "conflux join cfx1...\n  conflux join cfx1... --peer 192.0.2.7:7464\n\n"
+        "conflux join cfx1...\n  conflux join cfx1... --peer 192.0.2.7\n\n"
         "without a network in between:\n"
         "  here         conflux join --request kitchen.request\n"
         "  elsewhere    conflux realm sign kitchen.request\n"
@@ -31,10 +31,17 @@ def add_join(commands: Commands) -> None:
     how.add_argument("--token-file", type=Path, metavar="FILE", help="read the token there")
     how.add_argument("--request", type=Path, metavar="FILE", help="write a request, to be signed elsewhere")
     how.add_argument("--answer", type=Path, metavar="FILE", help="read the signed answer")
-    join.add_argument("--name", metavar="NAME", help="the name to ask for (default: [node] name, or this host's)")
+    join.add_argument(
+        "--name", metavar="NAME", type=node_name, help="the name to ask for (default: [node] name, or this host's)"
+    )
     join.add_argument("--root", metavar="DIGITS", help="with --answer: the root, as `conflux realm sign` printed it")
-    join.add_argument("--peer", metavar="HOST:PORT", help="where the issuer is, if mDNS does not find it")
+    join.add_argument("--peer", type=place, metavar="HOST[:PORT]", help="where the issuer is, if mDNS does not find it")
+    join.add_argument("--force", action="store_true", help="with --request: replace the file")
 
     json_option(join)
-    leave = add("leave", "leave:leave", "end this node's membership; its keys stay", "conflux leave")
+
+    leave = add(
+        "leave", "leave:leave", "end this node's membership; its keys stay", "conflux leave\n  conflux leave --yes"
+    )
+    leave.add_argument("--yes", action="store_true", help="do not ask")
     leave.add_argument("--force", action="store_true", help="also if this node issues for its realm")

@@ -11,8 +11,20 @@ from conflux.cli.daemon import DOWN_TIMEOUT_S
 from conflux.cli.observe import answered
 from conflux.errors import StateError, UserError
 from conflux.ids import format_node_id
+from conflux.realm.member import Member
 from conflux.state.directory import StateDir
 from conflux.state.founding import issuer_of
+
+
+def _ask(member: Member) -> None:
+    """Have a person say that it is meant.  Raises UserError."""
+    if not sys.stdin.isatty():
+        raise UserError(f"no terminal to ask on: --yes leaves realm {member.anchor.name} without asking")
+    said = f"{member.name} leaves realm {member.anchor.name}; only a new token lets it in again"
+    sys.stdout.write(f"{said}.  Leave? [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline(16).strip().lower() not in ("y", "yes"):
+        raise UserError("not left; nothing was changed")
 
 
 def leave(options: argparse.Namespace) -> int:
@@ -26,6 +38,8 @@ def leave(options: argparse.Namespace) -> int:
             f"{member.name} issues for realm {member.anchor.name}: its members need it, or another board in its place "
             "(conflux realm backup, conflux realm restore).  --force leaves all the same"
         )
+    if not options.yes:
+        _ask(member)
     told = False
     client = context.daemon(options)
     try:

@@ -17,7 +17,7 @@ from conflux import __version__
 from conflux.api import scheme
 from conflux.cli import entry
 from conflux.cli.grammar import EXIT_USAGE, Help, NoCommand, Parser, WrongUsage
-from conflux.errors import ConfluxError, UserError
+from conflux.errors import ConfluxError, UsageError, UserError
 
 TRACEBACK_VARIABLE = "CONFLUX_TRACEBACK"
 
@@ -94,6 +94,9 @@ def run(arguments: Sequence[str] | None) -> int:
         return entry.EXIT_FAILED
     except KeyboardInterrupt:
         return entry.EXIT_INTERRUPTED
+    except UsageError as error:
+        _say(words, str(error))
+        return EXIT_USAGE
     except ConfluxError as error:
         _say(words, str(error))
     except OSError as error:

@@ -17,7 +17,7 @@ from conflux.config.settings import Config
 from conflux.crypto.kdf import sha256
 from conflux.daemon.device import warnings
 from conflux.daemon.joining import host_label
-from conflux.errors import ConfigError, RemoteProtocolError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, UsageError, UserError
 from conflux.host import networks
 from conflux.ids import format_node_id
 from conflux.realm.anchor import RealmAnchor
@@ -26,7 +26,6 @@ from conflux.realm.invite import Token, make_invite
 from conflux.realm.issuer import Rights
 from conflux.realm.join import OfflineRequest, explain_refusal
 from conflux.realm.member import Member
-from conflux.realm.name import parse_name
 from conflux.realm.reason import Reason
 from conflux.state.broker_files import broker_of, load_signer
 from conflux.state.directory import ROOT_KEY, StateDir
@@ -114,6 +113,8 @@ def _require_free(device: str, anchor: RealmAnchor) -> None:
 
 def invite(options: argparse.Namespace) -> int:
     """Print a new invitation."""
+    if options.qr and not (sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()):
+        raise UsageError("--qr draws on a terminal that shows UTF-8: leave it out here")
     office = open_office(options)
     member, now_unix = office.member, office.now_unix
     entry, token = make_invite(
@@ -139,10 +140,10 @@ def invite(options: argparse.Namespace) -> int:
     if options.json:
         replaced = None if options.replace is None else office.find(options.replace).name
         return print_json(InviteMade(entry.invite_id.hex(), text, entry.not_after, entry.count, replaced))
-    if options.no_qr:
+    if options.quiet:
         sys.stdout.write(text + "\n")
         return 0
-    if "utf" in (sys.stdout.encoding or "").lower():  # the QR code is drawn with block characters
+    if options.qr:
         import segno  # 4 MB of memory, needed only here
 
         segno.make(text, error="l", micro=False).terminal(sys.stdout, compact=True)
@@ -167,8 +168,8 @@ def _over_broker(office: Office, token: Token) -> Token:
 def sign(options: argparse.Namespace) -> int:
     """Answer a request file."""
     office = open_office(options)
-    for tag in options.tag:
-        parse_name(tag, "tag")
+    path = options.answer or options.request.with_name(options.request.name + ".answer")
+    context.require_new(path, force=options.force)
     try:
         request = OfflineRequest.decode_untrusted(context.read_file(options.request, OfflineRequest.BYTES_MAX))
         if office.book().denies(request.node_id):
@@ -179,7 +180,6 @@ def sign(options: argparse.Namespace) -> int:
         if error.reason in ("malformed", "oversized", "bad-signature", "version"):
             raise ConfigError(f"{options.request}: not a join request, or a damaged one ({error})") from None
         raise UserError(explain_refusal(error.reason)) from None
-    path = options.answer or options.request.with_name(options.request.name + ".answer")
     context.write_file(path, answer.encode())
     node = format_node_id(request.node_id)
     if options.json:

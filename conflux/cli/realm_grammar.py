@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from conflux.cli.grammar import Commands, Help, Parser, adder, count, duration, furnish, json_option, prefix
+from conflux.cli.grammar import (
+    Commands,
+    Help,
+    Parser,
+    adder,
+    count,
+    duration,
+    furnish,
+    json_option,
+    node_name,
+    place,
+    prefix,
+    tag,
+)
 
 
 def add_realm(commands: Commands) -> None:
@@ -15,16 +28,19 @@ def add_realm(commands: Commands) -> None:
     add = adder(realm.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser))
     create = add("create", "realm:create", "make a realm with this node in it", "conflux realm create home")
     create.add_argument("name", metavar="NAME", help="what the realm is called")
-    create.add_argument("--node", metavar="NAME", help="this node's name in it (default: the host's)")
+    create.add_argument("--node", type=node_name, metavar="NAME", help="this node's name in it (default: the host's)")
     create.add_argument(
-        "--ipv4", type=prefix, metavar="PREFIX", help="its IPv4 addresses (default: a /16 inside 100.64.0.0/10)"
+        "--ipv4",
+        type=prefix,
+        metavar="PREFIX",
+        help="its IPv4 addresses, at least a /28 (default: a /16 of 100.64.0.0/10)",
     )
     json_option(create)
     invite = add(
         "invite",
         "realm:invite",
-        "print an invitation, as text and QR code",
-        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --no-qr\n  conflux realm invite --no-relay",
+        "print an invitation",
+        "conflux realm invite\n  conflux realm invite --count 20 --ttl 7d --quiet\n  conflux realm invite --qr",
     )
     invite.add_argument(
         "--count", type=count(1, 1000), metavar="N", default=1, help="how many may join with it (default 1)"
@@ -37,7 +53,8 @@ def add_realm(commands: Commands) -> None:
         "--hint",
         action="append",
         default=[],
-        metavar="HOST:PORT",
+        type=place,
+        metavar="HOST[:PORT]",
         help="where this node is, for joiners mDNS does not reach; repeatable",
     )
     invite.add_argument(
@@ -46,7 +63,10 @@ def add_realm(commands: Commands) -> None:
         help="leave the realm's broker out: the token is short, and for LANs alone",
     )
     invite.add_argument("--approve", action="store_true", help="whoever uses it waits for `conflux realm approve`")
-    invite.add_argument("--no-qr", action="store_true", help="print the token alone, for scripts")
+    shown = invite.add_mutually_exclusive_group()
+    shown.add_argument("--qr", action="store_true", help="draw it as a QR code too, on a terminal")
+    shown.add_argument("--quiet", action="store_true", help="print the token alone, for scripts")
+    invite.former = {"--no-qr": "--quiet"}
     invites = add(
         "invites",
         "members:invites",
@@ -90,11 +110,12 @@ def add_realm(commands: Commands) -> None:
         "--block", type=prefix, metavar="PREFIX", help="with --issuer: its IPv4 addresses (default: a free block)"
     )
     grant.add_argument("--file", type=Path, metavar="FILE", help="with --issuer: write the grant, to be carried there")
+    grant.add_argument("--force", action="store_true", help="with --file: replace the file")
     accept = add("accept", "rights:accept", "take a grant that was carried here", "conflux realm accept shed.grant")
     accept.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm grant --issuer --file` wrote")
     rename = add("rename", "rights:rename", "give a member another name, at once", "conflux realm rename pi-3 kitchen")
     _node(rename)
-    rename.add_argument("name", metavar="NAME", help="its new name")
+    rename.add_argument("name", type=node_name, metavar="NAME", help="its new name")
     backup = add(
         "backup",
         "succession:backup",
@@ -111,12 +132,15 @@ def add_realm(commands: Commands) -> None:
         "conflux realm restore home.backup --node gate",
     )
     restore.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm backup` wrote")
-    restore.add_argument("--node", metavar="NAME", help="this node's name, if it is no member (default: the host's)")
+    restore.add_argument(
+        "--node", type=node_name, metavar="NAME", help="this node's name, if it is no member (default: the host's)"
+    )
     _passphrase(restore)
     json_option(invite)
     sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
     sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
     sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
+    sign.add_argument("--force", action="store_true", help="replace the answer that is there")
     _grants(sign)
     json_option(sign)
     revoke = add(
@@ -156,7 +180,7 @@ def _cancel() -> Parser:
 
 def _grants(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--tag", action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
+        "--tag", type=tag, action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
     )
     command.add_argument(
         "--replace", metavar="NAME", help="the new node takes the place of the one of that name, whose membership ends"

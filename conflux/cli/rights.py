@@ -10,14 +10,14 @@ from conflux.api.client import NotRunning
 from conflux.cli import context
 from conflux.cli.observe import answered
 from conflux.cli.office import Office, date, open_office
-from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError
 from conflux.ids import format_node_id
 from conflux.realm.credential import ISSUER, Grant
 from conflux.realm.invite import check_rights
 from conflux.realm.issued import Issued
 from conflux.realm.join import explain_refusal
 from conflux.realm.member import Member
-from conflux.realm.name import parse_node_name
+from conflux.realm.name import new_node_name
 from conflux.state.clock import realm_clock
 from conflux.state.directory import ROOT_KEY, StateDir
 from conflux.state.grants import accept_grant, give_block
@@ -32,7 +32,7 @@ def grant(options: argparse.Namespace) -> int:
     if options.issuer:
         return _grant_issuer(options, office, entry)
     if options.block is not None or options.file is not None:
-        raise ConfigError("--block and --file belong to --issuer")
+        raise UsageError("--block and --file belong to --issuer")
     if ISSUER in {*options.capability, *options.no_capability}:
         raise UserError("the capability issuer needs a grant of the root: conflux realm grant NODE --issuer")
     tags = _changed(entry.tags, options.tag, options.no_tag)
@@ -47,6 +47,8 @@ def grant(options: argparse.Namespace) -> int:
 
 
 def _grant_issuer(options: argparse.Namespace, office: Office, entry: Issued) -> int:
+    if options.file is not None:
+        context.require_new(options.file, force=options.force)
     root = office.state.root_key()
     if root is None:
         raise UserError(f"{office.state.path / ROOT_KEY}: missing: only the root lets a node issue")
@@ -84,7 +86,7 @@ def rename(options: argparse.Namespace) -> int:
     """Give a member another name."""
     office = open_office(options)
     entry = office.find(options.node)
-    name = parse_node_name(options.name)
+    name = new_node_name(options.name)
     new = _change(office, entry, name=name)
     if new == entry:
         sys.stdout.write(f"{name} has this name already\n")

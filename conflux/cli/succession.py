@@ -30,8 +30,7 @@ def backup(options: argparse.Namespace) -> int:
     if member is None:
         raise StateError(f"{state.path}: in no realm yet; there is nothing to back up")
     made = make_backup(state, member, now_unix=realm_clock(state).now_unix())
-    if options.file.exists() and not options.force:
-        raise ConfigError(f"{options.file} is there already: --force replaces it")
+    context.require_new(options.file, force=options.force)
     word = None if options.plain else _new_passphrase(options.passphrase_file)
     context.write_file(options.file, made.seal(word, entropy=os.urandom), mode=0o600)
     rows = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from conflux.carrier.ice.server import IceServer
 from conflux.errors import ConfigError
-from conflux.ids import fold_name
+from conflux.ids import LAN_PORT, fold_name, with_port
 
 BROKER_SERVER_COUNT_MAX = 32  # chosen: a cluster has three, and a realm few regions
 BROKER_PORT = 4222
@@ -174,14 +174,15 @@ def _sequence(value: object, count_max: int, what: str) -> list[object]:
 
 def addresses(value: object) -> tuple[tuple[str, int], ...]:
     """Return (host, port) of each entry of a list of "host:port"."""
-    return tuple(address(entry) for entry in _sequence(value, PEER_COUNT_MAX, 'a list of "host:port"'))
+    return tuple(address(entry, LAN_PORT) for entry in _sequence(value, PEER_COUNT_MAX, 'a list of "host:port"'))
 
 
-def address(value: object) -> tuple[str, int]:
-    """Return (host, port) of "host:port" or "[ipv6]:port"."""
+def address(value: object, port_default: int | None = None) -> tuple[str, int]:
+    """Return (host, port) of "host:port" or "[ipv6]:port"; of "host" too if there is a port by default."""
     if not isinstance(value, str):
         raise _expects('"host:port"', value)
-    host, colon, port = value.rpartition(":")
+    text = value if port_default is None else with_port(value, port_default)
+    host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:

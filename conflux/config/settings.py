@@ -32,6 +32,7 @@ from conflux.config.checks import (
     token,
 )
 from conflux.errors import ConfigError
+from conflux.ids import LAN_PORT
 
 PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
 STATE_DIR_DEFAULT = Path("/var/lib/conflux")
@@ -154,7 +155,7 @@ class LanSettings(NamedTuple):
     """[control.lan]"""
 
     enabled: Annotated[bool, Key(boolean, "Use the LAN control channel.")] = True
-    port: Annotated[int, Key(integer(1024, 65535), "TCP port that neighbours connect to.")] = 7464
+    port: Annotated[int, Key(integer(1024, 65535), "TCP port that neighbours connect to.")] = LAN_PORT
     interfaces: Annotated[
         tuple[str, ...],
         Key(interface_names, "The only network interfaces to use, for neighbours and links; none named: all."),
@@ -162,7 +163,7 @@ class LanSettings(NamedTuple):
     mdns: Annotated[bool, Key(boolean, "Find neighbours by mDNS, and be found.")] = True
     peers: Annotated[
         tuple[tuple[str, int], ...],
-        Key(addresses, 'Neighbours to connect to without mDNS: "host:port" or "[ipv6]:port".', live=True),
+        Key(addresses, 'Neighbours to connect to without mDNS: "host", "host:port" or "[ipv6]:port".', live=True),
     ] = ()
 
 

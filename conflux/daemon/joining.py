@@ -22,7 +22,7 @@ from conflux.realm.invite import Token
 from conflux.realm.listbook import ListBook
 from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
-from conflux.realm.name import parse_node_name
+from conflux.realm.name import new_node_name
 from conflux.state.clock import realm_clock
 from conflux.state.directory import StateDir
 from conflux.state.list_files import ListFiles
@@ -37,7 +37,7 @@ SAY_S = 600.0  # between two lines of the log about that
 
 def wanted_name(config: Config, name: str | None) -> str:
     """Return the name to ask for: the one given, else the configured one, else this host's.  Raises ConfigError."""
-    return parse_node_name(name or config.node.name or host_label())
+    return new_node_name(name or config.node.name or host_label())
 
 
 def configured_token(config: Config) -> Token | None:

@@ -39,8 +39,8 @@ NO_REALM = RealmId(bytes(16))  # an offline request is made before its realm is 
 
 # The reasons of a JoinRefused, and what a person reads for each.
 REFUSALS: dict[str, str] = {
-    Reason.WRONG_ISSUER: "the node that answered did not make this invitation; the one that did must be up and in "
-    "reach: --peer says where it is, --request does without",
+    Reason.WRONG_ISSUER: "only the board that made the token can accept it, and it does not answer.  Start it, or give "
+    "its address with --peer, or join by file (--request)",
     Reason.UNKNOWN_INVITE: "the issuer does not know this invitation; it may have been withdrawn",
     Reason.BAD_PROOF: "the invitation's secret is wrong",
     Reason.INVITE_EXPIRED: "the invitation has expired; ask for a new one",

@@ -10,6 +10,7 @@ from conflux.ids import fold_name
 from conflux.realm.reason import Reason
 from conflux.record import Shape
 
+COMMANDS = frozenset({"move", "cancel"})  # commands in a place where a name may stand: `conflux route move`
 NAME_CHARS_MAX = 63  # RFC 1035, section 2.3.4
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -23,7 +24,7 @@ def parse_name(text: str, what: str = "name") -> str:
 
 
 def _refused(what: str, text: str) -> str:
-    return f"{what} {text!r}: 1 to 63 of a-z, 0-9 and '-', with no '-' first or last"
+    return f"{text!r} is no {what}: use a-z, 0-9 and '-' alone, at most 63 of them, with no '-' first or last"
 
 
 def parse_node_name(text: str) -> str:
@@ -31,6 +32,14 @@ def parse_node_name(text: str) -> str:
     name = fold_name(text)
     if _NAME.fullmatch(name) is None:
         raise ConfigError(_refused("node name", text))
+    return name
+
+
+def new_node_name(text: str) -> str:
+    """Return the name that a node is to have, folded.  Raises ConfigError, also if a command line could not name it."""
+    name = parse_node_name(text)
+    if name in COMMANDS:
+        raise ConfigError(f"{name!r} is no node name: it is a word of the command line")
     return name
 
 

@@ -149,7 +149,9 @@ class StateDir:
                 holder = os.pread(lock_fd, 16, 0).strip().decode("ascii", "replace")
             os.close(lock_fd)
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise StateError(f"{self.path}: in use by process {holder or 'unknown'}") from None
+                raise StateError(
+                    f"{self.path}: in use by process {holder or 'unknown'}: conflux down ends the daemon"
+                ) from None
             raise StateError(f"{path}: {_explain(error)}") from None
         self._lock_fd = lock_fd
 
@@ -523,7 +525,9 @@ class StateDir:
         if mine is None or self.read(CHAIN) is None:
             return
         if anchor is None or anchor.realm_id != mine.realm_id:
-            raise StateError(f"{self.path}: belongs to realm {mine.name} already; one directory holds one realm")
+            raise StateError(
+                f"{self.path}: belongs to realm {mine.name} already; conflux leave ends that, --state-dir names another"
+            )
 
     def grant(self) -> Grant | None:
         """Return what the root granted us, or None if we do not issue."""

@@ -12,7 +12,7 @@ from conflux.realm.credential import GRANT_LIFETIME_S, ISSUER, RELAY, Grant
 from conflux.realm.issuer import Issuer, Rights
 from conflux.realm.join import NONCE_BYTES, OfflineRequest
 from conflux.realm.member import Member
-from conflux.realm.name import parse_node_name
+from conflux.realm.name import new_node_name
 from conflux.realm.signed import UNSIGNED
 from conflux.state.broker_files import load_signer
 from conflux.state.directory import StateDir
@@ -36,7 +36,7 @@ def found_realm(
     the call.  Raises ConfigError for a bad name or prefix, StateError if state belongs to a realm already.  After a
     crash in the middle the call can be repeated: it uses the saved keys.
     """
-    node_name = parse_node_name(node_name)
+    node_name = new_node_name(node_name)
     state.require_realm(None)
     kept = state.root_key()
     root = SigningKey.generate() if kept is None else kept

@@ -14,7 +14,7 @@ from conflux.realm.issued import Issued
 from conflux.realm.issuer import Issuer, Rights
 from conflux.realm.join import NONCE_BYTES, OfflineRequest, explain_refusal
 from conflux.realm.member import Member
-from conflux.realm.name import parse_node_name
+from conflux.realm.name import new_node_name
 from conflux.realm.reason import Reason
 from conflux.state.directory import ROOT_KEY, StateDir
 from conflux.state.founding import issuer_of, make_grant
@@ -111,7 +111,7 @@ def restore_realm(
     node_name: of a board that is no member yet; a member keeps its name and addresses.  The blocks of the board that
     made the backup become this one's.  Raises UserError.  After a crash it can be repeated.
     """
-    node_name = parse_node_name(node_name)
+    node_name = new_node_name(node_name)
     root = backup.root_key()
     state.require_realm(backup.anchor)
     kept = state.root_key()

@@ -83,7 +83,7 @@ def test_an_expired_token_is_refused(site: Site) -> None:
 def test_a_token_whose_issuer_is_not_there_is_refused_in_time(lab: Lab) -> None:
     root, guest = lab.host("root", lab.lan("here")), lab.host("guest", lab.lan("elsewhere"))
     root.conflux("realm", "create", "elsewhere", "--node", "root")
-    token = root.conflux("realm", "invite", "--no-qr").stdout.split()[-1]
+    token = root.conflux("realm", "invite", "--quiet").stdout.split()[-1]
     refused(guest.conflux("join", token, "--name", "guest", check=False, within_s=60))
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
-DEFAULT_PORT = 7464
+from conflux.ids import LAN_PORT
+
+DEFAULT_PORT = LAN_PORT
 MDNS_PORT = 5353  # RFC 6762
 
 Place = tuple[str, int]

@@ -81,7 +81,7 @@ class Boards:
                 config = str(host.configured())
                 self.joining = host.spawn("join", self.lab.program, "join", self.token, *more, "--config", config)
             case ["realm", "invite", *more]:
-                self.token = host.conflux("realm", "invite", "--no-qr", *more).stdout.split()[-1]
+                self.token = host.conflux("realm", "invite", "--quiet", *more).stdout.split()[-1]
             case ["realm", ("backup" | "restore") as verb, "home.backup", *more]:
                 secret = ("--passphrase-file", str(self.lab.state / "word"))
                 host.conflux("realm", verb, str(self.backup), *more, *secret)
@@ -92,7 +92,7 @@ class Boards:
                 host.conflux(*words)
             case _:
                 host.conflux(*words)
-                if words == ["leave"]:
+                if words == ["leave", "--yes"]:
                     assert self.daemons.pop(board).wait(10) == 0
 
     def await_joining(self) -> None:

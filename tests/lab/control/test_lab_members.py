@@ -60,7 +60,7 @@ def test_a_person_lets_a_node_in_and_changes_it_while_it_runs(lab: Lab) -> None:
     assert acts == ["admitted", "invited", "asked", "approved", "admitted", "renamed", "changed"]
     assert "the record holds" in alpha.conflux("realm", "audit", "--verify").stdout
 
-    assert "its issuer knows" in bravo.conflux("leave").stdout
+    assert "its issuer knows" in bravo.conflux("leave", "--yes").stdout
     assert realm.daemons["bravo"].wait(10) == 0
     rows = alpha.conflux_json("realm", "members")["members"]
     assert {row["name"]: row["state"] for row in rows} == {"alpha": "member", "cellar": "left"}
@@ -111,7 +111,7 @@ def test_thirty_five_days_off_for_all_and_a_founder_that_never_comes_back(lab: L
 
     # The founder's card dies.  The second issuer goes on, and another member becomes the founder.
     realm.daemons["alpha"].kill()
-    token = charlie.conflux("realm", "invite", "--no-qr").stdout.split()[-1]
+    token = charlie.conflux("realm", "invite", "--quiet").stdout.split()[-1]
     pass_days(DAYS, delta_of(delta))
     realm.admit(delta, token)
     reaches(delta, "bravo")

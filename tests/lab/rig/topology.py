@@ -394,7 +394,7 @@ class Realm:
 
     def invite(self, count: int = 1, *options: str) -> str:
         """Return a token for so many members."""
-        done = self.root.conflux("realm", "invite", "--no-qr", "--count", str(count), *options)
+        done = self.root.conflux("realm", "invite", "--quiet", "--count", str(count), *options)
         return done.stdout.split()[-1]
 
     def admit(self, host: Host, token: str, *options: str) -> Daemon:

@@ -1,14 +1,16 @@
 """The grammar of the command line, and its errors: one line, code 1 for failed, 2 for usage, never a traceback."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-from kit.grammar import commands
+from kit.grammar import commands, parsers
 from kit.tree import TREE
 
 from conflux.cli import parser
+from conflux.realm.name import COMMANDS as COMMANDS_IN_PLACE_OF_NAMES
 
 COMMANDS = list(commands(parser.parser()))
 GROUPS = [command for command in COMMANDS if any(other[:-1] == command for other in COMMANDS) and command != ("route",)]
@@ -37,7 +39,7 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
     _, out, _ = outcome(capsys, *command, "--help")
     assert "--config" in out
     assert "--state-dir" in out
-    assert f"example:\n  conflux {' '.join(command)}" in out
+    assert re.search(rf"example:\n  (sudo )?conflux {' '.join(command)}", out)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,12 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
         (["realm", "invite", "--ttl", "soon"], "30m, 12h or 7d"),
         (["realm", "invite", "--ttl", "0h"], "30m, 12h or 7d"),
         (["realm", "invite", "--count", "1001"], "from 1 to 1000"),
+        (["realm", "invite", "--tag", "a b"], "'a b' is no tag"),
+        (["realm", "invite", "--hint", "a b"], "must be HOST, HOST:PORT"),
+        (["realm", "invite", "--no-qr"], "option '--no-qr' is called '--quiet' now"),
+        (["realm", "create", "home", "--node", "Shed Big"], "'Shed Big' is no node name"),
+        (["join", "cfx1x", "--peer", "10.7.1.11:x"], "must be HOST, HOST:PORT"),
+        (["join", "cfx1x", "--root", "0"], "--root belongs to --answer"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(capsys, arguments, words):
@@ -140,6 +148,26 @@ def test_times_are_read(text, seconds):
 def test_route_takes_a_name_or_a_command(arguments, run, name, via):
     options = parser.parser().parse_args(arguments)
     assert (options.run, options.name, getattr(options, "via", None)) == (run, name, via)
+
+
+def test_every_command_in_the_place_of_a_name_is_a_name_that_no_node_gets():
+    apart = {word for _, below in parsers(parser.parser()) for word in below.apart}
+    assert apart == COMMANDS_IN_PLACE_OF_NAMES
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ("192.0.2.7", "192.0.2.7:7464"),
+        ("attic.lan", "attic.lan:7464"),
+        ("attic.lan:9", "attic.lan:9"),
+        ("[fd00::1]", "[fd00::1]:7464"),
+        ("[fd00::1]:9", "[fd00::1]:9"),
+    ],
+)
+def test_a_place_without_a_port_is_at_the_port_of_the_lan_channel(given, parsed):
+    assert parser.parser().parse_args(["join", "cfx1x", "--peer", given]).peer == parsed
+    assert parser.parser().parse_args(["realm", "invite", "--hint", given]).hint == [parsed]
 
 
 def test_without_a_daemon_every_question_fails_in_one_line(capsys, tmp_path):

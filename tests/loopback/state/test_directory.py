@@ -83,7 +83,7 @@ def test_second_process_is_told_who_holds_the_directory(state):
     )
     with holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StateError, match=f"in use by process {holder.pid}$"):
+        with pytest.raises(StateError, match=f"in use by process {holder.pid}: conflux down"):
             state.lock()
         holder.kill()
     state.lock()  # the kernel released the lock of the killed process

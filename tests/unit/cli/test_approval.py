@@ -36,7 +36,7 @@ def ask(desk: Desk, token: Token, keys: NodeKeys, name: str) -> str:
 
 
 def invite(desk: Desk) -> Token:
-    return Token.parse(desk.do("gate", "realm", "invite", "--approve", "--no-qr"))
+    return Token.parse(desk.do("gate", "realm", "invite", "--approve", "--quiet"))
 
 
 @pytest.mark.parametrize("named", ["name", "id"])

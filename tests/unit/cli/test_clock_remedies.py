@@ -49,8 +49,8 @@ class Boards:
 
     def join(self, more: str) -> None:
         request = self.path / "k.request"
-        self.conflux("kitchen", f"join --request {request} {more}")
-        self.conflux("gate", f"realm sign {request}")
+        self.conflux("kitchen", f"join --request {request} --force {more}")
+        self.conflux("gate", f"realm sign --force {request}")
         self.conflux("kitchen", f"join --answer {request}.answer --root '{root_words(self.member('gate').anchor)}'")
 
     def state(self, board: str) -> StateDir:

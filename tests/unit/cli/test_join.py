@@ -38,7 +38,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Token]:
 
 @pytest.mark.parametrize("way", ["argument", "input", "file", "variable"])
 def test_a_token_comes_as_an_argument_on_standard_input_in_a_file_or_a_variable(desk, used, monkeypatch, way):
-    text = desk.do("gate", "realm", "invite", "--no-qr")
+    text = desk.do("gate", "realm", "invite", "--quiet")
     (desk.path / "token").write_text(text)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
     if way == "variable":
@@ -75,8 +75,8 @@ def test_without_any_token_the_ways_are_named(desk):
 def carried(desk: Desk) -> tuple[Desk, str]:
     """A board with the answer to its request, and the root that the issuer showed."""
     request = desk.path / "k.request"
-    desk.do("k", "join", "--request", request, "--name", "kitchen")
-    return desk, root_in(desk.do("gate", "realm", "sign", request))
+    desk.do("k", "join", "--request", request, "--force", "--name", "kitchen")
+    return desk, root_in(desk.do("gate", "realm", "sign", "--force", request))
 
 
 def kept(desk: Desk) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ def kept(desk: Desk) -> dict[str, bytes]:
 def test_a_root_that_is_another_one_is_noticed_before_anything_is_kept(carried):
     desk, root = carried
     desk.do("forger", "realm", "create", "home", "--node", "gate")
-    desk.do("forger", "realm", "sign", desk.path / "k.request")
+    desk.do("forger", "realm", "sign", "--force", desk.path / "k.request")
     before = kept(desk)
     assert "its root is another one" in desk.refused(
         "k", "join", "--answer", desk.path / "k.request.answer", "--root", root
@@ -129,12 +129,12 @@ def test_a_member_that_joins_its_realm_again_need_not_compare(carried):
     desk.pass_days(31, "k", "gate")
     request = desk.path / "again.request"
     desk.do("k", "join", "--request", request)
-    desk.do("gate", "realm", "sign", request)
+    desk.do("gate", "realm", "sign", "--force", request)
     desk.do("k", "join", "--answer", f"{request}.answer")
 
 
 def test_a_root_beside_a_token_is_refused(desk, used):
-    token = desk.do("gate", "realm", "invite", "--no-qr").strip()
+    token = desk.do("gate", "realm", "invite", "--quiet").strip()
     assert "--root belongs to --answer" in desk.refused("k", "join", token, "--root", "0" * 32)
 
 
@@ -143,7 +143,7 @@ def test_a_root_beside_a_token_is_refused(desk, used):
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
 def test_a_configuration_with_a_token_that_everybody_can_read_is_warned_about(desk, used, mode, warned):
-    token = desk.do("gate", "realm", "invite", "--no-qr").strip()
+    token = desk.do("gate", "realm", "invite", "--quiet").strip()
     file = desk.path / "conflux.toml"
     file.write_text(f'[realm]\ntoken = "{token}"\n')
     os.chmod(file, mode)
@@ -153,7 +153,7 @@ def test_a_configuration_with_a_token_that_everybody_can_read_is_warned_about(de
 
 
 def test_a_configuration_without_secrets_may_be_read(desk, used):
-    token = desk.do("gate", "realm", "invite", "--no-qr").strip()
+    token = desk.do("gate", "realm", "invite", "--quiet").strip()
     file = desk.path / "conflux.toml"
     file.write_text('[node]\nname = "kitchen"\n')
     os.chmod(file, 0o644)

@@ -58,9 +58,9 @@ def test_who_expired_or_is_no_member_any_more_is_shown_as_such(desk):
 
 
 def test_invitations_are_listed_open_ones_first(desk):
-    desk.do("gate", "realm", "invite", "--no-qr", "--ttl", "1h")
+    desk.do("gate", "realm", "invite", "--quiet", "--ttl", "1h")
     desk.pass_days(1, "gate")
-    token = Token.parse(desk.do("gate", "realm", "invite", "--no-qr", "--count", "3", "--tag", "t"))
+    token = Token.parse(desk.do("gate", "realm", "invite", "--quiet", "--count", "3", "--tag", "t"))
     rows = desk.ask("gate", "realm", "invites")["invites"]
     assert [row["state"] for row in rows] == ["open", "expired"]
     assert (rows[0]["id"], rows[0]["expires_at"], rows[0]["uses_max"]) == (token.invite_id.hex(), token.not_after, 3)
@@ -69,13 +69,13 @@ def test_invitations_are_listed_open_ones_first(desk):
 
 
 def test_no_output_shows_the_secret_of_an_invitation(desk):
-    token = Token.parse(desk.do("gate", "realm", "invite", "--no-qr"))
+    token = Token.parse(desk.do("gate", "realm", "invite", "--quiet"))
     shown = desk.do("gate", "realm", "invites") + desk.do("gate", "realm", "invites", "--json")
     assert token.secret.hex() not in shown
 
 
 def test_an_invitation_is_withdrawn_by_its_first_digits(desk):
-    one, other = (Token.parse(desk.do("gate", "realm", "invite", "--no-qr")) for _ in range(2))
+    one, other = (Token.parse(desk.do("gate", "realm", "invite", "--quiet")) for _ in range(2))
     assert one.invite_id.hex() in desk.do("gate", "realm", "invites", "cancel", one.invite_id.hex()[:12])
     (left,) = desk.ask("gate", "realm", "invites")["invites"]
     assert left["id"] == other.invite_id.hex()
@@ -89,7 +89,7 @@ def test_a_word_that_is_no_invitation_is_refused(desk, word):
 
 def test_digits_that_fit_two_invitations_withdraw_none(desk):
     for _ in range(2):
-        desk.do("gate", "realm", "invite", "--no-qr")
+        desk.do("gate", "realm", "invite", "--quiet")
     one, _ = sorted((desk.path / "gate" / "invites").iterdir())
     files = IssuerFiles(desk.state("gate"))
     kept = files.invite(bytes.fromhex(one.stem))

@@ -61,7 +61,7 @@ def test_a_member_that_another_issuer_revoked_is_shown_as_revoked(desk):
 
 def test_a_node_that_is_revoked_is_not_signed_for_again(desk):
     desk.do("gate", "realm", "revoke", "kitchen")
-    assert "new keys" in desk.refused("gate", "realm", "sign", desk.path / "k.request")
+    assert "new keys" in desk.refused("gate", "realm", "sign", "--force", desk.path / "k.request")
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ def test_this_node_itself_uses_its_new_name_at_once(desk):
     [
         (("rename", "nobody", "cellar"), "no member 'nobody'"),
         (("rename", "kitchen", "gate"), "another node of the realm has this name"),
-        (("rename", "kitchen", "Bad Name"), "node name 'Bad Name'"),
+        (("rename", "kitchen", "Bad Name"), "'Bad Name' is no node name"),
         (("grant", "kitchen", "--capability", "fly"), "capability 'fly': must be one of"),
-        (("grant", "kitchen", "--tag", "a b"), "tag 'a b'"),
+        (("grant", "kitchen", "--tag", "a b"), "'a b' is no tag"),
         (("grant", "kitchen", "--no-tag", "cold"), "it has no 'cold'"),
         (("grant", "kitchen", "--capability", "issuer"), "grant NODE --issuer"),
         (("grant", "kitchen", *(f"--tag=t{number}" for number in range(16))), "at most 16 tags"),

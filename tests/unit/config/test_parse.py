@@ -110,7 +110,7 @@ def test_the_socket_stands_in_the_state_directory_unless_named():
         ("[stream]\nidle_timeout = 1" + 400 * "0", 2, "from 1 to 3600, not 1000"),
         ("[tun]\nmtu = 0x" + 4000 * "f", 2, "not a number of thousands of digits"),
         ("[control.lan]\npeers = 'a:1'", 2, 'a list of "host:port"'),
-        ("[control.lan]\npeers = ['a']", 2, "not 'a'"),
+        ("[control.lan]\npeers = ['a:']", 2, "not 'a:'"),
         ("[control.lan]\npeers = ['a:0']", 2, "a port from 1 to 65535"),
         ("[control.lan]\npeers = ['fe80::1:7464']", 2, "[ipv6]:port"),
         ("[control.lan]\nport = 80", 2, "from 1024 to 65535"),

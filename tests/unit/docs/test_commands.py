@@ -16,7 +16,7 @@ from conflux.cli.parser import parser
 MAKE = re.compile(r"(?:^|[^\w./-])make ([a-z][a-z0-9-]*)")
 CONFLUX = re.compile(r"(?:^|[ $(])conflux ((?:--)?[a-z][^#&;)]*)")
 # What stands for a value in a usage line, and a value.
-VALUES = {"N": "3", "PORT": "4222", "S": "1", "BYTES": "56", "TIME": "12h", "PREFIX": "10.77.0.0/16"}
+VALUES = {"N": "3", "PORT": "4222", "S": "1", "BYTES": "56", "TIME": "12h", "TAG": "light", "PREFIX": "10.77.0.0/16"}
 
 
 def code(page: Path) -> Iterator[str]:

@@ -38,5 +38,5 @@ def test_ids_and_addresses_are_known_in_any_case() -> None:
 
 
 def test_names_of_realms_and_tags_are_taken_as_they_are() -> None:
-    with pytest.raises(ConfigError, match="realm name 'Home'"):
+    with pytest.raises(ConfigError, match="'Home' is no realm name"):
         parse_name("Home", "realm name")
