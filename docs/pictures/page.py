@@ -6,24 +6,17 @@ A board of a small realm is made up, with an hour of traffic, and a headless Chr
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from kit.answers import status
 from rig.browser import browser
+from rig.served import served
 
-from conflux.web.health import Health
 from conflux.web.history import SAMPLE_COUNT_MAX, STEP_S, Counters
-from conflux.web.server import PageServer
 from conflux.web.source import Source
 
 HERE = Path(__file__).parent
@@ -117,31 +110,9 @@ def fill(source: Source) -> None:
         source.history.add(Counters(at, now - 86400, received, sent, drops, 2 + (step // 37) % 3, len(NODES)), at=at)
 
 
-@contextmanager
-def served() -> Iterator[int]:
-    """Serve the page in a thread of its own; yield the port."""
-    loop, ready, ports = asyncio.new_event_loop(), threading.Event(), []
-
-    def serve() -> None:
-        source = Source(made_up)
-        fill(source)
-
-        async def listen() -> None:
-            server = PageServer(source, Health([sys.executable, "-c", ""]))
-            ports.append(server.listen(ip_address("127.0.0.1"), 0))
-            ready.set()
-            await asyncio.get_running_loop().create_future()
-
-        loop.run_until_complete(listen())
-
-    threading.Thread(target=serve, daemon=True).start()
-    ready.wait()
-    yield ports[0]
-
-
 def main() -> None:
     """Write both pictures."""
-    with served() as port, browser() as tab:
+    with served(made_up, fill) as port, browser() as tab:
         for name, (width, height), dark in (("desktop", DESKTOP, False), ("phone", PHONE, True)):
             tab.emulate(width, height, dark=dark)
             tab.open(f"http://127.0.0.1:{port}/")

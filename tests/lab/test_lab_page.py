@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kit.answers import HOSTILE, status
 from rig import gauge
 from rig.browser import Tab, browser
 from rig.enter import add_figures, deliver_picture
 from rig.joined_lans import JoinedLans
+from rig.served import served
 from rig.topology import CONFLUX, SETTINGS, Lab, wait_for
 
 pytestmark = pytest.mark.alone
@@ -131,6 +133,26 @@ def test_the_page_is_light_and_quick(site: Site, tab: Tab) -> None:
     assert figures["page_kb"] <= PAGE_KB_MAX
     assert figures["first_paint_ms"] <= FIRST_PAINT_MS_MAX
     assert figures["pss_mb"] <= PSS_MB_MAX
+
+
+def test_a_hostile_name_is_text_in_the_browser_and_overflows_nothing() -> None:
+    named = {"name": HOSTILE + "x" * 200}
+    sample = status()
+    hostile = status(
+        node=sample["node"] | named,
+        realm=sample["realm"] | named,
+        warnings=[HOSTILE],
+        **{part: [each | named for each in sample[part]] for part in ("nodes", "streams", "links", "destinations")},
+    )
+    with served(lambda: hostile) as port, browser() as tab:
+        for width in (1280, 390):
+            tab.emulate(width, 900, dark=False)
+            tab.open(f"http://127.0.0.1:{port}/")
+            tab.wait_until("document.querySelectorAll('#nodes tbody tr').length === 3")
+            assert tab.evaluate("document.querySelectorAll('img, [onerror], main script').length") == 0
+            assert "<img src=x onerror=alert(1)>" in tab.evaluate("document.body.innerText")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            assert tab.complaints == []
 
 
 def test_members_and_neighbours_read_it_and_prometheus_gets_its_metrics(site: Site) -> None:
