@@ -60,9 +60,14 @@ def end_output(code: int) -> int:
 
 
 def complain(text: str, by: str = "conflux") -> None:
-    """Print an error of a command on standard error; where that does not take it, nobody reads it."""
+    """Print an error of a command on standard error, as one line; where that does not take it, nobody reads it.
+
+    What is not printable is escaped: a file's name may have a new line in it, or commands for a terminal.
+    """
+    from conflux.errors import printable
+
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{by}: {text}\n")
+        sys.stderr.write(f"{by}: {printable(text)}\n")
         sys.stderr.flush()
 
 
