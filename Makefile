@@ -36,6 +36,7 @@ At every save
   make cext T=PATH    the same, of the C parts alone
   make lab T=PATH     the same, of real daemons in network namespaces
   make lint           ruff, mypy, stubtest
+  make test-first-hour    the package built, installed from a repository and upgraded on two fresh Debians, as root
   make test-control   the control channel's contract, and its labs with a real broker (T=PATH: one lab)
 
 Before a push
@@ -64,6 +65,8 @@ To look at
 To install
   make deb            a Debian package in build/package: SUITE=bookworm|trixie ARCH=amd64|arm64, else this machine's
   make deb-full       packages of both suites under lintian, piuparts, and tests in fresh Debians, with sudo: 10 min
+  make repo           a signed apt repository in build/repo, of the packages in build/package: KEY=NAME URL=ADDRESS
+  make wheels         wheels of Python 3.11 and 3.13, for x86-64 and arm64, in build/wheels
   make install        this clone's program, unit and manual in PREFIX=/usr/local (DESTDIR=), with sudo
   make uninstall      take that away again; configuration and keys stay
 
@@ -101,13 +104,14 @@ lab: prepare-lab lab-lane $(if $(T),,relay-lane)
 # --- before a push ---
 
 # .ci/test prepares what the lanes need that it chooses.
-.PHONY: test test-control
+.PHONY: test test-control test-first-hour
 test:
 	.ci/test
 
 test-control: prepare-control control-lane
+test-first-hour: prepare-first-hour first-hour-lane
 
-.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane control-lane
+.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane control-lane first-hour-lane
 lint-lane:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -129,6 +133,13 @@ relay-lane:
 control-lane:
 	$(AGAIN) control tests/loopback/control
 	$(if $(T),$(LAB_PYTEST) $(T),$(LABS) tests/lab/control)
+
+# Two packages of the same code, of which the second is the later one; and a fresh Debian, kept in build/boards.
+first-hour-lane:
+	WHEEL=$$(.ci/as-owner packaging/wheel) && export WHEEL && \
+	    .ci/as-owner packaging/deb && REVISION=2 .ci/as-owner packaging/deb
+	PYTHONPATH=tests:tests/lab $(PYTHON) -m rig.board
+	$(LABS) tests/lab/packages
 
 # --- at night ---
 
@@ -217,6 +228,16 @@ install: prepare-install
 
 uninstall:
 	packaging/install --remove
+
+.PHONY: repo wheels
+export KEY ?=
+export URL ?=
+repo: prepare-repo
+	.ci/as-owner packaging/repo
+
+wheels: prepare-wheels
+	.ci/as-owner packaging/manylinux
+	$(PYTEST) tests/packages/test_wheels.py
 
 # --- to look after ---
 
