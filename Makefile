@@ -36,7 +36,7 @@ At every save
   make cext T=PATH    the same, of the C parts alone
   make lab T=PATH     the same, of real daemons in network namespaces
   make lint           ruff, mypy, stubtest
-  make test-first-hour    the package built, installed from a repository and upgraded on two fresh Debians, as root
+  make test-first-hour    the package built, and used as a person does on two fresh Debians: as root, under 10 min
   make test-control   the control channel's contract, and its labs with a real broker (T=PATH: one lab)
 
 Before a push
@@ -67,6 +67,7 @@ To install
   make deb-full       packages of both suites under lintian, piuparts, and tests in fresh Debians, with sudo: 10 min
   make repo           a signed apt repository in build/repo, of the packages in build/package: KEY=NAME URL=ADDRESS
   make wheels         wheels of Python 3.11 and 3.13, for x86-64 and arm64, in build/wheels
+  make oci            a container image for amd64 and arm64, in build/oci; two containers of it are tried
   make install        this clone's program, unit and manual in PREFIX=/usr/local (DESTDIR=), with sudo
   make uninstall      take that away again; configuration and keys stay
 
@@ -229,7 +230,7 @@ install: prepare-install
 uninstall:
 	packaging/install --remove
 
-.PHONY: repo wheels
+.PHONY: repo wheels oci
 export KEY ?=
 export URL ?=
 repo: prepare-repo
@@ -238,6 +239,10 @@ repo: prepare-repo
 wheels: prepare-wheels
 	.ci/as-owner packaging/manylinux
 	$(PYTEST) tests/packages/test_wheels.py
+
+oci: prepare-oci
+	.ci/as-owner packaging/image
+	$(LABS) tests/lab/container
 
 # --- to look after ---
 
