@@ -30,7 +30,8 @@ PLACE = TREE / "build" / "boards"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun")
 BOOT_S, HALT_S = 60, 10
 
-# $1: the root.  Run as PID 1 of the board; the last line becomes systemd.
+# $1: the root.  Run as PID 1 of the board; the last line becomes systemd, which takes this for a container: what such a
+# manager does is done here, as that mounts made for a unit (its credentials) reach it.
 BOOT = f"""
 set -e
 cd "$1"
@@ -51,6 +52,7 @@ mkdir -p .before
 pivot_root . .before
 umount -l /.before
 rmdir /.before
+mount --make-rshared /
 exec env -i container=lab PATH=/usr/sbin:/usr/bin /sbin/init
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kit.tree import TREE
 
-ALL = ["lint", "unit", "cext", "lab", "relay", "control"]
+ALL = ["lint", "unit", "cext", "lab", "relay", "control", "first-hour"]
 ANONYMOUS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -64,7 +64,11 @@ def checkout(tmp_path: Path) -> Checkout:
     [
         ("docs/protocol.md", ["lint", "unit"]),
         ("README.md", ["lint", "unit"]),
-        ("packaging/conflux.service", ["lint", "unit"]),
+        ("packaging/conflux.service", ["lint", "unit", "first-hour"]),
+        ("packaging/README.md", ["lint", "unit"]),
+        ("tests/lab/packages/test_lab_repository.py", ["lint", "unit", "first-hour"]),
+        ("tests/lab/rig/board.py", ["lint", "unit", "first-hour"]),
+        ("tests/lab/container/test_lab_container.py", ["lint", "unit"]),
         (".clang-format", ["lint"]),
         ("tests/mutants/1.patch", ["lint"]),
         ("tests/unit/anchor/test_codec.py", ["lint", "unit"]),
@@ -74,7 +78,7 @@ def checkout(tmp_path: Path) -> Checkout:
         ("tests/sim/test_sim_model.py", ["lint", "unit"]),
         ("tests/cext/lines.h", ["lint", "unit", "cext"]),
         ("tests/lab/test_lab_tun.py", ["lint", "unit", "lab", "relay"]),
-        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "control"]),
+        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "control", "first-hour"]),
         ("tests/lab/control/test_lab_sites.py", ["lint", "unit", "control"]),
         ("tests/loopback/control/test_contract.py", ["lint", "unit", "control"]),
         ("bench/overlays/wire.c", ["lint", "unit", "lab", "relay"]),
