@@ -175,5 +175,6 @@ def test_a_program_for_arm64_runs_emulated() -> None:
     words = [emulator, "-L", str(root), *places, str(python), "-B", "-c"]
     program = "import sys; sys.argv = ['conflux', '--version']; from conflux.datapath.native import _engine; "
     program += "from conflux.cli.entry import main; sys.exit(main())"
-    done = subprocess.run([*words, program], capture_output=True, text=True, timeout=120, check=False)
+    command = [*words, program]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == f"conflux {conflux.__version__}\n", done.stderr
