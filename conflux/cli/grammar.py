@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeAlias
 
 from conflux.errors import ConfigError
 from conflux.ids import LAN_PORT, with_port
-from conflux.realm.name import new_node_name, parse_name
 
 EXIT_USAGE = 2
 
@@ -186,11 +185,15 @@ def place(text: str) -> str:
 
 def node_name(text: str) -> str:
     """Return a name that a node may be given."""
+    from conflux.realm.name import new_node_name  # loads CBOR, which a command that looks does without
+
     return _named(text, new_node_name)
 
 
 def tag(text: str) -> str:
     """Return a tag."""
+    from conflux.realm.name import parse_name
+
     return _named(text, lambda text: parse_name(text, "tag"))
 
 
