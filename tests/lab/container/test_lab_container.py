@@ -154,7 +154,7 @@ def test_two_containers_are_a_network(containers: tuple[Container, Container]) -
     attic, cellar = containers
     attic.conflux("realm", "create", "home", "--node", "attic")
     attic.up()
-    token = attic.conflux("realm", "invite").split()[-1]
+    token = attic.conflux("realm", "invite", "--quiet").split()[-1]
     cellar.conflux("join", token, "--name", "cellar")
     cellar.up()
     said = cellar.conflux("ping", "attic", "-c", "2")

@@ -110,7 +110,7 @@ def town() -> Iterator[Town]:
         board.run("apt-get", "install", "--yes", "conflux", within_s=120)
     attic.run("conflux", "realm", "create", "home", "--node", "attic")
     attic.run("systemctl", "restart", "conflux")
-    token = attic.run("conflux", "realm", "invite", "--no-qr").stdout.split()[-1]
+    token = attic.run("conflux", "realm", "invite", "--quiet").stdout.split()[-1]
     cellar.run("conflux", "join", token, "--name", "cellar")
     cellar.run("systemctl", "restart", "conflux")
     reach(cellar, "attic")
