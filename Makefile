@@ -43,7 +43,7 @@ Before a push
   make test           those of lint, unit, cext, lab, relay, control that the change needs; says which, why, how long
 
 At night
-  make nightly        the seven below, one after another; one line each, and what they said in build/nightly
+  make nightly        every lane, and the seven below; one line each, and what they said in build/nightly
   make sim-full       two hundred random lives of six nodes, where make test has nine
   make fuzz           every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage
   make soak-full      MINUTES=30 at full rate, links coming and going; nothing may grow; in build/soak.json and .svg

@@ -17,6 +17,10 @@ from conflux.realm.member import Member
 log = logging.getLogger(__name__)
 
 _OFF: Final = "IPv6 is switched off on this host (net.ipv6.conf.all.disable_ipv6)"
+_REMEDIES: Final = {
+    4: "until the daemon is started again and leaves IPv4 out",
+    6: "and members in it are not reached: find what advertises it (ip -6 route)",
+}
 LOOK_S: Final = 15.0  # between two looks at the host's networks: so long the log is silent about a new collision
 
 
@@ -97,8 +101,8 @@ def collisions(prefixes: Iterable[Network], device: str) -> tuple[str, ...]:
         return ()
     found = ((prefix, networks.collision(prefix, used)) for prefix in dict.fromkeys(prefixes))
     return tuple(
-        f"ipv{prefix.version}-collides: {each} lies in the realm's prefix {prefix}: "
-        "packets for it go there, not to members"
+        f"ipv{prefix.version}-collides: {each} lies in the realm's prefix {prefix}: packets for it go nowhere, "
+        f"{_REMEDIES[prefix.version]}"
         for prefix, each in found
         if each is not None
     )

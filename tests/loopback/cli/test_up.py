@@ -110,6 +110,7 @@ def test_the_reason_of_a_start_that_fails_is_what_up_says(state: Path) -> None:
 def test_a_daemon_in_the_foreground_ends_cleanly_with_its_terminal(state: Path, tmp_path: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored in a run that outlives its own terminal
         with (tmp_path / "log").open("w") as log:
             os.dup2(log.fileno(), 2)
         words = [sys.executable, "-m", "conflux", "up", "--foreground", "--state-dir", str(state)]
