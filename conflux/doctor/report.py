@@ -22,6 +22,7 @@ from conflux.config.settings import Config
 from conflux.doctor import journal, node
 from conflux.doctor.finding import Check, Finding
 from conflux.doctor.firewall import PROGRAMS
+from conflux.doctor.foreign import end_of
 from conflux.doctor.host import device_name
 from conflux.doctor.scrub import scrubbed, without_values
 from conflux.doctor.subject import Subject
@@ -33,6 +34,8 @@ LOG_LINES = 2000
 CRASH_LINES = 500
 LOG_FILE = "daemon.log"  # in the state directory, of a daemon that runs in the background
 FILE_COUNT_MAX = 1000
+CONFIGURATION = "configuration.txt"
+KNOWN_CHARS_MIN = 6  # chosen: of a secret that is taken out wherever it stands
 
 README = """\
 A report of Conflux on this board, made by `conflux report`.
@@ -64,7 +67,15 @@ def parts(seen: Subject, findings: Iterable[Finding]) -> Iterator[Part]:
     """Yield the files of a report, without secrets.  findings: of the doctor."""
     secrets = tuple(_secrets(seen.config))
     for name, text in _parts(seen, findings):
-        yield Part(name, scrubbed(text[-PART_CHARS_MAX:], secrets))
+        yield Part(name, scrubbed(text[-PART_CHARS_MAX:], known_in(name, secrets)))
+
+
+def known_in(name: str, secrets: Iterable[str]) -> Iterator[str]:
+    """Yield the secrets that are taken out of a part by their value.
+
+    A short one, as the name of a user "pi", is a piece of many words: it goes out of the configuration alone.
+    """
+    return (each for each in secrets if len(each) >= KNOWN_CHARS_MIN or name == CONFIGURATION)
 
 
 def archive(files: Iterable[Part], folder: str, now_unix: int) -> bytes:
@@ -99,7 +110,7 @@ def _parts(seen: Subject, findings: Iterable[Finding]) -> Iterator[Part]:
     yield Part("README.txt", README)
     yield Part("status.json", json.dumps(seen.daemon.status or {"error": seen.daemon.said}, indent=2))
     yield Part("doctor.txt", "".join(f"{each.grade} {each.check}: {_finding(each)}\n" for each in findings))
-    yield Part("configuration.txt", _configuration(seen))
+    yield Part(CONFIGURATION, _configuration(seen))
     yield Part("versions.txt", _versions(seen))
     yield Part("network.txt", "\n".join(_run(words) for words in _NETWORK))
     yield Part("rules.txt", _run(("nft", "list", "table", "inet", f"conflux-{device_name(seen)}")))
@@ -204,11 +215,16 @@ def _log(state_dir: Path) -> list[str]:
     """Return the end of the log: of the journal, and of the file that a daemon in the background writes."""
     lines, why_not = journal.tail("7 days ago", LOG_LINES)
     found = lines if lines is not None else [f"({why_not})"]
+    return [*found, *background_log(state_dir)]
+
+
+def background_log(state_dir: Path) -> list[str]:
+    """Return the end of the file that a daemon in the background writes; if it is not to be read, why."""
     try:
-        text = (state_dir / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return found
-    return [*found, f"--- {state_dir / LOG_FILE}", *text.splitlines()[-LOG_LINES:]]
+        text = end_of(state_dir / LOG_FILE)
+    except UserError as error:
+        return [f"({error})"]
+    return [] if text is None else [f"--- {state_dir / LOG_FILE}", *text.splitlines()[-LOG_LINES:]]
 
 
 def _crashes(log: Sequence[str]) -> list[str]:

@@ -74,8 +74,9 @@ def subject(file: Path | None, state_dir: Path | None) -> Subject:
     state = member = None
     untold = ""
     try:
-        state = StateDir.open(config.node.state_dir)
+        state = StateDir.open(config.node.state_dir, mends=False)
         member = state.member()
+        untold = next((each for each in state.warnings() if each.startswith("state-damaged")), "")
     except StateError as error:
         untold = str(error)
     except PermissionError:

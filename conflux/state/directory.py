@@ -102,14 +102,14 @@ class FileVersion(NamedTuple):
 class StateDir:
     """One node's state.  Every method raises StateError, whose text names the file and what a person can do."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, mends: bool = True) -> None:
+        self.path, self._mends = path, mends
         self._lock_fd: int | None = None
         self._mended: dict[str, str] = {}  # by file: what was done about it
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False) -> Self:
-        """Return the directory at path.  create: make it, with mode 0700, if it is missing."""
+    def open(cls, path: Path, *, create: bool = False, mends: bool = True) -> Self:
+        """Return the directory at path.  create: make it, with mode 0700, if missing.  mends: reading mends damage."""
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class StateDir:
             raise StateError(f"{path}: not a directory")
         if status.st_mode & 0o077:
             raise StateError(f"{path}: open to others (mode {stat.S_IMODE(status.st_mode):04o}); chmod 700 it")
-        return cls(path)
+        return cls(path, mends=mends)
 
     # ── one process at a time ──
 
@@ -294,9 +294,12 @@ class StateDir:
         """Return a file's content, or None if there is none."""
         path = self.path / name
         try:
-            file_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(file_fd, "rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):  # a pipe would stop the reader, or a device do more
+                    raise StateError(f"{path}: not a regular file")
+                mode = stat.S_IMODE(status.st_mode)
                 if mode & 0o077:
                     raise StateError(f"{path}: open to others (mode {mode:04o}); chmod 600 it")
                 data = file.read(bytes_max + 1)
@@ -344,7 +347,8 @@ class StateDir:
                 raise
             self._mend(name, f"{damage}; its spare is used")
             with contextlib.suppress(StateError):  # else the spare is used at every start
-                self.save_record(name, kept)
+                if self._mends:
+                    self.save_record(name, kept)
             return kept
 
     def _load(self, name: str, kind: type[R]) -> R | None:

@@ -411,6 +411,26 @@ def test_a_damaged_file_with_a_spare_is_put_back(joined, name, data):
     assert stat.S_IMODE((joined.path / directory.SPARE / name).stat().st_mode) == 0o600
 
 
+def test_who_only_looks_reads_the_spare_and_changes_nothing(joined):
+    joined.guard()
+    for name in (directory.NODE_KEY, directory.ANCHOR, directory.CHAIN, directory.BOOT, directory.CLOCK):
+        joined.atomic_write(name, b"half")
+    kept = {each: each.read_bytes() for each in joined.path.rglob("*") if each.is_file()}
+    looked = StateDir.open(joined.path, mends=False)
+    assert looked.member().node_id == ALPHA.node_id
+    looked.floor_unix()
+    assert any("realm.chain: damaged" in words for words in looked.warnings())
+    assert {each: each.read_bytes() for each in joined.path.rglob("*") if each.is_file()} == kept
+
+
+@pytest.mark.parametrize("name", [directory.NODE_KEY, directory.CHAIN, directory.CLOCK])
+def test_a_pipe_in_the_place_of_a_file_stops_nobody(joined, name):
+    joined.remove(name)
+    os.mkfifo(joined.path / name, 0o600)
+    with pytest.raises(StateError, match="not a regular file"):
+        joined.read(name)
+
+
 def test_a_file_that_was_damaged_while_the_daemon_ran_takes_the_place_of_no_spare(joined, caplog):
     joined.guard()
     (joined.path / directory.CHAIN).write_bytes(b"half")
