@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from conflux.api.echo import Echo
@@ -190,7 +191,7 @@ class Ping:
                     next_at = now + self._interval_s
                     continue
                 due_at = [] if is_done else [next_at]
-                due_at += [at + self._timeout_s for at in list(self._session.sent_at.values())[:1]]
+                due_at += [at + self._timeout_s for at in islice(self._session.sent_at.values(), 1)]
                 self._looked.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, min(due_at) - now)):
@@ -208,9 +209,9 @@ class Ping:
         self._send(self._session.request(self._sent, self._size, now=now))
 
     def _expire(self, now: float) -> None:
-        for sequence, sent_at in list(self._session.sent_at.items()):  # the oldest first
-            if sent_at + self._timeout_s > now:
-                return
+        sent = self._session.sent_at.items()  # the oldest first; there may be thousands, and this runs at every turn
+        late = [sequence for sequence, _ in takewhile(lambda item: item[1] + self._timeout_s <= now, sent)]
+        for sequence in late:
             self._end(sequence)
 
     def _end(self, sequence: int) -> None:

@@ -89,6 +89,33 @@ async def test_requests_end_when_the_daemon_gives_the_node_up_and_not_only_after
     assert [step.event for step in items[0].steps] == ["unreachable"]
 
 
+class CountedDict(dict[int, float]):
+    """A dictionary that knows how many of its entries were read in one go, at most."""
+
+    read_count_max = 0
+
+    def _counted(self, view):
+        for count, each in enumerate(view, 1):
+            self.read_count_max = max(self.read_count_max, count)
+            yield each
+
+    def items(self):
+        return self._counted(super().items())
+
+    def values(self):
+        return self._counted(super().values())
+
+
+async def test_a_turn_looks_at_the_oldest_request_and_not_at_all_that_wait() -> None:
+    ping = make(count=200, interval_s=0.0001)
+    ping._session.sent_at = sent_at = CountedDict()
+    waiting = await sent(ping, 200)
+    assert len(sent_at) == 200
+    assert sent_at.read_count_max == 1
+    ping._give_up()
+    await waiting
+
+
 async def test_another_node_that_is_given_up_ends_nothing() -> None:
     ping = make(count=1, timeout_s=0.2)
     waiting = await sent(ping, 1)
