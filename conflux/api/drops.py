@@ -231,7 +231,7 @@ _ROWS = (
     _Row("from-overlay", _NORMAL, "a connection from an address of the overlay itself"),
     _Row("stopped", _NORMAL, "this node was going down"),
     _Row("busy", _NORMAL, "too many handshakes at once"),
-    _Row("api-refused", _NORMAL, "commands on this host that were answered with an error"),
+    _Row("api-refused", _NORMAL, "commands on this host that were refused"),
     _Row("library-exception", _ALARMING, "an exception in a library that the daemon uses, named in the log"),
 )
 

@@ -19,6 +19,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from conflux.api.scheme import plain
+from conflux.budget import TokenBucket
 from conflux.errors import ConfluxError, StateError, UserError, words_of
 from conflux.state.directory import CANNOT_WRITE
 
@@ -33,8 +35,12 @@ REQUEST_BYTES_MAX = 65536
 REQUEST_TIMEOUT_S = 5.0  # a client that connects and sends nothing must not keep its place
 REFUSED_TIMEOUT_S = 1.0
 REFUSED_READ_COUNT_MAX = 16  # reads of 64 kB: a client that sends more than a megabyte may lose the error's text
-CLIENT_COUNT_MAX = 32  # chosen: a dashboard, a few watchers, and people
+CLIENT_COUNT_MAX = 32  # admitted at once; chosen: a dashboard, a few watchers, and people
 LOOKER_COUNT_MAX = 24  # of them may be users who may only look: they cannot keep the owner out
+REFUSED_COUNT_MAX = 8  # no owners, not admitted, and still told why: more than these are closed without a word
+LOOKS_PER_S = 10.0  # of all who may only look, together; the page asks once a second, `conflux top` every two
+LOOKS_BURST = 30.0
+PROBE_TIMEOUT_S = 1.0
 SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
 GROUP_COUNT_MAX = 65536  # NGROUPS_MAX of the kernel
 
@@ -128,6 +134,10 @@ class _NotServed(UserError):
     """This client is not served, whatever it asks."""
 
 
+class _NotAdmitted(_NotServed):
+    """This client, which is no owner, has no place."""
+
+
 class ApiServer:
     """Serves operations on one Unix socket.
 
@@ -147,11 +157,14 @@ class ApiServer:
     ) -> None:
         self._path = path
         self._group = group
-        self._lookers: set[asyncio.Task[None]] = set()
         self._operations = operations
         self._failed = failed
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.Task[None]] = set()  # every connection, admitted or not
+        self._owners: set[asyncio.Task[None]] = set()  # those admitted, by what they may ask
+        self._lookers: set[asyncio.Task[None]] = set()
+        self._looks = TokenBucket(LOOKS_PER_S, LOOKS_BURST)
+        self._refused_count = 0  # not admitted, and being told why
         self._drops = drops
         self._otherwise = otherwise
 
@@ -186,8 +199,8 @@ class ApiServer:
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client closed the connection, or the server stops
         finally:
-            self._clients.discard(task)
-            self._lookers.discard(task)
+            for tasks in (self._clients, self._owners, self._lookers):
+                tasks.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -200,6 +213,9 @@ class ApiServer:
                 await self._answer(operation, arguments, reader, writer)
         except ConnectionError:
             raise
+        except _NotAdmitted as error:
+            self._drops["api-refused"] += 1
+            await self._turn_away(reader, writer, str(error))
         except ConfluxError as error:
             self._drops["api-refused"] += 1
             await _refuse(reader, writer, str(error))
@@ -208,19 +224,32 @@ class ApiServer:
             await _refuse(reader, writer, "the daemon failed on this request; its log says how")
 
     def _admit(self, writer: asyncio.StreamWriter) -> Access:
-        """Return what the user that connected may ask.  Raises _NotServed."""
+        """Return what the user that connected may ask, and give it a place.  Raises _NotServed."""
         access = access_of(*_peer(writer.get_extra_info("socket")), own_uid=os.geteuid(), group=self._group)
         if access is Access.NOTHING:
-            raise _NotServed("only root, the user the daemon runs as and the group conflux may talk to it")
-        if len(self._clients) > CLIENT_COUNT_MAX:
-            raise _NotServed(f"more than {CLIENT_COUNT_MAX} clients at once")
+            raise _NotAdmitted("only root, the user the daemon runs as and the group conflux may talk to it")
+        if len(self._owners) + len(self._lookers) >= CLIENT_COUNT_MAX:
+            kind = _NotServed if access is Access.ALL else _NotAdmitted  # `conflux down` takes a silent end for done
+            raise kind(f"more than {CLIENT_COUNT_MAX} clients at once")
         if access is Access.LOOK:
             if len(self._lookers) >= LOOKER_COUNT_MAX:
-                raise _NotServed(f"more than {LOOKER_COUNT_MAX} clients at once that may only look")
-            task = asyncio.current_task()
-            assert task is not None
-            self._lookers.add(task)
+                raise _NotAdmitted(f"more than {LOOKER_COUNT_MAX} clients at once that may only look")
+            if not self._looks.take(time.monotonic()):
+                raise _NotAdmitted(f"more than {LOOKS_PER_S:g} requests a second of users who may only look")
+        task = asyncio.current_task()
+        assert task is not None
+        (self._owners if access is Access.ALL else self._lookers).add(task)
         return access
+
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+        """Tell a client without a place why, if not too many are being told: each keeps a descriptor meanwhile."""
+        if self._refused_count >= REFUSED_COUNT_MAX:
+            return
+        self._refused_count += 1
+        try:
+            await _refuse(reader, writer, text)
+        finally:
+            self._refused_count -= 1
 
     async def _answer(
         self,
@@ -320,17 +349,17 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, te
 def _listener(path: Path, group: int | None) -> socket.socket:
     """Return a socket bound at path, with mode 0600, or 0660 for a group; the socket of a killed daemon is replaced."""
     try:
+        _refuse_shared(path.parent)
         _clear(path)
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
         raise _no_socket(path, error) from None
-    mask = os.umask(0o177)
+    mask = os.umask(0o177 if group is None else 0o117)  # it is for its own group until chown, and nobody listens yet
     try:
         listener.bind(str(path))
         if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(0o660)
+            os.chown(path, -1, group, follow_symlinks=False)
     except OSError as error:
         listener.close()
         raise _no_socket(path, error) from None
@@ -344,6 +373,14 @@ def _no_socket(path: Path, error: OSError) -> StateError:
     return kind(f"cannot make the socket {path}: {words_of(error)}")
 
 
+def _refuse_shared(folder: Path) -> None:
+    """Raise StateError if any user may put another file in the place of the socket."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise StateError(f"every user may replace files in {folder}: chmod o-w {folder}")
+
+
 def _clear(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
@@ -352,9 +389,12 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise StateError(f"{path} is in the way: it is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()  # no process listens on it
-        else:
-            raise StateError(f"another daemon listens on {path}: conflux down ends it")
+            return
+        except (BlockingIOError, TimeoutError):
+            pass  # its queue is full: a process listens, and hangs
+    raise StateError(f"another daemon listens on {path}: conflux down ends it")

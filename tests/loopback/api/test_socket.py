@@ -247,6 +247,96 @@ def test_who_may_only_look_cannot_keep_the_owner_out(path, monkeypatch):
     assert served(path, talk, group=7) == "x"
 
 
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_refused_clients_that_stay_take_no_place_and_few_descriptors(path, monkeypatch):
+    """Whoever is not admitted is one kind: no number of them keeps the owner out, or the daemon's files open."""
+    looker, owner = (os.geteuid() + 1, frozenset({7})), (os.geteuid(), frozenset())
+    stranger = (os.geteuid() + 1, frozenset())
+    who = [looker]
+    monkeypatch.setattr(server, "_peer", lambda connection: who[0])
+    monkeypatch.setattr(server, "REFUSED_TIMEOUT_S", 60.0)
+
+    def stay(stack, request=b""):
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.settimeout(10)
+        connection.connect(str(path))
+        if request:  # one that is closed at once takes none
+            connection.sendall(request)
+        return connection.recv(1024)
+
+    def talk():
+        with contextlib.ExitStack() as stack:
+            for _ in range(server.LOOKER_COUNT_MAX):
+                assert stay(stack, b'{"do":"watching"}\n') == b'{"item":"begun"}\n'
+            before = descriptors()
+            told = [stay(stack) for _ in range(9)]
+            who[0] = stranger
+            told += [stay(stack) for _ in range(31)]
+            assert len([text for text in told if text]) == server.REFUSED_COUNT_MAX
+            assert descriptors() - before == 40 + server.REFUSED_COUNT_MAX, "the ends of this test, and the server's"
+            who[0] = owner
+            for _ in range(server.CLIENT_COUNT_MAX - server.LOOKER_COUNT_MAX - 1):
+                assert stay(stack, b'{"do":"watching"}\n') == b'{"item":"begun"}\n'
+            return ApiClient(path).call("echo", name="x")["name"]
+
+    assert served(path, talk, group=7) == "x"
+
+
+def test_who_may_only_look_has_a_ration_and_the_owner_has_none(path, monkeypatch):
+    monkeypatch.setattr(server, "LOOKS_PER_S", 1e-9)
+    monkeypatch.setattr(server, "LOOKS_BURST", 2.0)
+    peers = iter([(os.geteuid() + 1, frozenset({7}))] * 3 + [(os.geteuid(), frozenset())])
+    monkeypatch.setattr(server, "_peer", lambda connection: next(peers))
+
+    def talk():
+        assert [ApiClient(path).call("looking") for _ in range(2)] == ["seen"] * 2
+        assert b"requests a second of users who may only look" in raw(path, b'{"do":"looking"}\n')
+        return ApiClient(path).call("looking")
+
+    assert served(path, talk, group=7) == "seen"
+
+
+def test_a_link_in_the_place_of_the_socket_changes_no_other_file(path, monkeypatch):
+    """Whatever is done to the socket by its name is done to that name alone: os.chown here, and there is no chmod."""
+    other = path.with_name("other")
+    other.write_text("precious")
+    other.chmod(0o600)
+    chowns = []
+    chown = os.chown
+
+    def swapped(name, uid, gid, **options):
+        path.unlink()
+        path.symlink_to(other)
+        chowns.append(options)
+        chown(name, uid, gid, **options)
+
+    monkeypatch.setattr(os, "chown", swapped)
+    server._listener(path, os.getegid()).close()
+    assert chowns == [{"follow_symlinks": False}]
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+def test_a_folder_whose_files_every_user_may_replace_is_refused(path):
+    path.parent.chmod(0o777)
+    with pytest.raises(StateError, match="every user may replace files in"):
+        served(path, lambda: None)
+    path.parent.chmod(0o1777)
+    assert served(path, lambda: "served") == "served"
+
+
+def test_a_daemon_that_hangs_with_a_full_queue_holds_no_other_up(path):
+    with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as queued:
+        hung.bind(str(path))
+        hung.listen(0)
+        queued.connect(str(path))
+        with pytest.raises(StateError, match="another daemon listens"):
+            served(path, lambda: None)
+        assert path.exists()
+
+
 def test_the_socket_is_the_groups_if_there_is_one(path):
     def seen():
         status = path.stat()
