@@ -50,6 +50,50 @@ def test_configuration_is_outside_the_prefix_and_never_overwritten(tmp_path: Pat
     assert configuration.read_text() == '[node]\nname = "attic"\n'
 
 
+@pytest.mark.parametrize("prefix", ["/usr/local", "/opt/conflux"])
+def test_folders_that_are_there_stay_what_they_are(tmp_path: Path, prefix: str) -> None:
+    (tmp_path / "disk/program").mkdir(parents=True)
+    (tmp_path / "disk/etc").mkdir(mode=0o750)
+    for link, folder in ((prefix[1:], "program"), ("etc/conflux", "etc")):
+        (tmp_path / link).parent.mkdir(mode=0o711)
+        (tmp_path / link).symlink_to(Path("../disk") / folder)
+    install(DESTDIR=tmp_path, PREFIX=prefix)
+    assert (tmp_path / "disk/program/bin/conflux").exists()
+    assert (tmp_path / "disk/etc/conflux.toml").exists()
+    for link, mode in ((prefix[1:], 0o755), ("etc/conflux", 0o750)):
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / link).stat().st_mode & 0o777 == mode
+        assert (tmp_path / link).parent.stat().st_mode & 0o777 == 0o711
+    assert (tmp_path / "disk/program/lib/conflux").stat().st_mode & 0o777 == 0o755
+
+
+def test_update_that_cannot_be_unpacked_leaves_a_program_and_can_be_repeated(tmp_path: Path) -> None:
+    install(DESTDIR=tmp_path)
+    whole = files(tmp_path)
+    place = tmp_path / "usr/local"
+    for old in (
+        "share/man/man8/conflux-old.8.gz",
+        "lib/conflux/lib/old/old.py",
+        "lib/conflux/lib/old/__pycache__/old.pyc",
+    ):
+        (place / old).parent.mkdir(parents=True, exist_ok=True)
+        (place / old).write_text("")
+    with (place / "lib/conflux/installed").open("a") as written:
+        written.write("/usr/local/share/man/man8/conflux-old.8.gz\n")
+    (place / "bin/conflux").unlink()
+    (place / "bin/conflux/in the way").mkdir(parents=True)
+    install(DESTDIR=tmp_path, code=2)
+    assert (place / "share/man/man8/conflux-old.8.gz").exists()
+    assert (place / "lib/conflux/lib/old/old.py").exists()
+    (place / "bin/conflux/in the way").rmdir()
+    (place / "bin/conflux").rmdir()
+    install(DESTDIR=tmp_path)
+    assert files(tmp_path) == whole
+    assert not (place / "lib/conflux/lib/old").exists()
+    install("--remove", DESTDIR=tmp_path)
+    assert files(tmp_path) == {"etc/conflux/conflux.toml"}
+
+
 def test_uninstall_takes_away_what_install_made_and_nothing_else(tmp_path: Path) -> None:
     own = tmp_path / "usr/local/share/man/man8/other.8"
     own.parent.mkdir(parents=True)
