@@ -1,4 +1,4 @@
-"""The scripts of packaging/ that need no package: which key a repository trusts."""
+"""The scripts of packaging/ that need no package: which key a repository trusts, and the kernel's limits."""
 
 from __future__ import annotations
 
@@ -94,3 +94,21 @@ def test_a_key_without_its_secret_signs_nothing(gpg: Gpg, tmp_path: Path) -> Non
     done = repository(gpg, tmp_path, "ann@example.org")
     assert done.returncode == 1
     assert done.stderr == "repo: gpg has no secret key 'ann@example.org' here: gpg --list-secret-keys\n"
+
+
+@pytest.mark.parametrize(("present", "after"), [(100, 4096), (4096, 4096), (5000, 5000)])
+def test_installing_raises_a_limit_of_the_kernel_and_never_lowers_it(tmp_path: Path, present: int, after: int) -> None:
+    wanted = tmp_path / "limits.conf"
+    wanted.write_text("# a limit that each network namespace has\nnet.core.none = 7\nnet.core.somaxconn = 4096\n")
+    limit = "/proc/sys/net/core/somaxconn"
+    script = f'echo {present} >{limit} && sh "$1" "$2" && cat {limit}'
+    own = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script, "sh"]
+    done = subprocess.run([*own, PACKAGING / "raise-limits", wanted], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{after}\n", "")
+
+
+@pytest.mark.parametrize("script", ["install", "debian/conflux.postinst"])
+def test_limits_are_set_by_what_only_raises_them(script: str) -> None:
+    text = (PACKAGING / script).read_text()
+    assert "/raise-limits" in text
+    assert "sysctl --" not in text
