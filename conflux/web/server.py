@@ -17,6 +17,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from conflux.budget import TokenBucket
+from conflux.host.tcp import bound_segments
 from conflux.ids import IPAddress
 from conflux.web import answer
 from conflux.web.answer import Answer
@@ -71,6 +72,7 @@ class PageServer:
         try:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound_segments(listener)
             listener.bind((str(address), port))
             listener.listen(BACKLOG)
         except OSError:

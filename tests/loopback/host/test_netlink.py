@@ -28,5 +28,5 @@ def test_a_child_that_cannot_be_started_is_an_error_for_a_person(monkeypatch, tm
 
 def test_a_child_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(netlink, "CHILD_TIMEOUT_S", 0)
-    with pytest.raises(UserError, match="timed out"):
+    with pytest.raises(UserError, match="the program that does it hangs"):
         netlink.configure(CONFIG)

@@ -18,7 +18,15 @@ from conflux.control.nats.tls import Trust
 from conflux.host.tcp import SEGMENT_BYTES_MAX, LossyPaths, connect
 
 # Of these, Unix sockets and probes that carry nothing; every other one is told of below.
-MAKES_STREAMS = {"api/client.py", "api/server.py", "host/tcp.py", "control/lan/dial.py", "control/lan/listener.py"}
+MAKES_STREAMS = {
+    "api/client.py",
+    "api/server.py",
+    "control/lan/dial.py",
+    "control/lan/listener.py",
+    "doctor/firewall.py",
+    "host/tcp.py",
+    "web/server.py",
+}
 
 
 def segment_bytes(sock: socket.socket) -> int:

@@ -163,7 +163,9 @@ async def test_withdrawn_token_is_told() -> None:
 
 
 async def test_node_that_is_not_the_issuer_is_told() -> None:
-    await failure(lambda office: dataclasses.replace(office.invite(), issuer=node_of("carol")), "did not make this")
+    await failure(
+        lambda office: dataclasses.replace(office.invite(), issuer=node_of("carol")), "only the board that made"
+    )
 
 
 async def test_name_that_is_taken_is_told() -> None:
