@@ -346,12 +346,21 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, te
                     break
 
 
+def make_room(path: Path) -> None:
+    """Make the directory of a socket, whatever the umask: those who may look have to come through.  Raises OSError."""
+    mask = os.umask(0o022)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    finally:
+        os.umask(mask)
+
+
 def _listener(path: Path, group: int | None) -> socket.socket:
     """Return a socket bound at path, with mode 0600, or 0660 for a group; the socket of a killed daemon is replaced."""
     try:
         _refuse_shared(path.parent)
         _clear(path)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_room(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
         raise _no_socket(path, error) from None

@@ -28,7 +28,9 @@ def up(options: argparse.Namespace) -> int:
 
     def run(notifier: Notifier, log: Path | None = None) -> int:
         from conflux.daemon import waiting
+        from conflux.daemon.ending import ignore_hangup
 
+        ignore_hangup()
         start_log(config.node.log_level, log)
         if not waiting.for_realm(config, notifier):
             return 0

@@ -57,11 +57,6 @@ class Teller(Notifier):
         super().waiting(text)
         self.tell(How.WAITING, text)
 
-    def status(self, text: str) -> None:
-        """Tell what the daemon waits for while it starts."""
-        super().status(text)
-        self.tell(How.WAITING, text)
-
     def tell(self, how: How, text: str) -> None:
         """Write the line, if none was written."""
         if self._pipe is None:

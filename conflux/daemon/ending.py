@@ -27,6 +27,15 @@ def has_terminal() -> bool:
         return False
 
 
+def ignore_hangup() -> None:
+    """Have SIGHUP, which asks for a reload where there is no terminal, do nothing to a daemon that cannot reload yet.
+
+    Called from the main thread; it outlasts an event loop, whose end would bring the deadly default back.
+    """
+    if not has_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class Ending:
     """The daemon's end: everything that ends it calls a method here, and the daemon waits for the first."""
 
@@ -49,16 +58,19 @@ class Ending:
             log.info("stopping")
             self._asked.set()
 
-    def stop_on_signals(self, reload: Callable[[], None] = lambda: None) -> None:
+    def stop_on_signals(self, reload: Callable[[], None] | None = None) -> None:
         """End cleanly on SIGTERM and SIGINT, and with the terminal.  Called in the running loop, from the main thread.
 
-        reload: called on SIGHUP where there is no terminal, in the background and under systemd.
+        reload: called on SIGHUP where there is no terminal, in the background and under systemd; None: it is ignored.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         if not has_terminal():
-            loop.add_signal_handler(signal.SIGHUP, reload)
+            if reload is None:
+                ignore_hangup()
+            else:
+                loop.add_signal_handler(signal.SIGHUP, reload)
         elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             loop.add_signal_handler(signal.SIGHUP, self.stop)
 

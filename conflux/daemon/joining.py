@@ -15,9 +15,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from conflux.config.settings import Config
-from conflux.control.admitting import APPROVAL_S, SEARCH_S, NoAnswerError, RefusedByIssuer
+from conflux.control.admitting import NoAnswerError, RefusedByIssuer
 from conflux.errors import ConfigError, RemoteProtocolError, UserError
 from conflux.host.systemd import Notifier
+from conflux.ids import format_node_id
 from conflux.realm.invite import Token
 from conflux.realm.listbook import ListBook
 from conflux.realm.lists import SignedList
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S_MIN = 2.0  # between two searches, each of which listens for 15 s
 RETRY_S_MAX = 60.0
-JOINING = "joining with the token of the configuration: no issuer has answered yet"
+START_S = 300.0  # chosen: far longer than the first search, which listens for 15 s
+JOINING = "joining with the token of the configuration: no issuer has let this node in yet"
 SAY_S = 600.0  # between two lines of the log about that
 
 
@@ -134,18 +136,28 @@ async def join_when_answered(
 ) -> Member:
     """Join as join_with_token() does, and try again as long as no issuer answers: it may start later than this board.
 
+    A service manager is told that the start is done as soon as it takes a late issuer or a person to go on: else an
+    installation or a boot, which waits for the start, would hang.
+
     pause: waits so many seconds.  Raises UserError once the issuer, or an answer, says that there is no use in it.
     """
     name, pause_s, said_at = wanted_name(config, None), RETRY_S_MIN, -SAY_S
+
+    def approval() -> None:
+        node = format_node_id(state.make_node_keys().node_id)
+        text = f"waiting for approval as {name}, {node}; at the issuer: conflux realm approve {name}"
+        log.info("%s", text)
+        notifier.waiting(text)
+
+    notifier.starting(START_S, "joining the realm")
     while True:
-        notifier.starting(APPROVAL_S + SEARCH_S + RETRY_S_MAX, "joining the realm")
         try:
-            return await join_with_token(config, state, token, name)
+            return await join_with_token(config, state, token, name, waits=approval)
         except NoAnswerError as error:
             if time.monotonic() >= said_at + SAY_S:
                 said_at = time.monotonic()
                 log.warning("%s  This daemon stays up, and tries again until it answers.", error)
-            notifier.status(JOINING)
+            notifier.waiting(JOINING)
         await pause(pause_s)
         pause_s = min(2 * pause_s, RETRY_S_MAX)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvloop
 
+from conflux.api.server import make_room
 from conflux.config.settings import Config, Origin
 from conflux.daemon import joining, waiting
 from conflux.daemon.build import Running, build, kind_of, read_ca
@@ -132,7 +133,7 @@ async def _run(make: Callable[..., Running], fenced: Iterable[Network], device: 
 def _make_room(socket: Path) -> None:
     """Make the directory of the socket, in which alone the sandbox lets it be made."""
     try:
-        socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_room(socket)
     except OSError as error:
         raise StateError(f"cannot make the socket {socket}: {error.strerror}") from None
 

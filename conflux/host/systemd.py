@@ -32,10 +32,6 @@ class Notifier:
         """Tell that the service has started and what it waits for before it can be up."""
         self._send(f"READY=1\nSTATUS={text}")
 
-    def status(self, text: str) -> None:
-        """Change the status line."""
-        self._send(f"STATUS={text}")
-
     def alive(self) -> None:
         """Feed the watchdog; due at least every watchdog_s seconds."""
         self._send("WATCHDOG=1")

@@ -65,6 +65,19 @@ def test_up_returns_when_packets_pass_and_says_why_if_they_cannot(site: Site) ->
     assert not device(kitchen)
 
 
+def test_up_with_a_token_that_needs_approval_returns_and_says_where_to_give_it(site: Site) -> None:
+    kitchen = site.kitchen
+    kitchen.configure({"node": {"name": "kitchen"}, "realm": {"token": site.realm.invite(1, "--approve")}})
+    said = kitchen.conflux("up").stdout
+    try:
+        assert said.startswith("the daemon runs: waiting for approval as kitchen, "), said
+        assert "conflux realm approve kitchen" in said
+        site.gate.conflux("realm", "approve", "kitchen")
+        kitchen.conflux("status", "--wait-ready", str(READY_WITHIN_S))
+    finally:
+        kitchen.conflux("down")
+
+
 def device(host: Host) -> bool:
     """Return whether the host has the overlay's device."""
     return "conflux0" in host.run("ip", "link").stdout

@@ -78,6 +78,19 @@ def test_the_daemon_is_of_a_session_of_its_own_and_holds_no_terminal(state: Path
     assert conflux("status", "--state-dir", state).stderr == f"conflux: {WAITS}\n"
 
 
+def test_the_way_to_the_socket_of_a_daemon_in_the_background_is_open_to_those_who_may_look(
+    state: Path, tmp_path: Path
+) -> None:
+    config, place = tmp_path / "conflux.toml", tmp_path / "run" / "conflux"
+    config.write_text(f'[node]\nstate_dir = "{state}"\n[api]\nsocket = "{place}/conflux.sock"\n')
+    conflux("up", "--config", config)
+    try:
+        modes = [path.stat().st_mode & 0o777 for path in (place.parent, place)]
+    finally:
+        conflux("down", "--config", config)
+    assert modes == [0o755, 0o755]
+
+
 def test_who_waits_for_the_end_of_the_output_of_up_does_not_wait_for_the_daemon(state: Path) -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)

@@ -1,6 +1,7 @@
 """What the tests of the daemon share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,11 @@ def member(tmp_path: Path) -> Path:
     state = StateDir.open(path, create=True)
     found_realm(state, "home", "gate", now_unix=1_800_000_000, entropy=os.urandom)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _hangup():
+    """Restore what SIGHUP does: a daemon without a terminal ignores it, and processes that are started inherit that."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from conflux.control.channel import ChannelState
-from conflux.daemon import daemon
+from conflux.daemon import daemon, ending
 from conflux.daemon.daemon import Daemon
 from conflux.daemon.ending import EXIT_BUG, EXIT_DONE, Ending
 from conflux.host.systemd import Notifier
@@ -134,6 +134,19 @@ async def test_a_signal_ends_the_daemon_cleanly(number: signal.Signals) -> None:
     life.ending.stop_on_signals()
     assert await ended(life, lambda life: os.kill(os.getpid(), number)) == EXIT_DONE
     assert life.noted == UP + DOWN
+
+
+def test_a_hangup_between_a_daemon_that_waits_and_one_that_runs_ends_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait() -> None:
+        Ending().stop_on_signals()
+
+    monkeypatch.setattr(ending, "has_terminal", lambda: False)
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        asyncio.run(wait())
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("part", ["streams", "links", "lan", "api"])
