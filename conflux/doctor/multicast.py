@@ -20,8 +20,10 @@ from conflux.doctor.firewall import manager, open_port
 from conflux.doctor.host import own_networks
 from conflux.doctor.subject import Subject
 
-WAIT_S = 1.5  # a responder answers within 120 ms (RFC 6762, section 6), and what it said lately once more after 1 s
-ASK_AT_S = (0.0, 0.6)  # a question may be lost on Wi-Fi
+# A responder answers within 120 ms, and what it said in the last second not again (RFC 6762, section 6); a question may
+# be lost on Wi-Fi.
+ASK_AT_S = (0.0, 0.6, 1.8)
+WAIT_S = 3.0
 DATAGRAM_BYTES_MAX = 9000
 HEARD_COUNT_MAX = 64  # other devices of one interface that are noted
 
