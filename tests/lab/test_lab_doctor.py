@@ -139,7 +139,7 @@ def test_a_board_that_is_off_says_what_its_clock_its_disk_and_its_files_lack(lab
     assert set(wrong(charlie)) == {"daemon", "state"}, "it is in no realm"
     charlie.conflux("realm", "create", "lab", "--node", "charlie")
     assert set(wrong(charlie)) == {"daemon"}
-    StateDir.open(card).save_floor(int(time.time()) + 3 * 86400)
+    StateDir.open(card).save_floor(int(time.time()) + 3 * 86400 - 3600)
     found = wrong(charlie)
     assert set(found) == {"daemon", "clock"}
     assert "2 days behind" in found["clock"][0]
