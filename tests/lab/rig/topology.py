@@ -166,11 +166,12 @@ class Watch:
         self._read = 0
 
     def new(self) -> list[dict[str, Any]]:
-        """Return the events that came since the last call."""
+        """Return the events that came since the last call; that the daemon ended is none."""
         lines = self._process.output()[self._read :].splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         self._read += sum(map(len, whole))
-        return [json.loads(line) for line in whole if line.startswith("{")]
+        found = [json.loads(line) for line in whole if line.startswith("{")]
+        return [each for each in found if "event" in each]
 
     def connected(self) -> bool:
         """Return whether it has reached the daemon; earlier events are not seen."""
