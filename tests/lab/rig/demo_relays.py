@@ -128,7 +128,7 @@ class RelayDemo:
         """Print what a relay holds of the routes through it, and what it has learned."""
         for route in self.lans[name].conflux_json("status")["relays"]:
             sides = " and ".join(
-                f"link {side['link']} to {side['name']} (labels {side['label_in']:08x}, {side['label_out']:08x})"
+                f"link {side['link']} to {side['name']} (labels {side['label_in']}, {side['label_out']})"
                 for side in (route["before"], route["ahead"])
             )
             tell(name, f"a route: {sides}; {route['frames_ahead']} frames ahead, {route['frames_back']} back")
