@@ -131,7 +131,7 @@ class RelayDemo:
                 f"link {side['link']} to {side['name']} (labels {side['label_in']}, {side['label_out']})"
                 for side in (route["before"], route["ahead"])
             )
-            tell(name, f"a route: {sides}; {route['frames_ahead']} frames ahead, {route['frames_back']} back")
+            tell(name, f"a route: {sides}; {route['ahead_frames']} frames ahead, {route['back_frames']} back")
         own = ", ".join(
             f"{fact.what} {len(after.dump.holding(fact))} times" for fact in node_facts(self.lans.nodes[near])
         )
