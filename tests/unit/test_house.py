@@ -24,6 +24,7 @@ FLOORS = (
     ("api",),
     ("daemon", "bench", "broker", "web"),
     ("doctor",),
+    ("board",),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
