@@ -23,6 +23,7 @@ STREAM_ID_BYTES = 16
 TETHER_ID_BYTES = 8
 
 LAN_PORT = 7464  # TCP port on which a node listens for its neighbours, if nothing else is configured
+BROKER_PORT = 4222  # TCP port on which a broker's server listens for nodes, likewise: NATS's own
 
 IPAddress = IPv4Address | IPv6Address
 

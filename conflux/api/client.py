@@ -33,6 +33,7 @@ class ApiClient:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._holder = 0  # the process that listened the last time
 
     def look(self, do: str, **arguments: object) -> object:
         """Return the answer to a request that only looks.  Raises UserError, soon if the daemon hangs."""
@@ -56,17 +57,18 @@ class ApiClient:
             if kind == "item":
                 yield value
 
-    def call_to_end(self, do: str, timeout_s: float) -> None:
+    def call_to_end(self, do: str, timeout_s: float) -> int:
         """Make a request that the daemon does not answer: it closes the connection when it ends.
 
-        Raises UserError if that takes longer than timeout_s, and soon if the daemon hangs.
+        Returns the daemon's process.  Raises UserError if that takes longer than timeout_s, and soon if it hangs.
         """
         self._require_awake()
         try:
             for _ in self._lines(do, {}, timeout_s):
                 pass
         except (_EndedEarly, NotRunning):  # it was there a moment ago
-            return
+            pass
+        return self._holder
 
     def _require_awake(self) -> None:
         """Raise HangsError or NotRunning unless the daemon answers anything."""
@@ -79,7 +81,7 @@ class ApiClient:
 
     def _lines(self, do: str, arguments: dict[str, object], timeout_s: float | None) -> Iterator[tuple[str, object]]:
         with self._connect() as connection:
-            holder = _pid(connection)
+            holder = self._holder = _pid(connection)
             connection.settimeout(timeout_s)
             given = {name: value for name, value in arguments.items() if value is not None}
             ended = False

@@ -17,7 +17,6 @@ from conflux.record import Record, nested, sequence, text, uint
 REGION_COUNT_MAX = 16
 SERVER_COUNT_MAX = 16  # of one region
 LEAF_COUNT_MAX = 256
-PORT_DEFAULT = 4222
 HOST_CHARS_MAX = 253
 REGION_CHARS_MAX = 32
 ONLY_REGION = "main"

@@ -34,6 +34,18 @@ class Pending(NamedTuple):
     pending: tuple[WaitingRow, ...]
 
 
+class Decided(NamedTuple):
+    """The answer to `conflux realm approve` and `conflux realm refuse`.  decision: of Decision.
+
+    expires_at: the invitation's end.
+    """
+
+    name: str
+    node: str
+    decision: str
+    expires_at: int
+
+
 def pending(options: argparse.Namespace) -> int:
     """List the nodes that wait for a person."""
     office = open_office(options)
@@ -65,15 +77,18 @@ def _row(entry: Waiting) -> WaitingRow:
 
 def approve(options: argparse.Namespace) -> int:
     """Let a node join that waits."""
-    entry = _decide(options, Decision.APPROVED)
-    sys.stdout.write(f"{entry.name} may join: it asks again within seconds\n")
-    return 0
+    return _say(options, _decide(options, Decision.APPROVED), "may join: it asks again within seconds")
 
 
 def refuse(options: argparse.Namespace) -> int:
     """Keep out a node that waits."""
-    entry = _decide(options, Decision.REFUSED)
-    sys.stdout.write(f"{entry.name} is refused, as long as its invitation holds\n")
+    return _say(options, _decide(options, Decision.REFUSED), "is refused, as long as its invitation holds")
+
+
+def _say(options: argparse.Namespace, entry: Waiting, text: str) -> int:
+    if options.json:
+        return print_json(Decided(entry.name, format_node_id(entry.node_id), entry.decision, entry.not_after))
+    sys.stdout.write(f"{entry.name} {text}\n")
     return 0
 
 

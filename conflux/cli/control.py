@@ -6,27 +6,74 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from conflux.broker import ask
 from conflux.broker.check import Ask, refusal_of
 from conflux.broker.check import check as check_broker
 from conflux.broker.directory import AREA, LEAVES, SERVERS, Directory
-from conflux.broker.layout import ONLY_REGION, PORT_DEFAULT, Layout, make_layout
+from conflux.broker.layout import ONLY_REGION, Layout, make_layout
 from conflux.broker.push import Outcome, accounts_at, ended_of
 from conflux.broker.push import push as push_account
 from conflux.broker.server_files import PLACE, UNIT
 from conflux.cli import context, office, show
+from conflux.cli.observe import print_json
 from conflux.cli.office import Office
 from conflux.config.settings import Config
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
-from conflux.realm.invite import parse_hint
+from conflux.ids import BROKER_PORT
 from conflux.realm.lists import BrokerNotice
 from conflux.realm.member import Member
 from conflux.state.broker_files import BROKER_KEY, load_signer, save_notice, save_signer
 from conflux.state.directory import StateDir
 from conflux.state.revoking import as_ended
+
+
+class BrokerMade(NamedTuple):
+    """The answer to `conflux control init`.  servers, leaves: hosts, each with a folder of that name in directory.
+
+    own: why this node's own credential has no JWT yet; None: it has one.  told: the members hear of the broker now.
+    """
+
+    realm: str
+    directory: str
+    servers: tuple[str, ...]
+    leaves: tuple[str, ...]
+    own: str | None
+    told: bool
+
+
+class Announced(NamedTuple):
+    """The answer to `conflux control announce`.  servers: empty for none.  told: the members hear of it now."""
+
+    servers: tuple[str, ...]
+    told: bool
+
+
+class Pushed(NamedTuple):
+    """The answer to `conflux control push`.  new: the account has changed.  failed: servers, and why."""
+
+    new: bool
+    signing_keys: int
+    revoked_users: int
+    took: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+class BrokerFinding(NamedTuple):
+    """What a look at the broker found.  where: clock, credential, or a server."""
+
+    where: str
+    wrong: bool
+    text: str
+
+
+class BrokerChecked(NamedTuple):
+    """The answer to `conflux control check`."""
+
+    findings: tuple[BrokerFinding, ...]
 
 
 def init(options: argparse.Namespace) -> int:
@@ -40,7 +87,11 @@ def init(options: argparse.Namespace) -> int:
     directory = Directory.make(path, layout, desk.member.realm_id, realm, now)
     save_signer(desk.state, desk.member.realm_id, directory.signer())
     own = _renew_own(options)
-    told = _tell(options, desk.state, directory.notice())
+    notice = directory.notice()
+    told = _tell(options, desk.state, notice)
+    if options.json:
+        return print_json(BrokerMade(realm, str(path), tuple(layout.hosts), tuple(layout.leaves), own, told))
+    own_words = "Its own credential has one now." if own is None else f"Its own credential has none yet: {own}."
     rows = [(f"{path}/{SERVERS}/{host}/", f"to {PLACE}/ on {host}") for host in layout.hosts]
     rows += [(f"{path}/{LEAVES}/{host}/", f"to {PLACE}/ on {host}, a site's gateway") for host in layout.leaves]
     rows.append((f"{path}/ca.pem", "what nodes trust: `ca` in [control.nats]"))
@@ -49,7 +100,8 @@ def init(options: argparse.Namespace) -> int:
         f"broker of realm {realm}: {show.plural(len(rows) - 2, 'server')}\n"
         + "".join(f"  {name}\n      {text}\n" for name, text in rows)
         + f"\nOn each host: systemctl enable --now {PLACE}/{UNIT}\n"
-        f"{desk.member.name} puts a NATS user JWT into every credential that it signs from now on.\n{own}{told}"
+        f"{desk.member.name} puts a NATS user JWT into every credential that it signs from now on.\n{own_words}\n"
+        + _told_words(notice, told=told)
     )
     return 0
 
@@ -64,32 +116,39 @@ def announce(options: argparse.Namespace) -> int:
         if desk.issuer.anchor.realm_id != directory.realm_id():
             raise ConfigError(f"{directory.path}: the broker of another realm than {desk.member.anchor.name}")
         notice = directory.notice()
-    sys.stdout.write(_tell(options, desk.state, notice))
+    told = _tell(options, desk.state, notice)
+    if options.json:
+        return print_json(Announced(tuple(notice.servers), told))
+    sys.stdout.write(_told_words(notice, told=told))
     return 0
 
 
-def _tell(options: argparse.Namespace, state: StateDir, notice: BrokerNotice) -> str:
-    """Have this issuer's daemon tell the realm of a broker, at once if it runs; return what there is to say."""
+def _tell(options: argparse.Namespace, state: StateDir, notice: BrokerNotice) -> bool:
+    """Have this issuer's daemon tell the realm of a broker; say whether it does so now, or when it runs."""
     save_notice(state, notice)
-    what = ", ".join(notice.servers) or "the realm uses no broker any more"
     try:
         context.daemon(options).call("look-at-broker")
     except UserError:
-        return f"Members are told when the daemon of this issuer runs: {what}\n"
-    return f"Members are told now: {what}\n"
+        return False
+    return True
 
 
-def _renew_own(options: argparse.Namespace) -> str:
-    """Give this issuer itself a credential with a JWT, if it has none; return what there is to say about it."""
+def _told_words(notice: BrokerNotice, *, told: bool) -> str:
+    what = ", ".join(notice.servers) or "the realm uses no broker any more"
+    return f"Members are told {'now' if told else 'when the daemon of this issuer runs'}: {what}\n"
+
+
+def _renew_own(options: argparse.Namespace) -> str | None:
+    """Give this issuer itself a credential with a JWT, if it has none; return why that cannot be, or None."""
     desk = office.open_office(options)  # anew: it has the signing key now
     if desk.member.chain.credential.nats_jwt:
-        return ""
+        return None
     try:
         chain = desk.issuer.renew(desk.member.chain, now_unix=desk.now_unix)
     except RemoteProtocolError as error:
-        return f"Its own credential has none yet: {error}.\n"
+        return str(error)
     desk.state.save_member(Member(desk.member.keys, desk.member.anchor, chain))
-    return "Its own credential has one now.\n"
+    return None
 
 
 def _require_own_key(desk: Office, path: Path) -> None:
@@ -117,17 +176,22 @@ def _layout(options: argparse.Namespace, path: Path) -> Layout:
         regions = {} if kept is None else {region.name: region.hosts for region in kept.regions}
     leaves = () if kept is None else kept.leaves
     leaves += tuple(host for host in options.leaf if kept is None or host not in kept.leaves)
-    port = (PORT_DEFAULT if kept is None else kept.port) if options.port is None else options.port
+    port = (BROKER_PORT if kept is None else kept.port) if options.port is None else options.port
     return make_layout(regions, leaves, port)
 
 
 def push(options: argparse.Namespace) -> int:
     """Publish the account, with every membership and every capability that this issuer has ended."""
     outcome = push_ended(office.open_office(options), options.directory)
+    account = outcome.account
+    if options.json:
+        keys, users = len(account.signing_keys), len(account.revoked)
+        print_json(Pushed(outcome.is_new, keys, users, outcome.took, outcome.failed))
+        return 1 if outcome.failed else 0
     what = "new account" if outcome.is_new else "account, unchanged"
     sys.stdout.write(
-        f"{what}: {show.plural(len(outcome.account.signing_keys), 'signing key')}, "
-        f"{show.plural(len(outcome.account.revoked), 'revoked user')}\n"
+        f"{what}: {show.plural(len(account.signing_keys), 'signing key')}, "
+        f"{show.plural(len(account.revoked), 'revoked user')}\n"
     )
     rows = [(f"  {host}", "took it") for host in outcome.took]
     rows += [(f"  {host}", f"did not: {why}") for host, why in outcome.failed.items()]
@@ -158,13 +222,15 @@ def check(options: argparse.Namespace) -> int:
     if member is None:
         raise StateError(f"{state.path}: in no realm yet; `conflux join` or `conflux realm create` changes that")
     ask = _ask(options, config, state, member)
-    is_wrong = False
-    findings = check_broker(ask, member, floor_unix=state.floor_unix(), now_unix=int(time.time()))
-    for finding in findings:
-        is_wrong = is_wrong or finding.is_wrong
-        sys.stdout.write(f"{finding.where}: {'WRONG: ' if finding.is_wrong else ''}{finding.text}\n")
-        sys.stdout.flush()
-    return 1 if is_wrong else 0
+    findings = []
+    for each in check_broker(ask, member, floor_unix=state.floor_unix(), now_unix=int(time.time())):
+        findings.append(BrokerFinding(*each))
+        if not options.json:
+            sys.stdout.write(f"{each.where}: {'WRONG: ' if each.is_wrong else ''}{each.text}\n")
+            sys.stdout.flush()
+    if options.json:
+        print_json(BrokerChecked(tuple(findings)))
+    return 1 if any(each.wrong for each in findings) else 0
 
 
 def _ask(options: argparse.Namespace, config: Config, state: StateDir, member: Member) -> Ask:
@@ -172,10 +238,7 @@ def _ask(options: argparse.Namespace, config: Config, state: StateDir, member: M
     settings = config.control.nats
     settings = settings._replace(ca=options.ca or settings.ca)
     if options.server is not None:
-        try:
-            settings = settings._replace(servers=(parse_hint(options.server),))
-        except ConfigError as error:
-            raise ConfigError(f"--server: {error}") from None
+        settings = settings._replace(servers=(options.server,))
     found = ask.known(settings, state, member)
     if found is None:
         raise ConfigError("no server is configured or announced: [control.nats] servers, or --server HOST:PORT")

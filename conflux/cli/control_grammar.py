@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from conflux.cli.grammar import Commands, Help, Parser, adder, count
+from conflux.cli.grammar import Commands, Help, Parser, adder, count, host_and_port, json_option
+from conflux.ids import BROKER_PORT
 
 
 def add_control(commands: Commands) -> None:
@@ -66,11 +67,19 @@ def add_control(commands: Commands) -> None:
         "connect to the broker as this node, and say what is wrong",
         "conflux control check\n  conflux control check --server nats.example.org:4222 --ca ca.pem",
     )
-    check.add_argument("--server", metavar="HOST:PORT", help="one server, in place of the configured ones")
+    check.add_argument(
+        "--server", type=_server, metavar="HOST[:PORT]", help="one server, in place of the configured ones"
+    )
     check.add_argument("--ca", type=Path, metavar="FILE", help="the broker's authority, in place of the configured one")
     check.add_argument(
         "--broker", type=Path, metavar="DIR", help="an operator's directory: with it, a refusal is explained exactly"
     )
+    for command in (init, announce, push, check):
+        json_option(command)
+
+
+def _server(text: str) -> tuple[str, int]:
+    return host_and_port(text.removeprefix("tls://"), BROKER_PORT)
 
 
 def _hosts(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from conflux.cli import context
 from conflux.cli.observe import answered, print_json
@@ -16,6 +17,21 @@ from conflux.host.systemd import Notifier
 from conflux.state.directory import StateDir
 
 DOWN_TIMEOUT_S = 30.0
+
+
+class Up(NamedTuple):
+    """The answer to `conflux up`.  state: of daemon.background.How.  text: for a person.  log: the file."""
+
+    state: str
+    pid: int
+    text: str
+    log: str
+
+
+class Down(NamedTuple):
+    """The answer to `conflux down`.  pid: of the daemon that has ended."""
+
+    pid: int
 
 
 def up(options: argparse.Namespace) -> int:
@@ -44,6 +60,8 @@ def up(options: argparse.Namespace) -> int:
 
     log = StateDir.open(config.node.state_dir, create=True).path / LOG_NAME
     started = start(lambda notifier: run(notifier, log), log)
+    if options.json:
+        return print_json(Up(started.how, started.pid, started.text, str(log)))
     state = "up" if started.how is How.READY else "the daemon runs"
     sys.stdout.write(f"{state}: {started.text}\nlog: {log}\n")
     return 0
@@ -51,8 +69,8 @@ def up(options: argparse.Namespace) -> int:
 
 def down(options: argparse.Namespace) -> int:
     """Stop the daemon and wait until it is gone."""
-    context.daemon(options).call_to_end("down", DOWN_TIMEOUT_S)
-    return 0
+    pid = context.daemon(options).call_to_end("down", DOWN_TIMEOUT_S)
+    return print_json(Down(pid)) if options.json else 0
 
 
 def reload(options: argparse.Namespace) -> int:

@@ -14,10 +14,12 @@ def add_daemon(commands: Commands) -> None:
         "start the daemon, and return when the network is ready",
         "conflux up\n  conflux up --foreground",
     )
-    up.add_argument(
+    how = up.add_mutually_exclusive_group()
+    how.add_argument(
         "--foreground",
         action="store_true",
         help="run it here and log to standard error, for supervisors and containers",
     )
-    add("down", "daemon:down", "stop the running daemon", "conflux down")
+    json_option(how)
+    json_option(add("down", "daemon:down", "stop the running daemon", "conflux down"))
     json_option(add("reload", "daemon:reload", "have the running daemon take the configuration", "conflux reload"))

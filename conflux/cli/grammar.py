@@ -14,6 +14,7 @@ from conflux.errors import ConfigError
 from conflux.ids import LAN_PORT, with_port
 
 EXIT_USAGE = 2
+JSON_OPTION = "--json"
 
 _NEVER = re.compile(r"(?!)")
 
@@ -137,9 +138,9 @@ def furnish(command: Parser, run: str, text: str, example: str) -> None:
     command.set_defaults(run=run)
 
 
-def json_option(command: argparse.ArgumentParser) -> None:
+def json_option(command: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Give a command the option --json."""
-    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.add_argument(JSON_OPTION, action="store_true", help="print JSON, for programs")
 
 
 def count(least: int, most: int) -> Callable[[str], int]:
@@ -173,14 +174,18 @@ def seconds(text: str) -> float:
 
 def place(text: str) -> str:
     """Return HOST:PORT of a place where a node may be; a host alone is at the port of the LAN channel."""
+    host_and_port(text, LAN_PORT)
+    return with_port(text, LAN_PORT)
+
+
+def host_and_port(text: str, port: int) -> tuple[str, int]:
+    """Return host and port of a place; port: that of a host alone."""
     from conflux.realm.invite import parse_hint  # the realm's records, which few commands need
 
-    where = with_port(text, LAN_PORT)
     try:
-        parse_hint(where)
+        return parse_hint(with_port(text, port))
     except ConfigError:
         raise argparse.ArgumentTypeError(f"must be HOST, HOST:PORT or [IPV6]:PORT, not {text!r}") from None
-    return where
 
 
 def node_name(text: str) -> str:

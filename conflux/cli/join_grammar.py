@@ -45,3 +45,4 @@ def add_join(commands: Commands) -> None:
     )
     leave.add_argument("--yes", action="store_true", help="do not ask")
     leave.add_argument("--force", action="store_true", help="also if this node issues for its realm")
+    json_option(leave)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NamedTuple, TextIO
 
 from conflux.api.client import NotRunning
 from conflux.cli import context
 from conflux.cli.daemon import DOWN_TIMEOUT_S
-from conflux.cli.observe import answered
+from conflux.cli.observe import answered, print_json
 from conflux.errors import StateError, UserError
 from conflux.ids import format_node_id
 from conflux.realm.member import Member
@@ -16,13 +17,23 @@ from conflux.state.directory import StateDir
 from conflux.state.founding import issuer_of
 
 
-def _ask(member: Member) -> None:
+class Left(NamedTuple):
+    """The answer to `conflux leave`.  told: the issuer knows.  kept: the directory with the keys."""
+
+    name: str
+    node: str
+    realm: str
+    told: bool
+    kept: str
+
+
+def _ask(member: Member, out: TextIO) -> None:
     """Have a person say that it is meant.  Raises UserError."""
     if not sys.stdin.isatty():
         raise UserError(f"no terminal to ask on: --yes leaves realm {member.anchor.name} without asking")
     said = f"{member.name} leaves realm {member.anchor.name}; only a new token lets it in again"
-    sys.stdout.write(f"{said}.  Leave? [y/N] ")
-    sys.stdout.flush()
+    out.write(f"{said}.  Leave? [y/N] ")
+    out.flush()
     if sys.stdin.readline(16).strip().lower() not in ("y", "yes"):
         raise UserError("not left; nothing was changed")
 
@@ -39,7 +50,7 @@ def leave(options: argparse.Namespace) -> int:
             "(conflux realm backup, conflux realm restore).  --force leaves all the same"
         )
     if not options.yes:
-        _ask(member)
+        _ask(member, sys.stderr if options.json else sys.stdout)
     told = False
     client = context.daemon(options)
     try:
@@ -52,10 +63,9 @@ def leave(options: argparse.Namespace) -> int:
         state.forget_realm()
     finally:
         state.close()
-    issuer = (
-        "its issuer knows"
-        if told
-        else (f"its issuer does not know yet; there: conflux realm revoke {format_node_id(member.node_id)}")
-    )
+    node = format_node_id(member.node_id)
+    if options.json:
+        return print_json(Left(member.name, node, member.anchor.name, told, str(state.path)))
+    issuer = "its issuer knows" if told else f"its issuer does not know yet; there: conflux realm revoke {node}"
     sys.stdout.write(f"{member.name} has left realm {member.anchor.name}; {issuer}\nIts keys stay in {state.path}.\n")
     return 0

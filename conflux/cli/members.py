@@ -52,6 +52,13 @@ class InviteRow(NamedTuple):
     approval_required: bool
 
 
+class Withdrawn(NamedTuple):
+    """The answer to `conflux realm invites cancel`.  uses: how many joined with the invitation, and stay."""
+
+    id: str
+    uses: int
+
+
 class Members(NamedTuple):
     """The answer to `conflux realm members`."""
 
@@ -162,5 +169,7 @@ def cancel(options: argparse.Namespace) -> int:
     if len(found) > 1:
         raise UserError(f"{len(found)} invitations begin with {word}: give more of it")
     office.issuer.withdraw(found[0], now_unix=office.now_unix)
+    if options.json:
+        return print_json(Withdrawn(found[0].invite_id.hex(), len(found[0].used)))
     sys.stdout.write(f"invitation {found[0].invite_id.hex()} withdrawn\n")
     return 0

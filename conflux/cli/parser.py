@@ -16,7 +16,7 @@ from types import MappingProxyType
 from conflux import __version__
 from conflux.api import scheme
 from conflux.cli import entry
-from conflux.cli.grammar import EXIT_USAGE, Help, NoCommand, Parser, WrongUsage
+from conflux.cli.grammar import EXIT_USAGE, JSON_OPTION, Help, NoCommand, Parser, WrongUsage
 from conflux.errors import ConfluxError, UsageError, UserError
 
 TRACEBACK_VARIABLE = "CONFLUX_TRACEBACK"
@@ -112,5 +112,6 @@ def run(arguments: Sequence[str] | None) -> int:
 def _say(words: Sequence[str], text: str, by: str = "conflux") -> None:
     """Print an error for a person and, where a program asked for JSON, for that too."""
     entry.complain(text, by)
-    if "--json" in words:
+    # As argparse has it, an option may be cut short where no other begins so.
+    if any(len(word) > 2 and JSON_OPTION.startswith(word) for word in words):
         sys.stdout.write(json.dumps(scheme.answer(scheme.Failure(text))) + "\n")

@@ -66,6 +66,7 @@ def add_realm(commands: Commands) -> None:
     shown = invite.add_mutually_exclusive_group()
     shown.add_argument("--qr", action="store_true", help="draw it as a QR code too, on a terminal")
     shown.add_argument("--quiet", action="store_true", help="print the token alone, for scripts")
+    json_option(shown)
     invite.former = {"--no-qr": "--quiet"}
     invites = add(
         "invites",
@@ -82,6 +83,7 @@ def add_realm(commands: Commands) -> None:
         decide = add(verb, f"approval:{verb}", text, f"conflux realm {verb} kitchen")
         decide.add_argument("node", metavar="NODE", help="by name or id: `conflux realm pending` lists them")
         decide.add_argument("name", metavar="NAME", nargs="?", help="with an id: the name under which it waits")
+        json_option(decide)
     audit = add(
         "audit",
         "audit:audit",
@@ -111,11 +113,14 @@ def add_realm(commands: Commands) -> None:
     )
     grant.add_argument("--file", type=Path, metavar="FILE", help="with --issuer: write the grant, to be carried there")
     grant.add_argument("--force", action="store_true", help="with --file: replace the file")
+    json_option(grant)
     accept = add("accept", "rights:accept", "take a grant that was carried here", "conflux realm accept shed.grant")
     accept.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm grant --issuer --file` wrote")
+    json_option(accept)
     rename = add("rename", "rights:rename", "give a member another name, at once", "conflux realm rename pi-3 kitchen")
     _node(rename)
     rename.add_argument("name", type=node_name, metavar="NAME", help="its new name")
+    json_option(rename)
     backup = add(
         "backup",
         "succession:backup",
@@ -125,6 +130,7 @@ def add_realm(commands: Commands) -> None:
     backup.add_argument("file", type=Path, metavar="FILE", help="where it goes; keep it away from this board")
     backup.add_argument("--force", action="store_true", help="replace the file")
     _passphrase(backup).add_argument("--plain", action="store_true", help="do not encrypt it")
+    json_option(backup)
     restore = add(
         "restore",
         "succession:restore",
@@ -136,7 +142,7 @@ def add_realm(commands: Commands) -> None:
         "--node", type=node_name, metavar="NAME", help="this node's name, if it is no member (default: the host's)"
     )
     _passphrase(restore)
-    json_option(invite)
+    json_option(restore)
     sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
     sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
     sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
@@ -154,6 +160,7 @@ def add_realm(commands: Commands) -> None:
     revoke.add_argument(
         "--broker", type=Path, metavar="DIR", help="what `conflux control init` made: its servers are told too"
     )
+    json_option(revoke)
     words = "list the nodes that are revoked, by whom and why"
     json_option(add("revoked", "revoke:revoked", words, "conflux realm revoked"))
 
@@ -175,6 +182,7 @@ def _cancel() -> Parser:
     text = "withdraw an invitation; who joined with it stays"
     furnish(cancel, "members:cancel", text, "conflux realm invites cancel 3f9a")
     cancel.add_argument("id", metavar="ID", help="as `conflux realm invites` shows it, or its first digits")
+    json_option(cancel)
     return cancel
 
 

@@ -26,13 +26,27 @@ from conflux.state.list_files import ListFiles
 from conflux.state.revoking import DeniedRow, Revoked, Revoker, denied_rows, load_book
 
 
-class _Done(NamedTuple):
-    """A node that is revoked.  told: who has heard of it, in words."""
+class BrokerTold(NamedTuple):
+    """Whether a server of the broker was told.  server: None for all of them.  text: the rest, for a person."""
 
+    server: str | None
+    admits: bool
+    text: str
+
+
+class RevokedNode(NamedTuple):
+    """The answer to `conflux realm revoke`.
+
+    cancelled: ids of invitations that could have let the node in again.  told: the nodes in reach have heard of it.
+    broker: empty where the realm has none.
+    """
+
+    name: str | None
     node: str
-    name: str
-    cancelled: list[str]
-    told: str
+    reason: str
+    cancelled: tuple[str, ...]
+    told: bool
+    broker: tuple[BrokerTold, ...]
 
 
 class RevokedNodes(NamedTuple):
@@ -50,19 +64,30 @@ def revoke(options: argparse.Namespace) -> int:
         Directory.open(options.broker)  # a slip of the pen is found before anything is done
     try:
         answer = answered(context.daemon(options).call("revoke", name=fold_name(options.name), reason=options.reason))
-        told = "every node in reach; the others hear of it when they meet one that knows"
-        done = _Done(answer["node"], answer["name"], answer["cancelled"], told)
+        node, name, cancelled, told = answer["node"], answer["name"], tuple(answer["cancelled"]), True
     except NotRunning:
         here = _revoke_here(options, fold_name(options.name))
-        told = "nobody yet: no daemon runs here.  `conflux up` tells every node in reach"
-        done = _Done(format_node_id(here.node), here.name, list(here.cancelled), told)
-    is_named = done.name and done.name != done.node
-    fields = [("revoked", f"{done.name}, {done.node}" if is_named else done.node), ("told", done.told)]
+        node, name, cancelled, told = format_node_id(here.node), here.name, tuple(here.cancelled), False
+    code, broker = _tell_broker(options, node)
+    done = RevokedNode(name if name != node else None, node, options.reason, cancelled, told, tuple(broker))
+    if options.json:
+        print_json(done)
+    else:
+        sys.stdout.write(show.fields(_fields(done)) + "\n")
+    return code
+
+
+def _fields(done: RevokedNode) -> list[tuple[str, str]]:
+    """Return a revocation as a person reads it."""
+    told = (
+        "every node in reach; the others hear of it when they meet one that knows"
+        if done.told
+        else "nobody yet: no daemon runs here.  `conflux up` tells every node in reach"
+    )
+    fields = [("revoked", f"{done.name}, {done.node}" if done.name else done.node), ("told", told)]
     if done.cancelled:
         fields.append(("cancelled", f"{show.plural(len(done.cancelled), 'invitation')} that could let it in again"))
-    code, broker = _tell_broker(options, done.node)
-    sys.stdout.write(show.fields([*fields, *broker]) + "\n")
-    return code
+    return [*fields, *(("broker", " ".join(filter(None, (each.server, each.text)))) for each in done.broker)]
 
 
 def _revoke_here(options: argparse.Namespace, target: str) -> Revoked:
@@ -82,7 +107,7 @@ def _revoke_here(options: argparse.Namespace, target: str) -> Revoked:
         state.close()
 
 
-def _tell_broker(options: argparse.Namespace, node: str) -> tuple[int, list[tuple[str, str]]]:
+def _tell_broker(options: argparse.Namespace, node: str) -> tuple[int, list[BrokerTold]]:
     """Have the broker admit the node no more, if its operator's directory is given; else say that it still does."""
     directory: Path | None = options.broker
     config = context.load(options)
@@ -90,20 +115,21 @@ def _tell_broker(options: argparse.Namespace, node: str) -> tuple[int, list[tupl
     if directory is None:
         has_broker = config.control.nats.servers or load_signer(state, in_realm(state).realm_id) is not None
         words = "still admits it, until its operator runs: conflux control push DIR"
-        return 0, [("broker", words)] if has_broker else []
+        return 0, [BrokerTold(None, True, words)] if has_broker else []
     from conflux.cli.control import push_ended  # the client of a broker, which few commands need
 
     try:
         desk = open_office(options)
         outcome = push_ended(desk, directory)
     except (ConfluxError, OSError) as error:
-        return 1, [("broker", f"still admits it: {words_of(error)}.  Later: conflux control push {directory}")]
-    rows = [("broker", f"{host} admits it no more") for host in outcome.took]
-    rows += [("broker", f"{host} may still admit it: {why}") for host, why in outcome.failed.items()]
+        words = f"still admits it: {words_of(error)}.  Later: conflux control push {directory}"
+        return 1, [BrokerTold(None, True, words)]
+    rows = [BrokerTold(host, False, "admits it no more") for host in outcome.took]
+    rows += [BrokerTold(host, True, f"may still admit it: {why}") for host, why in outcome.failed.items()]
     if not any(format_node_id(entry.node_id) == node and entry.node_public for entry in desk.files.issued()):
         where = "`conflux control push` at the issuer that let it in"
-        rows = [("broker", f"still admits it: its key is not on this issuer's record; {where} ends that")]
-        return 1, rows
+        words = f"still admits it: its key is not on this issuer's record; {where} ends that"
+        return 1, [BrokerTold(None, True, words)]
     return (1 if outcome.failed else 0), rows
 
 

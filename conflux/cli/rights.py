@@ -1,14 +1,20 @@
-"""`conflux realm grant` and `conflux realm rename`: a standing member's rights and name, changed and handed over."""
+"""`conflux realm grant` and `conflux realm rename`: a standing member's rights and name, changed and handed over.
+
+`conflux realm accept` takes a grant that was carried.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
 
 from conflux.api.client import NotRunning
 from conflux.cli import context
-from conflux.cli.observe import answered
+from conflux.cli.observe import answered, print_json
 from conflux.cli.office import Office, date, open_office
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError
 from conflux.ids import format_node_id
@@ -25,6 +31,48 @@ from conflux.state.grants import accept_grant, give_block
 LATER = "it gets the change when it is back, or with its next renewal"
 
 
+class HandedOver(StrEnum):
+    """What became of a changed credential."""
+
+    USED = "used"  # the member, or this node itself, uses it
+    DUE = "due"  # on record: the member gets it when it is back, or with its next renewal
+    UNCHANGED = "unchanged"  # there was nothing to change
+
+
+class Granted(NamedTuple):
+    """The answer to `conflux realm grant`.
+
+    block, expires_at: of --issuer: the addresses that it may give, and until when.  file: with the grant.
+    """
+
+    name: str
+    node: str
+    tags: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    state: HandedOver
+    block: str | None
+    expires_at: int | None
+    file: str | None
+
+
+class Renamed(NamedTuple):
+    """The answer to `conflux realm rename`.  former: the name until now."""
+
+    name: str
+    node: str
+    former: str
+    state: HandedOver
+
+
+class Accepted(NamedTuple):
+    """The answer to `conflux realm accept`.  new: this node did not have this grant yet."""
+
+    node: str
+    block: str
+    expires_at: int
+    new: bool
+
+
 def grant(options: argparse.Namespace) -> int:
     """Give a member tags and capabilities, or take them back."""
     office = open_office(options)
@@ -39,11 +87,25 @@ def grant(options: argparse.Namespace) -> int:
     capabilities = _changed(entry.capabilities, options.capability, options.no_capability)
     check_rights(tags, capabilities)
     new = _change(office, entry, tags=tags, capabilities=capabilities)
-    if new == entry:
-        sys.stdout.write(f"{entry.name} has these rights already\n")
-        return 0
+    state, said = (HandedOver.UNCHANGED, "") if new == entry else _hand_over(options, office, new)
+    if options.json:
+        return print_json(_granted(new, state))
     rights = ", ".join((*new.capabilities, *(f"#{tag}" for tag in new.tags))) or "no rights"
-    return hand_over(options, office, new, f"{new.name}: {rights}")
+    sys.stdout.write(f"{new.name}: {rights}\n{said}\n" if said else f"{entry.name} has these rights already\n")
+    return 0
+
+
+def _granted(entry: Issued, state: HandedOver, given: Grant | None = None, file: Path | None = None) -> Granted:
+    return Granted(
+        entry.name,
+        format_node_id(entry.node_id),
+        entry.tags,
+        entry.capabilities,
+        state,
+        None if given is None else str(given.ipv4_block),
+        None if given is None else given.not_after,
+        None if file is None else str(file),
+    )
 
 
 def _grant_issuer(options: argparse.Namespace, office: Office, entry: Issued) -> int:
@@ -59,11 +121,16 @@ def _grant_issuer(options: argparse.Namespace, office: Office, entry: Issued) ->
     given = give_block(office.state, root, office.member, entry.node_public, options.block, now_unix=office.now_unix)
     capabilities = tuple(dict.fromkeys((*entry.capabilities, ISSUER)))
     new = _change(office, entry, capabilities=capabilities)
-    what = f"{new.name} may issue, addresses of {given.ipv4_block}, until {date(given.not_after)}"
     if options.file is not None:
         context.write_file(options.file, given.encode())
+    state, said = _hand_over(options, office, new)
+    if options.json:
+        return print_json(_granted(new, state, given, options.file))
+    what = f"{new.name} may issue, addresses of {given.ipv4_block}, until {date(given.not_after)}"
+    if options.file is not None:
         what += f"\nthe grant is in {options.file}: carry it there, and: conflux realm accept {options.file.name}"
-    return hand_over(options, office, new, what)
+    sys.stdout.write(f"{what}\n{said}\n")
+    return 0
 
 
 def accept(options: argparse.Namespace) -> int:
@@ -77,6 +144,9 @@ def accept(options: argparse.Namespace) -> int:
         is_new = accept_grant(state, member, grant, now_unix=realm_clock(state).now_unix())
     except RemoteProtocolError as error:
         raise ConfigError(f"{options.file}: not a grant of this realm's root to this node ({error})") from None
+    if options.json:
+        node = format_node_id(member.node_id)
+        return print_json(Accepted(node, str(grant.ipv4_block), grant.not_after, is_new))
     said = "this node may issue" if is_new else "this node has this grant already"
     sys.stdout.write(f"{said}: addresses of {grant.ipv4_block}; a running daemon takes note within a minute\n")
     return 0
@@ -88,10 +158,11 @@ def rename(options: argparse.Namespace) -> int:
     entry = office.find(options.node)
     name = new_node_name(options.name)
     new = _change(office, entry, name=name)
-    if new == entry:
-        sys.stdout.write(f"{name} has this name already\n")
-        return 0
-    return hand_over(options, office, new, f"{entry.name} is {name} now")
+    state, said = (HandedOver.UNCHANGED, "") if new == entry else _hand_over(options, office, new)
+    if options.json:
+        return print_json(Renamed(new.name, format_node_id(new.node_id), entry.name, state))
+    sys.stdout.write(f"{entry.name} is {name} now\n{said}\n" if said else f"{name} has this name already\n")
+    return 0
 
 
 def _changed(held: tuple[str, ...], given: Iterable[str], taken: Iterable[str]) -> tuple[str, ...]:
@@ -119,22 +190,21 @@ def _change(
         raise UserError(explain_refusal(error.reason)) from None
 
 
-def hand_over(options: argparse.Namespace, office: Office, entry: Issued, what: str) -> int:
-    """Have the daemon hand a changed credential over, and say what became of it; it is on record in any case."""
+def _hand_over(options: argparse.Namespace, office: Office, entry: Issued) -> tuple[HandedOver, str]:
+    """Have the daemon hand a changed credential over; return what became of it.  It is on record in any case."""
     try:
         got = answered(context.daemon(options).call("hand-over", node=format_node_id(entry.node_id)))
     except NotRunning:
-        said = _without_daemon(office, entry)
-    else:
-        said = "it uses its new credential" if got.get("used") else f"it does not answer: {LATER}"
-    sys.stdout.write(f"{what}\n{said}\n")
-    return 0
+        return _without_daemon(office, entry)
+    if got.get("used"):
+        return HandedOver.USED, "it uses its new credential"
+    return HandedOver.DUE, f"it does not answer: {LATER}"
 
 
-def _without_daemon(office: Office, entry: Issued) -> str:
+def _without_daemon(office: Office, entry: Issued) -> tuple[HandedOver, str]:
     """Adopt what was changed for this node itself; for another it stays on record."""
     if entry.node_id != office.member.node_id:
-        return f"no daemon runs here: when one does, {LATER}"
+        return HandedOver.DUE, f"no daemon runs here: when one does, {LATER}"
     office.state.lock()
     try:
         chain = office.issuer.reissue(entry.node_id, now_unix=office.now_unix)
@@ -144,4 +214,4 @@ def _without_daemon(office: Office, entry: Issued) -> str:
         raise UserError(explain_refusal(error.reason)) from None
     finally:
         office.state.close()
-    return "this node uses its new credential"
+    return HandedOver.USED, "this node uses its new credential"

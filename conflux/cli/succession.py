@@ -7,20 +7,46 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from conflux.cli import context, show
+from conflux.cli.observe import print_json
 from conflux.cli.ready import next_step
-from conflux.cli.realm import print_member
+from conflux.cli.realm import joined, print_member
 from conflux.daemon.joining import wanted_name
 from conflux.errors import ConfigError, StateError, UserError
 from conflux.realm.backup import BACKUP_BYTES_MAX, Backup
 from conflux.realm.issued import Issued
 from conflux.state.clock import realm_clock
-from conflux.state.directory import StateDir
+from conflux.state.directory import ROOT_KEY, StateDir
 from conflux.state.succession import make_backup, restore_realm
 
 PASSPHRASE_CHARS_MIN = 10  # chosen: with scrypt, months of a large machine for ten random letters
 PASSPHRASE_BYTES_MAX = 1024
+
+
+class BackedUp(NamedTuple):
+    """The answer to `conflux realm backup`.  nodes: how many are on record in it."""
+
+    file: str
+    realm: str
+    nodes: int
+    encrypted: bool
+
+
+class Restored(NamedTuple):
+    """The answer to `conflux realm restore`: the new founder.
+
+    root: the root's fingerprint.  before: the founder until now, if it is a member still and is to be revoked.
+    """
+
+    name: str
+    node: str
+    realm: str
+    addresses: tuple[str, ...]
+    root: str
+    root_key: str
+    before: str | None
 
 
 def backup(options: argparse.Namespace) -> int:
@@ -33,13 +59,15 @@ def backup(options: argparse.Namespace) -> int:
     context.require_new(options.file, force=options.force)
     word = None if options.plain else _new_passphrase(options.passphrase_file)
     context.write_file(options.file, made.seal(word, entropy=os.urandom), mode=0o600)
+    if word is None:
+        sys.stderr.write("conflux: warning: the backup is not encrypted: whoever has it has the realm\n")
+    if options.json:
+        return print_json(BackedUp(str(options.file), member.anchor.name, len(made.nodes), word is not None))
     rows = [
         ("backup", f"{options.file}: realm {member.anchor.name}, {show.plural(len(made.nodes), 'node')} on record"),
         ("keep it", "away from this board; with it, another one becomes the founder: conflux realm restore FILE"),
     ]
     sys.stdout.write(show.fields(rows) + "\n")
-    if word is None:
-        sys.stderr.write("conflux: the backup is not encrypted: whoever has it has the realm\n")
     return 0
 
 
@@ -56,21 +84,24 @@ def restore(options: argparse.Namespace) -> int:
         founder = restore_realm(state, kept, name, now_unix=now_unix, entropy=os.urandom)
     finally:
         state.close()
+    before = _founder_before(kept, state)
+    if options.json:
+        member = joined(founder, config)._asdict() | {"root_key": str(state.path / ROOT_KEY)}
+        return print_json(Restored(**member, before=before))
     print_member(founder, f"this board is the founder of realm {founder.anchor.name}", config)
-    sys.stdout.write(f"\nMembers find it by themselves.{_dead(kept, state)}\n\nNext: {next_step(options)}\n")
+    dead = "" if before is None else f"  The board before is a member still: conflux realm revoke {before}"
+    sys.stdout.write(f"\nMembers find it by themselves.{dead}\n\nNext: {next_step(options)}\n")
     return 0
 
 
-def _dead(kept: Backup, state: StateDir) -> str:
-    """Return what to do about the founder before, if it is a member still."""
+def _founder_before(kept: Backup, state: StateDir) -> str | None:
+    """Return the name of the founder until now, if it is a member still; else None."""
     keys = state.node_keys()
     here = None if keys is None else keys.node_id
     before = {grant.issuer for grant in kept.own} - {here}
     entries = (state.load_record(name, Issued) for name in state.versions("issued", ".node"))
     names = [entry.name for entry in entries if entry is not None and entry.is_member and entry.node_id in before]
-    if not names:
-        return ""
-    return f"  The board before is a member still: conflux realm revoke {names[0]}"
+    return names[0] if names else None
 
 
 def _new_passphrase(file: Path | None) -> str:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from conflux.carrier.ice.server import IceServer
 from conflux.errors import ConfigError
-from conflux.ids import LAN_PORT, fold_name, with_port
+from conflux.ids import BROKER_PORT, LAN_PORT, fold_name, with_port
 
 BROKER_SERVER_COUNT_MAX = 32  # chosen: a cluster has three, and a realm few regions
-BROKER_PORT = 4222
 PEER_COUNT_MAX = 64  # chosen: static peers are for a few places without multicast
 ICE_SERVER_COUNT_MAX = 8  # chosen: each makes gathering candidates slower
 ICE_TEXT_CHARS_MAX = 256  # chosen: RFC 8489 allows usernames of 509 bytes, and real ones are much shorter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kit.records import misfits
 
 from conflux.api.client import ApiClient, NotRunning
 from conflux.errors import UserError
@@ -64,6 +66,15 @@ def test_up_without_a_realm_returns_and_its_daemon_waits(state: Path) -> None:
     assert conflux("down", "--state-dir", state).returncode == 0
     with pytest.raises(NotRunning):
         ApiClient(state / "conflux.sock").look("links")
+
+
+def test_programs_are_told_what_started_and_what_ended(state: Path) -> None:
+    started = json.loads(conflux("up", "--json", "--state-dir", state).stdout)
+    assert misfits(started, "up") == []
+    assert (started["state"], started["pid"], started["text"]) == ("waiting", pid(state), WAITS)
+    ended = json.loads(conflux("down", "--json", "--state-dir", state).stdout)
+    assert misfits(ended, "down") == []
+    assert ended["pid"] == started["pid"]
 
 
 def test_the_daemon_is_of_a_session_of_its_own_and_holds_no_terminal(state: Path) -> None:

@@ -16,7 +16,7 @@ def options(tmp_path, monkeypatch):
     monkeypatch.setattr(waiting, "for_realm", lambda config, notifier: True)
     config = tmp_path / "conflux.toml"
     config.write_text(f'[node]\nstate_dir = "{tmp_path}/configured"\n')
-    return Namespace(config=config, state_dir=None, foreground=True)
+    return Namespace(config=config, state_dir=None, foreground=True, json=False)
 
 
 def test_up_runs_a_daemon_of_the_configuration_and_returns_its_exit_code(options, monkeypatch):
@@ -29,7 +29,7 @@ def test_up_runs_a_daemon_of_the_configuration_and_returns_its_exit_code(options
 def test_the_state_dir_of_the_command_line_takes_the_place_of_the_configured_one(options, monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *_, origin: ran.append(config) or 0)
-    daemon.up(Namespace(config=options.config, state_dir=tmp_path / "other", foreground=True))
+    daemon.up(Namespace(config=options.config, state_dir=tmp_path / "other", foreground=True, json=False))
     assert ran[0].node.state_dir == tmp_path / "other"
 
 

@@ -10,50 +10,16 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+from kit.records import ANSWERS
 from kit.tree import TREE
 
-from conflux.api import nodes, rows, scheme
-from conflux.api.move import Moved
+from conflux.api import scheme
 from conflux.api.operations import Operations
-from conflux.api.ping import PingEnd, PingReply, PingTarget
-from conflux.api.why import Why
-from conflux.cli import approval, audit, config, doctor, join, members, realm, report, revoke
-from conflux.cli import help as cli_help
 from conflux.cli.grammar import Parser
 from conflux.cli.parser import parser
-from conflux.shell.feed import EventRow, EventsLost
 
 PAGE = TREE / "docs" / "reference" / "json.md"
 
-# What each command prints: one record, or one of these.
-ANSWERS: dict[str, tuple[type, ...]] = {
-    "status": (rows.Status,),
-    "ip": (nodes.AddressRow,),
-    "hosts": (nodes.Nodes,),
-    "streams": (rows.Streams,),
-    "paths": (rows.Paths,),
-    "version": (cli_help.Version,),
-    "links": (rows.Links,),
-    "route": (rows.Explained,),
-    "route move": (Moved,),
-    "watch": (EventRow, EventsLost),
-    "ping": (PingTarget, PingReply, PingEnd),
-    "why": (Why,),
-    "join": (realm.Joined, join.Asked),
-    "realm create": (realm.Joined,),
-    "realm invite": (realm.InviteMade,),
-    "realm sign": (realm.Signed,),
-    "realm members": (members.Members,),
-    "realm invites": (members.Invites,),
-    "realm pending": (approval.Pending,),
-    "realm audit": (audit.Entries, audit.Verified),
-    "realm revoked": (revoke.RevokedNodes,),
-    "config check": (config.Checked,),
-    "config show": (config.Values,),
-    "doctor": (doctor.Examined,),
-    "reload": (rows.Reloaded,),
-    "report": (report.Written,),
-}
 OTHER_FORMATS = {"bench"}  # it prints its report, a file with a version of its own
 
 # Operations of the daemon whose answer a command prints as it is.
@@ -95,8 +61,8 @@ def _word(kind: Any) -> str:
         (inner,) = set(get_args(kind)) - {...}
         return f"list of {'texts' if inner is str else word(inner)}"
     if get_origin(kind) is Mapping:
-        (inner,) = set(get_args(kind)) - {str}
-        return f"{'numbers' if inner is int else word(inner)} by word"
+        inner = get_args(kind)[-1]
+        return f"{'numbers' if inner is int else 'texts' if inner is str else word(inner)} by word"
     return "anything" if kind is Any else KINDS.get(kind) or link(kind)
 
 
