@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from conflux.carrier.ice.server import IceServer
+from conflux.config import place
 from conflux.config.checks import (
     Refused,
     addresses,
@@ -31,14 +32,13 @@ from conflux.config.checks import (
     socket_path,
     token,
 )
+from conflux.config.place import FILE_BYTES_MAX, SOCKET_NAME
 from conflux.errors import ConfigError
 from conflux.ids import LAN_PORT
 
-PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
-STATE_DIR_DEFAULT = Path("/var/lib/conflux")
-FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
-SOCKET_NAME = "conflux.sock"
-SOCKET_DEFAULT = Path("/run/conflux") / SOCKET_NAME  # the state directory is closed to those who may only look
+PATH_DEFAULT = Path(place.FILE)
+STATE_DIR_DEFAULT = Path(place.STATE_DIR)
+SOCKET_DEFAULT = Path(place.SOCKET)
 
 S = TypeVar("S")
 

@@ -183,8 +183,16 @@ def test_a_wrong_configuration_is_told_with_its_line(capsys, tmp_path):
     wrong = f"{path}:2: tun.mtu must be a whole number from 1280 to 65000, not 7"
     assert outcome(capsys, "up", "--config", str(path)) == (1, "", f"conflux: {wrong}\n")
     code, _, err = outcome(capsys, "status", "--config", str(path), "--state-dir", str(tmp_path))
+    assert (code, err.startswith("conflux: no daemon listens on"), err.count("\n")) == (1, True, 1)
+
+
+def test_a_configuration_that_does_not_say_where_the_daemon_is_is_told_with_its_line(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[node]\nstate_dir = 7\n")
+    code, _, err = outcome(capsys, "status", "--config", str(path), "--state-dir", str(tmp_path))
     first, second = err.splitlines()
-    assert (code, first) == (1, f"conflux: warning: {wrong}; this command needs only where the daemon is")
+    assert code == 1
+    assert first.startswith(f"conflux: warning: {path}:2: node.state_dir must be an absolute path of a directory")
     assert second.startswith("conflux: no daemon listens on")
 
 
