@@ -47,6 +47,7 @@ GRAMMARS = MappingProxyType(
         "config": ("config",),
         "doctor": ("doctor", "report"),
         "bench": ("bench",),
+        "sdcard": ("sdcard",),
         "help": ("help", "version"),
     }
 )
