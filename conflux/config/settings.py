@@ -39,6 +39,7 @@ from conflux.ids import LAN_PORT
 PATH_DEFAULT = Path(place.FILE)
 STATE_DIR_DEFAULT = Path(place.STATE_DIR)
 SOCKET_DEFAULT = Path(place.SOCKET)
+BROKEN_LINE_COUNT_MAX = 64  # a text with more is none of ours, and each costs a look at the whole
 
 S = TypeVar("S")
 
@@ -392,7 +393,7 @@ def most_of(text: str) -> tuple[dict[str, Any], str, list[Fault]]:
         except tomli.TOMLDecodeError as error:
             said = f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"
             found.append(Fault(error.lineno, said))
-            if not _leave_out(lines, error.lineno - 1):
+            if len(found) >= BROKEN_LINE_COUNT_MAX or not _leave_out(lines, error.lineno - 1):
                 return {}, "", found
         except (ValueError, RecursionError) as error:
             return {}, "", [*found, Fault(None, str(error))]
