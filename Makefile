@@ -25,6 +25,7 @@ VECTORS ?=
 WHAT ?= tcp
 export SUITE ?=
 export ARCH ?=
+BOARD ?=
 export PREFIX ?= /usr/local
 export DESTDIR ?=
 
@@ -68,6 +69,8 @@ To install
   make repo           a signed apt repository in build/repo, of the packages in build/package: KEY=NAME URL=ADDRESS
   make wheels         wheels of Python 3.11 and 3.13, for x86-64 and arm64, in build/wheels
   make oci            a container image for amd64 and arm64, in build/oci; two containers of it are tried
+  make image          BOARD=qemu-virt|rpi3|zero2w|rpi4|rpi5|generic-uefi: a card's image and its update bundle, in
+                      build/image, with sudo: 20 min the first time, then under 4 (KEYS=DIR: whose bundles it takes)
   make install        this clone's program, unit and manual in PREFIX=/usr/local (DESTDIR=), with sudo
   make uninstall      take that away again; configuration and keys stay
 
@@ -222,6 +225,10 @@ deb: prepare-deb $(if $(filter-out $(shell dpkg --print-architecture 2>/dev/null
 
 deb-full: prepare-deb prepare-packages
 	packaging/full
+
+.PHONY: image
+image: prepare-image
+	images/build $(BOARD)
 
 .PHONY: install uninstall
 install: prepare-install

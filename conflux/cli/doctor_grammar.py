@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, adder, json_option, path
+from pathlib import Path
+
+from conflux.cli.grammar import Commands, adder, json_option
 
 
 def add_doctor(commands: Commands) -> None:
@@ -22,6 +24,6 @@ def add_doctor(commands: Commands) -> None:
         "conflux report\n  conflux report fault.tar.gz",
     )
     report.add_argument(
-        "file", nargs="?", type=path, metavar="FILE", help="the archive (default: named after the node)"
+        "file", nargs="?", type=Path, metavar="FILE", help="the archive (default: named after the node)"
     )
     json_option(report)
