@@ -10,6 +10,8 @@ from typing import Any
 import shtab
 from commands import commands, positionals
 
+from conflux.cli.grammar import path
+
 SHELLS = ("bash", "zsh", "fish")
 
 # As the daemon knows them at this moment; nothing, and no word of it, where none answers soon.
@@ -20,7 +22,7 @@ def furnish(top: argparse.ArgumentParser) -> None:
     """Say of each argument what it is completed by."""
     for command in commands(top):
         for action in command.parser._actions:
-            if action.type is Path:
+            if action.type in (Path, path):
                 complete(action, shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE)
             elif not action.option_strings and takes_node(action):
                 complete(action, shtab.cmd(NODES))

@@ -6,9 +6,12 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 from conflux.errors import UserError, words_of
+
+TYPE_CHECKING = False  # it takes longer to import than all that this module does
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANSWER_TIMEOUT_S = 30.0  # what asks other nodes may take as long
 LOOK_TIMEOUT_S = 5.0  # what only looks takes milliseconds: a daemon that is silent for longer hangs
@@ -31,7 +34,7 @@ class _EndedEarly(UserError):
 class ApiClient:
     """Asks one daemon; every request has a connection of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
         self._holder = 0  # the process that listened the last time
 

@@ -12,18 +12,11 @@ Counts are plain nouns in the plural, what is true or false is an adjective, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 # The key of every object that a command prints.  It counts up when a key goes, or changes its meaning; a new key does
 # not count, so a reader has to pass over keys that it does not know.
 KEY = "scheme"
 VERSION = 1
-
-
-class Failure(NamedTuple):
-    """What a command that was asked for JSON prints if it fails, beside the line on standard error."""
-
-    error: str
 
 
 def plain(value: object) -> object:

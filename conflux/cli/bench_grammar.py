@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from conflux.cli.grammar import Commands, adder, json_option
+from conflux.cli.grammar import Commands, adder, json_option, path
 
 
 def add_bench(commands: Commands) -> None:
@@ -16,8 +14,8 @@ def add_bench(commands: Commands) -> None:
         "conflux bench --out report\n  conflux bench --compare pi4.json pi5.json",
     )
     bench.add_argument("--quick", action="store_true", help="in 20 seconds instead of two minutes, with more spread")
-    bench.add_argument("--out", type=Path, metavar="DIR", help="where the report goes: JSON and a page (default: here)")
+    bench.add_argument("--out", type=path, metavar="DIR", help="where the report goes: JSON and a page (default: here)")
     bench.add_argument(
-        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two reports, side by side, instead of measuring"
+        "--compare", nargs=2, type=path, metavar=("A", "B"), help="two reports, side by side, instead of measuring"
     )
     json_option(bench)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from conflux.cli.grammar import Commands, Help, Parser, adder, json_option
+from conflux.cli.grammar import Commands, Help, Parser, adder, json_option, path
 
 
 def add_config(commands: Commands) -> None:
@@ -19,7 +17,7 @@ def add_config(commands: Commands) -> None:
         "say everything that is wrong in the configuration",
         "conflux config check\n  conflux config check new.toml && sudo cp new.toml /etc/conflux/conflux.toml",
     )
-    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="another file than the one that counts")
+    check.add_argument("file", nargs="?", type=path, metavar="FILE", help="another file than the one that counts")
     json_option(check)
     show = add(
         "show",

@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from conflux.api.client import ApiClient
-from conflux.config import settings
-from conflux.config.settings import Config
+from conflux.config import place
 from conflux.errors import ConfigError, UserError
+
+TYPE_CHECKING = False  # these take long to import, and a command that looks does without
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conflux.config.settings import Config
 
 
 def load(options: argparse.Namespace) -> Config:
     """Return the configuration that --config and --state-dir name."""
+    from conflux.config import settings
+
     loaded = settings.load(options.config)
     if options.state_dir is not None:
-        loaded = loaded.with_state_dir(Path(options.state_dir).absolute())
+        loaded = loaded.with_state_dir(options.state_dir.absolute())
     return loaded
 
 
 def warn_of_readable_secrets(options: argparse.Namespace, config: Config) -> None:
     """Warn on standard error if every user of this host can read a configuration with a secret in it."""
+    from conflux.config import settings
+
     secrets = [] if config.realm.token is None else ["an invitation (realm.token)"]
     if any(server.password is not None for server in config.link.ice_servers):
         secrets.append("a password (link.ice_servers)")
@@ -42,8 +50,16 @@ def daemon(options: argparse.Namespace) -> ApiClient:
     return ApiClient(_socket(options))
 
 
-def _socket(options: argparse.Namespace) -> Path:
+def _socket(options: argparse.Namespace) -> str:
     """Return where the daemon listens; a mistake elsewhere in the configuration must not keep it from being ended."""
+    path, state_dir = (None if given is None else str(given) for given in (options.config, options.state_dir))
+    return place.socket_of(path, state_dir) or str(_salvaged(options))
+
+
+def _salvaged(options: argparse.Namespace) -> Path:
+    """Return where the daemon listens, of a configuration that does not say so plainly."""
+    from conflux.config import settings
+
     try:
         return load(options).socket
     except ConfigError as error:
@@ -51,11 +67,11 @@ def _socket(options: argparse.Namespace) -> Path:
         if found is not None:
             sys.stderr.write(f"conflux: warning: {error}; this command needs only where the daemon is\n")
         elif options.config is None and not os.access(settings.PATH_DEFAULT, os.R_OK):
-            found = Config()  # who may only look cannot read it, as it may hold a token: the usual place it is
+            found = settings.Config()  # who may only look cannot read it, as it may hold a token: the usual place it is
         else:
             raise
     if options.state_dir is not None:
-        found = found.with_state_dir(Path(options.state_dir).absolute())
+        found = found.with_state_dir(options.state_dir.absolute())
     return found.socket
 
 
@@ -83,6 +99,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     mode: for a file that is not secret.
     """
     import tempfile  # it takes longer than all of `conflux status`, and few commands write
+    from pathlib import Path
 
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

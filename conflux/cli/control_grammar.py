@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from conflux.cli.grammar import Commands, Help, Parser, adder, count, host_and_port, json_option
+from conflux.cli.grammar import Commands, Help, Parser, adder, count, host_and_port, json_option, path
 from conflux.ids import BROKER_PORT
 
 
@@ -23,7 +22,7 @@ def add_control(commands: Commands) -> None:
         "  conflux control init broker --region eu=eu.example.org --region us=us.example\n"
         "  conflux control init broker --leaf gate.lan",
     )
-    init.add_argument("directory", type=Path, metavar="DIR", help="where the keys and files go; keep it safe")
+    init.add_argument("directory", type=path, metavar="DIR", help="where the keys and files go; keep it safe")
     where = init.add_mutually_exclusive_group()
     where.add_argument(
         "--servers", type=_hosts, metavar="HOST[,HOST...]", help="one server, or the servers of a cluster"
@@ -52,7 +51,7 @@ def add_control(commands: Commands) -> None:
         "conflux control announce broker\n  conflux control announce --none",
     )
     which = announce.add_mutually_exclusive_group(required=True)
-    which.add_argument("directory", type=Path, nargs="?", metavar="DIR", help="what `conflux control init` made")
+    which.add_argument("directory", type=path, nargs="?", metavar="DIR", help="what `conflux control init` made")
     which.add_argument("--none", action="store_true", help="the realm goes on with its LANs alone")
     push = add(
         "push",
@@ -60,7 +59,7 @@ def add_control(commands: Commands) -> None:
         "publish to the servers whom they must not admit any more",
         "conflux control push broker",
     )
-    push.add_argument("directory", type=Path, metavar="DIR", help="what `conflux control init` made")
+    push.add_argument("directory", type=path, metavar="DIR", help="what `conflux control init` made")
     check = add(
         "check",
         "control:check",
@@ -70,9 +69,9 @@ def add_control(commands: Commands) -> None:
     check.add_argument(
         "--server", type=_server, metavar="HOST[:PORT]", help="one server, in place of the configured ones"
     )
-    check.add_argument("--ca", type=Path, metavar="FILE", help="the broker's authority, in place of the configured one")
+    check.add_argument("--ca", type=path, metavar="FILE", help="the broker's authority, in place of the configured one")
     check.add_argument(
-        "--broker", type=Path, metavar="DIR", help="an operator's directory: with it, a refusal is explained exactly"
+        "--broker", type=path, metavar="DIR", help="an operator's directory: with it, a refusal is explained exactly"
     )
     for command in (init, announce, push, check):
         json_option(command)

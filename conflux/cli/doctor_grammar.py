@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from conflux.cli.grammar import Commands, adder, json_option
+from conflux.cli.grammar import Commands, adder, json_option, path
 
 
 def add_doctor(commands: Commands) -> None:
@@ -24,6 +22,6 @@ def add_doctor(commands: Commands) -> None:
         "conflux report\n  conflux report fault.tar.gz",
     )
     report.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="the archive (default: named after the node)"
+        "file", nargs="?", type=path, metavar="FILE", help="the archive (default: named after the node)"
     )
     json_option(report)

@@ -9,11 +9,20 @@ import contextlib
 import os
 import signal
 import sys
-from importlib import import_module
-from typing import TextIO
+
+TYPE_CHECKING = False  # typing takes longer to import than all that this module does
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import TextIO
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module, as importlib does, which itself would have to be imported."""
+    __import__(name)
+    return sys.modules[name]
 
 
 def main() -> int:

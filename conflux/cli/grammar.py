@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias
 
 from conflux.errors import ConfigError
-from conflux.ids import LAN_PORT, with_port
+
+TYPE_CHECKING = False  # these take longer to import than all that this module does
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+    from pathlib import Path
+    from typing import Any, NoReturn, TypeAlias
+
+# Its words are looked up in catalogues of translations, of which there are none: that takes longer than parsing.
+argparse._ = lambda text: text  # type: ignore[attr-defined]
 
 EXIT_USAGE = 2
 JSON_OPTION = "--json"
@@ -132,15 +137,24 @@ def furnish(command: Parser, run: str, text: str, example: str) -> None:
     command.description = text[0].upper() + text[1:] + "."
     command.epilog = f"example:\n  {example}"
     command.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration (default /etc/conflux/conflux.toml)"
+        "--config", type=path, metavar="FILE", help="configuration (default /etc/conflux/conflux.toml)"
     )
-    command.add_argument("--state-dir", type=Path, metavar="DIR", help="state directory (default: the configured one)")
+    command.add_argument("--state-dir", type=path, metavar="DIR", help="state directory (default: the configured one)")
     command.set_defaults(run=run)
 
 
 def json_option(command: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """Give a command the option --json."""
     command.add_argument(JSON_OPTION, action="store_true", help="print JSON, for programs")
+
+
+def path(text: str) -> Path:
+    """Return a path."""
+    from pathlib import Path
+
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, not an empty word")
+    return Path(text)
 
 
 def count(least: int, most: int) -> Callable[[str], int]:
@@ -174,12 +188,15 @@ def seconds(text: str) -> float:
 
 def place(text: str) -> str:
     """Return HOST:PORT of a place where a node may be; a host alone is at the port of the LAN channel."""
+    from conflux.ids import LAN_PORT, with_port
+
     host_and_port(text, LAN_PORT)
     return with_port(text, LAN_PORT)
 
 
 def host_and_port(text: str, port: int) -> tuple[str, int]:
     """Return host and port of a place; port: that of a host alone."""
+    from conflux.ids import with_port
     from conflux.realm.invite import parse_hint  # the realm's records, which few commands need
 
     try:
@@ -220,6 +237,8 @@ def duration(text: str) -> int:
 
 def prefix(text: str) -> IPv4Network:
     """Return an IPv4 network."""
+    from ipaddress import IPv4Network
+
     try:
         return IPv4Network(text)
     except ValueError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from conflux.cli.grammar import Commands, adder, json_option, node_name, place
+from conflux.cli.grammar import Commands, adder, json_option, node_name, path, place
 
 
 def add_join(commands: Commands) -> None:
@@ -28,9 +26,9 @@ def add_join(commands: Commands) -> None:
         help="what `conflux realm invite` printed: cfx1...; - reads it from standard input; "
         "without it the environment variable CONFLUX_TOKEN counts",
     )
-    how.add_argument("--token-file", type=Path, metavar="FILE", help="read the token there")
-    how.add_argument("--request", type=Path, metavar="FILE", help="write a request, to be signed elsewhere")
-    how.add_argument("--answer", type=Path, metavar="FILE", help="read the signed answer")
+    how.add_argument("--token-file", type=path, metavar="FILE", help="read the token there")
+    how.add_argument("--request", type=path, metavar="FILE", help="write a request, to be signed elsewhere")
+    how.add_argument("--answer", type=path, metavar="FILE", help="read the signed answer")
     join.add_argument(
         "--name", metavar="NAME", type=node_name, help="the name to ask for (default: [node] name, or this host's)"
     )

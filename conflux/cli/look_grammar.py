@@ -1,34 +1,13 @@
-"""The grammar of the commands that look at the running daemon: status, ip, hosts, streams, links, paths, watch."""
+"""The grammar of the commands that look at the running daemon: ip, hosts, streams, links, paths, watch."""
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, adder, json_option, seconds
+from conflux.cli.grammar import Commands, adder, json_option
 
 
 def add_look(commands: Commands) -> None:
-    """Add the commands that look."""
+    """Add the commands that look, but for `conflux status`."""
     add = adder(commands)
-    status = add(
-        "status",
-        "ready:status",
-        "show who is there, this node, and what is wrong",
-        "conflux status\n  conflux status --wait-ready\n  conflux status --json | jq '.nodes[].name'",
-    )
-    json_option(status)
-    status.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="whether what is wrong is red (default auto: on a terminal, unless NO_COLOR is set)",
-    )
-    status.add_argument(
-        "--wait-ready",
-        nargs="?",
-        type=seconds,
-        const=60.0,
-        metavar="S",
-        help="first wait until packets can pass, so many seconds at most (default 60)",
-    )
     ip = add(
         "ip",
         "addresses:ip",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from conflux.cli import show
 
 NOW_S = 45.0  # neighbours exchange a ping every 15 s: who was heard this lately is there
 
-Row = dict[str, Any]
+TYPE_CHECKING = False  # it takes longer to import than all that this module does
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Row: TypeAlias = "dict[str, Any]"
 
 
 def describe_nodes(rows: list[Row], *, columns: int = 80, now_unix: float | None = None) -> str:

@@ -6,16 +6,18 @@ import argparse
 import json
 import sys
 import time
-from typing import Any
 
 from conflux.api import scheme
 from conflux.cli import context, show
 from conflux.cli.drops import describe_drops
 from conflux.cli.nodes import describe_nodes
 from conflux.errors import UserError
-from conflux.shell.words import line
 
-Answer = dict[str, Any]
+TYPE_CHECKING = False  # it takes longer to import than all that this module does
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Answer: TypeAlias = "dict[str, Any]"
 
 
 def _ask(options: argparse.Namespace, do: str) -> Answer:
@@ -258,6 +260,8 @@ def watch(options: argparse.Namespace) -> int:
 
 def describe_event(event: Answer) -> str:
     """Return one event as a line."""
+    from conflux.shell.words import line  # a table of which the other commands here need nothing
+
     if "at" not in event:
         return f"              {event['lost_events']} events were lost: this reader is too slow"
     at = event["at"]

@@ -6,16 +6,14 @@ imported when they are needed: a command needs its own alone.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from types import MappingProxyType
 
 from conflux import __version__
-from conflux.api import scheme
 from conflux.cli import entry
+from conflux.cli.entry import import_module
 from conflux.cli.grammar import EXIT_USAGE, JSON_OPTION, Help, NoCommand, Parser, WrongUsage
 from conflux.errors import ConfluxError, UsageError, UserError
 
@@ -38,7 +36,8 @@ a network of two boards on one LAN:
 GRAMMARS = MappingProxyType(
     {
         "daemon": ("up", "down", "reload"),
-        "look": ("status", "ip", "hosts", "streams", "links", "paths", "watch"),
+        "status": ("status",),
+        "look": ("ip", "hosts", "streams", "links", "paths", "watch"),
         "ping": ("ping", "why"),
         "route": ("route",),
         "page": ("top", "page"),
@@ -48,6 +47,7 @@ GRAMMARS = MappingProxyType(
         "config": ("config",),
         "doctor": ("doctor", "report"),
         "bench": ("bench",),
+        "sdcard": ("sdcard",),
         "help": ("help", "version"),
     }
 )
@@ -114,4 +114,9 @@ def _say(words: Sequence[str], text: str, by: str = "conflux") -> None:
     entry.complain(text, by)
     # As argparse has it, an option may be cut short where no other begins so.
     if any(len(word) > 2 and JSON_OPTION.startswith(word) for word in words):
-        sys.stdout.write(json.dumps(scheme.answer(scheme.Failure(text))) + "\n")
+        import json
+
+        from conflux.api import scheme
+        from conflux.api.failure import Failure
+
+        sys.stdout.write(json.dumps(scheme.answer(Failure(text))) + "\n")

@@ -6,8 +6,9 @@ import argparse
 import time
 
 from conflux.api.client import NotRunning
+from conflux.api.ready import lacks
 from conflux.cli import context, observe
-from conflux.cli.observe import Answer, answered
+from conflux.cli.observe import answered
 from conflux.errors import UserError
 
 LOOK_S = 0.2  # between two looks
@@ -44,13 +45,3 @@ def wait(options: argparse.Namespace, within_s: float) -> None:
         if time.monotonic() >= ends_at:
             raise UserError(f"not ready after {within_s:g} s: {missing}")
         time.sleep(LOOK_S)
-
-
-def lacks(got: Answer) -> str:
-    """Return what keeps packets from passing; empty if nothing does."""
-    missing = [] if got["device"]["up"] else [f"the device {got['device']['name']} is down"]
-    channels = got["control"]
-    if not any(channel["up"] for channel in channels):
-        said = [f"{channel['name']}: {channel['detail']}" for channel in channels]
-        missing.append(f"no control channel is up ({'; '.join(said) or 'none is enabled'})")
-    return "; ".join(missing)

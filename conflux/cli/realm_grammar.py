@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from conflux.cli.grammar import (
     Commands,
@@ -15,6 +14,7 @@ from conflux.cli.grammar import (
     furnish,
     json_option,
     node_name,
+    path,
     place,
     prefix,
     tag,
@@ -111,11 +111,11 @@ def add_realm(commands: Commands) -> None:
     grant.add_argument(
         "--block", type=prefix, metavar="PREFIX", help="with --issuer: its IPv4 addresses (default: a free block)"
     )
-    grant.add_argument("--file", type=Path, metavar="FILE", help="with --issuer: write the grant, to be carried there")
+    grant.add_argument("--file", type=path, metavar="FILE", help="with --issuer: write the grant, to be carried there")
     grant.add_argument("--force", action="store_true", help="with --file: replace the file")
     json_option(grant)
     accept = add("accept", "rights:accept", "take a grant that was carried here", "conflux realm accept shed.grant")
-    accept.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm grant --issuer --file` wrote")
+    accept.add_argument("file", type=path, metavar="FILE", help="what `conflux realm grant --issuer --file` wrote")
     json_option(accept)
     rename = add("rename", "rights:rename", "give a member another name, at once", "conflux realm rename pi-3 kitchen")
     _node(rename)
@@ -127,7 +127,7 @@ def add_realm(commands: Commands) -> None:
         "write a copy of the root key, encrypted, so that another board can be the founder",
         "conflux realm backup home.backup",
     )
-    backup.add_argument("file", type=Path, metavar="FILE", help="where it goes; keep it away from this board")
+    backup.add_argument("file", type=path, metavar="FILE", help="where it goes; keep it away from this board")
     backup.add_argument("--force", action="store_true", help="replace the file")
     _passphrase(backup).add_argument("--plain", action="store_true", help="do not encrypt it")
     json_option(backup)
@@ -137,15 +137,15 @@ def add_realm(commands: Commands) -> None:
         "make this board the founder of the realm of a backup",
         "conflux realm restore home.backup --node gate",
     )
-    restore.add_argument("file", type=Path, metavar="FILE", help="what `conflux realm backup` wrote")
+    restore.add_argument("file", type=path, metavar="FILE", help="what `conflux realm backup` wrote")
     restore.add_argument(
         "--node", type=node_name, metavar="NAME", help="this node's name, if it is no member (default: the host's)"
     )
     _passphrase(restore)
     json_option(restore)
     sign = add("sign", "realm:sign", "sign a request that was carried here", "conflux realm sign kitchen.request")
-    sign.add_argument("request", type=Path, metavar="FILE", help="what `conflux join --request` wrote")
-    sign.add_argument("--answer", type=Path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
+    sign.add_argument("request", type=path, metavar="FILE", help="what `conflux join --request` wrote")
+    sign.add_argument("--answer", type=path, metavar="FILE", help="where the answer goes (default: FILE.answer)")
     sign.add_argument("--force", action="store_true", help="replace the answer that is there")
     _grants(sign)
     json_option(sign)
@@ -158,7 +158,7 @@ def add_realm(commands: Commands) -> None:
     revoke.add_argument("name", metavar="NODE", help="the node's name, its id, or an overlay address")
     revoke.add_argument("--reason", metavar="WORD", default="revoked", help="one word that every node can read")
     revoke.add_argument(
-        "--broker", type=Path, metavar="DIR", help="what `conflux control init` made: its servers are told too"
+        "--broker", type=path, metavar="DIR", help="what `conflux control init` made: its servers are told too"
     )
     json_option(revoke)
     words = "list the nodes that are revoked, by whom and why"
@@ -168,7 +168,7 @@ def add_realm(commands: Commands) -> None:
 def _passphrase(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     how = command.add_mutually_exclusive_group()
     how.add_argument(
-        "--passphrase-file", type=Path, metavar="FILE", help="read the passphrase there, - for standard input"
+        "--passphrase-file", type=path, metavar="FILE", help="read the passphrase there, - for standard input"
     )
     return how
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conflux.carrier.ice.server import IceServer
+from conflux.config.place import SOCKET_PATH_BYTES_MAX
 from conflux.errors import ConfigError
 from conflux.ids import BROKER_PORT, LAN_PORT, fold_name, with_port
 
@@ -18,7 +19,6 @@ BROKER_SERVER_COUNT_MAX = 32  # chosen: a cluster has three, and a realm few reg
 PEER_COUNT_MAX = 64  # chosen: static peers are for a few places without multicast
 ICE_SERVER_COUNT_MAX = 8  # chosen: each makes gathering candidates slower
 ICE_TEXT_CHARS_MAX = 256  # chosen: RFC 8489 allows usernames of 509 bytes, and real ones are much shorter
-SOCKET_PATH_BYTES_MAX = 107  # sun_path without its closing zero
 DEVICE_NAME_BYTES_MAX = 15  # IFNAMSIZ without its closing zero
 
 # A name is a DNS label, so that it could stand in a hosts file or a certificate.

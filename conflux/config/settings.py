@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from conflux.carrier.ice.server import IceServer
+from conflux.config import place
 from conflux.config.checks import (
     Refused,
     addresses,
@@ -31,19 +32,19 @@ from conflux.config.checks import (
     socket_path,
     token,
 )
+from conflux.config.place import FILE_BYTES_MAX, SOCKET_NAME
 from conflux.errors import ConfigError
 from conflux.ids import LAN_PORT
 
-PATH_DEFAULT = Path("/etc/conflux/conflux.toml")
-STATE_DIR_DEFAULT = Path("/var/lib/conflux")
-FILE_BYTES_MAX = 65536  # a full file with every comment is about 4 kB
-SOCKET_NAME = "conflux.sock"
-SOCKET_DEFAULT = Path("/run/conflux") / SOCKET_NAME  # the state directory is closed to those who may only look
+PATH_DEFAULT = Path(place.FILE)
+STATE_DIR_DEFAULT = Path(place.STATE_DIR)
+SOCKET_DEFAULT = Path(place.SOCKET)
+BROKEN_LINE_COUNT_MAX = 64  # a text with more is none of ours, and each costs a look at the whole
 
 S = TypeVar("S")
 
 
-class _Fault(NamedTuple):
+class Wrong(NamedTuple):
     """What is wrong at a path of keys."""
 
     path: tuple[str, ...]
@@ -356,7 +357,7 @@ def parse(text: str, *, name: str = "conflux.toml") -> Config:
     except (ValueError, RecursionError) as error:  # too many digits in a number, or too deep nesting
         raise ConfigError(f"{name}: {error}") from None
     source = Source(name, text)
-    faults: list[_Fault] = []
+    faults: list[Wrong] = []
     config = _build(Config, table, (), faults)
     if faults:
         raise source.error(*faults[0])
@@ -370,28 +371,38 @@ def faults_of(text: str) -> list[Fault]:
 
 def examined(text: str) -> tuple[Config, list[Fault]]:
     """Return what is right in a configuration, all else by default; and everything that is wrong in it."""
-    import tomli
-
     from conflux.config.source import Source
+
+    table, kept, found = most_of(text)
+    config, wrong = filled(Config, table)
+    source = Source("", kept)
+    found += [Fault(source.line(path), said) for path, said in wrong]
+    return config, sorted(found, key=lambda each: each.line or 0)
+
+
+def most_of(text: str) -> tuple[dict[str, Any], str, list[Fault]]:
+    """Return the table of a TOML text, the text of which it is, and what is wrong: lines that are no TOML, left out."""
+    import tomli
 
     found: list[Fault] = []
     lines = text.split("\n")
-    while True:  # a line that is no TOML is left out, and the rest is looked at
+    while True:
         kept = "\n".join(lines)
         try:
-            table = tomli.loads(kept)
-            break
+            return tomli.loads(kept), kept, found
         except tomli.TOMLDecodeError as error:
             said = f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"
             found.append(Fault(error.lineno, said))
-            if not _leave_out(lines, error.lineno - 1):
-                return Config(), found
+            if len(found) >= BROKEN_LINE_COUNT_MAX or not _leave_out(lines, error.lineno - 1):
+                return {}, "", found
         except (ValueError, RecursionError) as error:
-            return Config(), [*found, Fault(None, str(error))]
-    wrong: list[_Fault] = []
-    config, source = _build(Config, table, (), wrong), Source("", kept)
-    found += [Fault(source.line(path), said) for path, said in wrong]
-    return config, sorted(found, key=lambda each: each.line or 0)
+            return {}, "", [*found, Fault(None, str(error))]
+
+
+def filled(section: type[S], table: Mapping[str, object], path: tuple[str, ...] = ()) -> tuple[S, list[Wrong]]:
+    """Return a section filled from a table, and what is wrong in it, which is left out.  path: of the table."""
+    wrong: list[Wrong] = []
+    return _build(section, table, path, wrong), wrong
 
 
 def _leave_out(lines: list[str], number: int) -> bool:
@@ -493,7 +504,7 @@ def _shape(section: type) -> dict[str, Key | type]:
     return {name: hint.__metadata__[0] if hasattr(hint, "__metadata__") else hint for name, hint in hints.items()}
 
 
-def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...], faults: list[_Fault]) -> S:
+def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...], faults: list[Wrong]) -> S:
     """Return a section filled from table, which is at path in the file; what is wrong is left out, and told."""
     shapes = _shape(section)
     values: dict[str, Any] = {}
@@ -501,16 +512,16 @@ def _build(section: type[S], table: Mapping[str, object], path: tuple[str, ...],
         here = (*path, key)
         shape = shapes.get(key)
         if shape is None:
-            faults.append(_Fault(here, _unknown(key, path, list(shapes))))
+            faults.append(Wrong(here, _unknown(key, path, list(shapes))))
         elif isinstance(shape, Key):
             try:
                 values[key] = shape.check(value)
             except Refused as refused:
-                faults.append(_Fault(here, f"{'.'.join(here)} {refused}"))
+                faults.append(Wrong(here, f"{'.'.join(here)} {refused}"))
         elif isinstance(value, dict):
             values[key] = _build(shape, value, here, faults)
         else:
-            faults.append(_Fault(here, f"{key!r} is a table: write [{'.'.join(here)}]"))
+            faults.append(Wrong(here, f"{key!r} is a table: write [{'.'.join(here)}]"))
     return section(**values)
 
 

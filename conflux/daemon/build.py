@@ -48,6 +48,7 @@ from conflux.daemon.revoking import Revocation
 from conflux.datapath.interface import Tables
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
 from conflux.host.netlink import DeviceConfig
+from conflux.host.notices import notices
 from conflux.host.tun import Tun
 from conflux.host.underlay import Underlay
 from conflux.ids import BootId, IPAddress, NodeId, format_node_id
@@ -299,6 +300,7 @@ def build(
             *revocation.warnings(),
             *brokering.warnings(),
             *_contested(node),
+            *(f"board: {notice}" for notice in notices()),
         ],
         find_issued=revocation.find,
         revoke=revocation.revoke,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from conflux.doctor import broker, clock, firewall, host, journal, multicast, node
+from conflux.doctor import board, broker, clock, firewall, host, journal, multicast, node
 from conflux.doctor.finding import Check, Finding, unseen
 from conflux.doctor.subject import Subject
+from conflux.host.notices import notices
 
 Run = Callable[[Subject], Iterator[Finding]]
 
 # What takes milliseconds, reads files and asks the daemon alone.
 CHEAP: tuple[tuple[Check, Run], ...] = (
+    (Check.BOARD, lambda seen: board.judge(notices())),
     (Check.CONFIGURATION, node.configuration),
     (Check.DAEMON, node.daemon),
     (Check.NEIGHBOURS, node.neighbours),

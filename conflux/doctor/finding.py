@@ -9,6 +9,7 @@ from typing import NamedTuple
 class Check(StrEnum):
     """What is looked at, in the order of the looking."""
 
+    BOARD = "board"
     CONFIGURATION = "configuration"
     DAEMON = "daemon"
     NEIGHBOURS = "neighbours"

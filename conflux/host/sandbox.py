@@ -61,6 +61,7 @@ READABLE: Final = (
     "/run/resolvconf",
     "/run/NetworkManager",
     "/run/connman",
+    "/run/conflux-board",
 )
 
 RESOLVER: Final = "/etc/resolv.conf"  # a link, as a rule: to what one of many programs writes

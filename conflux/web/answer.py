@@ -101,4 +101,4 @@ def state(seen: Seen, findings: tuple[Finding, ...], samples: tuple[Sample, ...]
 
 def _shown(status: dict[str, Any]) -> dict[str, Any]:
     """Return the parts of a status that the page shows, and of each drop what it says."""
-    return {**{key: status[key] for key in SHOWN}, "drops": [row._asdict() for row in drop_rows(status["drops"])]}
+    return {**{key: status[key] for key in SHOWN}, "drops": [row.shown() for row in drop_rows(status["drops"])]}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conflux.api import scheme
+from conflux.api.failure import Failure
 from conflux.cli import parser
 from conflux.ids import NodeId
 from conflux.state.clock import realm_clock
@@ -64,7 +65,7 @@ class Desk:
         """Run a command that has to fail with one line; return the line."""
         code, out, err = self.run(board, *words)
         printed = (
-            json.dumps(scheme.answer(scheme.Failure(err.removeprefix("conflux: ").strip()))) + "\n"
+            json.dumps(scheme.answer(Failure(err.removeprefix("conflux: ").strip()))) + "\n"
             if "--json" in words
             else ""
         )

@@ -25,6 +25,7 @@ from conflux.cli import (
     report,
     revoke,
     rights,
+    sdcard,
     succession,
 )
 from conflux.cli import help as cli_help
@@ -74,6 +75,8 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "doctor": (doctor.Examined,),
     "reload": (rows.Reloaded,),
     "report": (report.Written,),
+    "sdcard write": (sdcard.CardWritten,),
+    "sdcard prepare": (sdcard.CardPrepared,),
 }
 
 _PLAIN: dict[Any, tuple[type, ...]] = {

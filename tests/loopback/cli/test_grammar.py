@@ -16,6 +16,7 @@ COMMANDS = list(commands(parser.parser()))
 GROUPS = [command for command in COMMANDS if any(other[:-1] == command for other in COMMANDS) and command != ("route",)]
 GROUPS.remove(("realm", "invites"))
 ABOUT = [("help",), ("version",)]
+CARDS = [("sdcard", "write"), ("sdcard", "prepare")]  # --config is the card's, and there is no state
 
 
 def outcome(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -38,7 +39,7 @@ def test_help_fits_eighty_columns(capsys, command):
 def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, command):
     _, out, _ = outcome(capsys, *command, "--help")
     assert "--config" in out
-    assert "--state-dir" in out
+    assert ("--state-dir" in out) != (command in CARDS)
     assert re.search(rf"example:\n  (sudo )?conflux {' '.join(command)}", out)
 
 
@@ -87,6 +88,8 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
         (["realm", "create", "home", "--node", "Shed Big"], "'Shed Big' is no node name"),
         (["join", "cfx1x", "--peer", "10.7.1.11:x"], "must be HOST, HOST:PORT"),
         (["join", "cfx1x", "--root", "0"], "--root belongs to --answer"),
+        (["sdcard", "write", "a.img"], "missing: DEVICE"),
+        (["sdcard", "prepare", "a.img", "--wifi-country", "Germany"], "two letters such as DE"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(capsys, arguments, words):
@@ -183,8 +186,16 @@ def test_a_wrong_configuration_is_told_with_its_line(capsys, tmp_path):
     wrong = f"{path}:2: tun.mtu must be a whole number from 1280 to 65000, not 7"
     assert outcome(capsys, "up", "--config", str(path)) == (1, "", f"conflux: {wrong}\n")
     code, _, err = outcome(capsys, "status", "--config", str(path), "--state-dir", str(tmp_path))
+    assert (code, err.startswith("conflux: no daemon listens on"), err.count("\n")) == (1, True, 1)
+
+
+def test_a_configuration_that_does_not_say_where_the_daemon_is_is_told_with_its_line(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[node]\nstate_dir = 7\n")
+    code, _, err = outcome(capsys, "status", "--config", str(path), "--state-dir", str(tmp_path))
     first, second = err.splitlines()
-    assert (code, first) == (1, f"conflux: warning: {wrong}; this command needs only where the daemon is")
+    assert code == 1
+    assert first.startswith(f"conflux: warning: {path}:2: node.state_dir must be an absolute path of a directory")
     assert second.startswith("conflux: no daemon listens on")
 
 

@@ -9,6 +9,8 @@ from kit.tree import TREE
 
 # Each of them takes as long as all that such a command does by itself.
 SLOW = {"asyncio", "dataclasses", "inspect", "random", "shutil", "ssl", "subprocess", "tempfile", "textwrap", "uvloop"}
+# Each takes a millisecond of the thirty that all of `conflux status` takes, so a module of its path does without.
+FREQUENT = SLOW | {"importlib", "ipaddress", "locale", "pathlib", "tomli", "typing", "conflux.config.settings"}
 
 
 @cache
@@ -32,7 +34,21 @@ def file_of(module: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "module", ["conflux.cli.entry", "conflux.cli.parser", "conflux.cli.look_grammar", "conflux.cli.observe"]
+    "module",
+    [
+        "conflux.cli.entry",
+        "conflux.cli.parser",
+        "conflux.cli.status_grammar",
+        "conflux.cli.look_grammar",
+        "conflux.cli.ready",
+        "conflux.cli.observe",
+        "conflux.cli.context",
+    ],
 )
 def test_status_loads_nothing_slow(module):
+    assert loaded(module) & FREQUENT == set()
+
+
+@pytest.mark.parametrize("module", ["conflux.cli.route", "conflux.cli.addresses"])
+def test_what_else_looks_loads_nothing_slow(module):
     assert loaded(module) & SLOW == set()

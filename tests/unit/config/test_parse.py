@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conflux.carrier.ice.server import IceServer
-from conflux.config import settings
+from conflux.config import place, settings
 from conflux.config.settings import Config, parse
 from conflux.config.source import Source
 from conflux.errors import ConfigError
@@ -181,7 +181,7 @@ def test_a_file_is_read_with_a_byte_order_mark(tmp_path):
     ("data", "words"),
     [
         (b"[node]\n\nname = '\xff'", ":3: not UTF-8"),
-        (b"#" * (settings.FILE_BYTES_MAX + 1), "larger than"),
+        (b"#" * (place.FILE_BYTES_MAX + 1), "larger than"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path, data, words):

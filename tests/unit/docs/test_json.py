@@ -14,6 +14,7 @@ from kit.records import ANSWERS
 from kit.tree import TREE
 
 from conflux.api import scheme
+from conflux.api.failure import Failure
 from conflux.api.operations import Operations
 from conflux.cli.grammar import Parser
 from conflux.cli.parser import parser
@@ -81,7 +82,7 @@ def parts(hint: Any) -> Iterator[type]:
 
 def records() -> list[type]:
     """Return every record that any command prints, in the order of the page."""
-    found: dict[type, None] = {scheme.Failure: None}
+    found: dict[type, None] = {Failure: None}
     waiting = [root for roots in ANSWERS.values() for root in roots]
     while waiting:
         record = waiting.pop(0)
@@ -151,6 +152,6 @@ def test_the_daemon_answers_with_that_record(words):
 
 
 def test_every_answer_says_the_version_of_the_scheme():
-    assert scheme.answer(scheme.Failure("why")) == {"scheme": 1, "error": "why"}
+    assert scheme.answer(Failure("why")) == {"scheme": 1, "error": "why"}
     assert f'"scheme": {scheme.VERSION}' in PAGE.read_text()
     assert not any("scheme" in keys(record) for record in records())

@@ -15,6 +15,10 @@ PAGE = DOCS / "reference" / "status-and-drops.md"
 # Enums of words that no person is shown, or that another page has.
 ELSEWHERE = frozenset(
     {
+        "board/data.py:Rescue",
+        "board/data.py:Step",
+        "board/light.py:Light",
+        "board/wifi.py:Wifi",
         "carrier/ice/agent.py:State",
         "daemon/background.py:How",
         "doctor/ruleset.py:Fate",

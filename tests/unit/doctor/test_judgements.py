@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conflux.config.settings import Config, Fault
-from conflux.doctor import clock, firewall, host, journal, multicast, node
+from conflux.doctor import board, clock, firewall, host, journal, multicast, node
 from conflux.doctor.finding import Check, Finding, Grade
 from conflux.doctor.subject import Answer, Daemon, Subject
 from conflux.host.networks import Taken
@@ -56,6 +56,8 @@ WALL = firewall.Firewall(7464, True, "conflux0", ("eth0",), NOTHING, "", False, 
 @pytest.mark.parametrize(
     ("judge", "seen", "expected"),
     [
+        (board.judge, (), []),
+        (board.judge, ("conflux.toml:2: unknown key 'tokn' in [board]",), [BAD]),
         (node.configuration, subject(), [GOOD]),
         (node.configuration, subject(file=None), [GOOD]),
         (node.configuration, subject(faults=(Fault(3, "a"), Fault(None, "b"))), [BAD, BAD]),
