@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import NewType
 
@@ -26,6 +27,10 @@ LAN_PORT = 7464  # TCP port on which a node listens for its neighbours, if nothi
 BROKER_PORT = 4222  # TCP port on which a broker's server listens for nodes, likewise: NATS's own
 
 IPAddress = IPv4Address | IPv6Address
+
+# A name is a DNS label (RFC 1035, section 2.3.4), so that it can be a host name as it is.
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+NAME_CHARS_MAX = 63
 
 
 def with_port(place: str, port: int) -> str:

@@ -98,7 +98,7 @@ def make_layout(regions: dict[str, tuple[str, ...]], leaves: tuple[str, ...], po
         raise ConfigError(f"port {port}: 1024 to {PORT_MAX}, since the servers use others {LEAF_STEP} above it")
     every = [*(host for hosts in regions.values() for host in hosts), *leaves]
     for host in every:
-        if not _is_host(host):
+        if not is_host(host):
             raise ConfigError(f"server {host!r}: neither a host name in lower case nor an address")
         if every.count(host) > 1:
             raise ConfigError(f"server {host}: named twice")
@@ -114,7 +114,8 @@ def load_layout(data: bytes) -> Layout:
     return make_layout({region.name: region.hosts for region in found.regions}, found.leaves, found.port)
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
+    """Say whether this is a host name in lower case, or an address as it is written shortest."""
     if ":" in host or re.fullmatch(r"[0-9.]+", host):
         try:
             return str(ip_address(host)) == host and "%" not in host

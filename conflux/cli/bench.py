@@ -16,16 +16,19 @@ from conflux.bench.figure import PARTS, Plan
 from conflux.bench.report import Ratio, Report, digits, facts, warnings
 from conflux.cli import context, show
 from conflux.cli.observe import print_blocks, print_json
-from conflux.errors import UserError
+from conflux.errors import UsageError, UserError
 
 
 def bench(options: argparse.Namespace) -> int:
     """Measure, print, and write the report; or compare two."""
     if options.compare:
-        if options.quick or options.out:
-            raise UserError("--compare measures nothing: leave --quick and --out out")
+        if options.quick or options.out or options.force:
+            raise UsageError("--compare measures nothing: leave --quick, --out and --force out")
         return _compare(*options.compare, as_json=options.json)
-    return _measure(options.out or Path(), quick=options.quick, as_json=options.json)
+    directory = options.out or Path()
+    for name in (reports.JSON_NAME, reports.PAGE_NAME):
+        context.require_new(directory / name, force=options.force)
+    return _measure(directory, quick=options.quick, as_json=options.json)
 
 
 def _measure(directory: Path, *, quick: bool, as_json: bool) -> int:

@@ -22,7 +22,7 @@ from conflux.cli import context, office, show
 from conflux.cli.observe import print_json
 from conflux.cli.office import Office
 from conflux.config.settings import Config
-from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError
 from conflux.ids import BROKER_PORT
 from conflux.realm.lists import BrokerNotice
 from conflux.realm.member import Member
@@ -171,13 +171,16 @@ def _layout(options: argparse.Namespace, path: Path) -> Layout:
     elif options.region is not None:
         regions = dict(options.region)
         if len(regions) != len(options.region):
-            raise ConfigError("a region is named twice")
+            raise UsageError("a region is named twice")
     else:
         regions = {} if kept is None else {region.name: region.hosts for region in kept.regions}
     leaves = () if kept is None else kept.leaves
     leaves += tuple(host for host in options.leaf if kept is None or host not in kept.leaves)
     port = (BROKER_PORT if kept is None else kept.port) if options.port is None else options.port
-    return make_layout(regions, leaves, port)
+    try:
+        return make_layout(regions, leaves, port)
+    except ConfigError as error:  # what is kept was checked as it was read
+        raise UsageError(str(error)) from None
 
 
 def push(options: argparse.Namespace) -> int:

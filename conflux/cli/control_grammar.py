@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from conflux.cli.grammar import Commands, Help, Parser, adder, count, host_and_port, json_option, path
+from conflux.cli.grammar import (
+    Commands,
+    Help,
+    Parser,
+    adder,
+    count,
+    host,
+    host_and_port,
+    json_option,
+    path,
+    quoted,
+)
 from conflux.ids import BROKER_PORT
 
 
@@ -36,6 +47,7 @@ def add_control(commands: Commands) -> None:
     )
     init.add_argument(
         "--leaf",
+        type=host,
         action="append",
         default=[],
         metavar="HOST",
@@ -82,14 +94,14 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(word.strip() for word in text.split(","))
-    if not all(hosts):
-        raise argparse.ArgumentTypeError(f"must be hosts with commas between them, not {text!r}")
-    return hosts
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words):
+        raise argparse.ArgumentTypeError(f"must be hosts with commas between them, not {quoted(text)}")
+    return tuple(map(host, words))
 
 
 def _region(text: str) -> tuple[str, tuple[str, ...]]:
     name, equals, hosts = text.partition("=")
     if not equals or not name:
-        raise argparse.ArgumentTypeError(f"must be NAME=HOST[,HOST...], not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be NAME=HOST[,HOST...], not {quoted(text)}")
     return name, _hosts(hosts)

@@ -13,13 +13,17 @@ TYPE_CHECKING = False  # these take longer to import than all that this module d
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
-    from typing import Any, NoReturn, TypeAlias
+    from typing import Any, NoReturn, TypeAlias, TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
 
 # Its words are looked up in catalogues of translations, of which there are none: that takes longer than parsing.
 argparse._ = lambda text: text  # type: ignore[attr-defined]
 
 EXIT_USAGE = 2
 JSON_OPTION = "--json"
+QUOTED_CHARS_MAX = 80  # chosen: a line of an error has room for it
 
 _NEVER = re.compile(r"(?!)")
 
@@ -162,16 +166,44 @@ def count(least: int, most: int) -> Callable[[str], int]:
 
     def check(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {quoted(text)}")
         return int(text)
 
     return check
 
 
+def node(text: str) -> str:
+    """Return a word for a node: its name, its id or an overlay address."""
+    if not _is_node(text):
+        raise argparse.ArgumentTypeError(f"must be a node's name, its id or an overlay address, not {quoted(text)}")
+    return text
+
+
+def _is_node(text: str) -> bool:
+    from ipaddress import ip_address
+
+    from conflux.ids import NAME, fold_name
+
+    word = fold_name(text)
+    if NAME.fullmatch(word):  # an id looks like a name
+        return True
+    try:
+        return bool(ip_address(word)) and "%" not in word
+    except ValueError:
+        return False
+
+
+def member(text: str) -> str:
+    """Return a word for a member that an issuer has on record: its name or id."""
+    from conflux.realm.name import parse_node_name
+
+    return _named(text, parse_node_name)
+
+
 def relays(text: str) -> str:
     """Return a list of relays with commas between them."""
-    if not all(word.strip() for word in text.split(",")):
-        raise argparse.ArgumentTypeError(f"must be relays with commas between them, not {text!r}")
+    if not all(_is_node(word) for word in text.split(",")):
+        raise argparse.ArgumentTypeError(f"must be relays with commas between them, not {quoted(text)}")
     return text
 
 
@@ -182,7 +214,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.01 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"must be seconds from 0.01 to 3600, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be seconds from 0.01 to 3600, not {quoted(text)}")
     return value
 
 
@@ -202,7 +234,7 @@ def host_and_port(text: str, port: int) -> tuple[str, int]:
     try:
         return parse_hint(with_port(text, port))
     except ConfigError:
-        raise argparse.ArgumentTypeError(f"must be HOST, HOST:PORT or [IPV6]:PORT, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be HOST, HOST:PORT or [IPV6]:PORT, not {quoted(text)}") from None
 
 
 def node_name(text: str) -> str:
@@ -212,18 +244,57 @@ def node_name(text: str) -> str:
     return _named(text, new_node_name)
 
 
+def realm_name(text: str) -> str:
+    """Return a name that a realm may be given."""
+    return _named(text, _parse_name, "realm name")
+
+
 def tag(text: str) -> str:
     """Return a tag."""
+    return _named(text, _parse_name, "tag")
+
+
+def capability(text: str) -> str:
+    """Return a capability."""
+    from conflux.realm.invite import check_rights
+
+    _named((), check_rights, (text,))
+    return text
+
+
+def reason(text: str) -> str:
+    """Return why a membership is ended: a word that can stand in a signed list."""
+    from conflux.realm.lists import parse_reason
+
+    return _named(text, parse_reason)
+
+
+def host(text: str) -> str:
+    """Return a host, by name or address."""
+    from conflux.broker.layout import is_host
+
+    if not is_host(text):
+        raise argparse.ArgumentTypeError(f"must be a host name in lower case or an address, not {quoted(text)}")
+    return text
+
+
+def _parse_name(text: str, what: str) -> str:
     from conflux.realm.name import parse_name
 
-    return _named(text, lambda text: parse_name(text, "tag"))
+    return parse_name(text, what)
 
 
-def _named(text: str, parse: Callable[[str], str]) -> str:
+def _named(text: T, parse: Callable[..., R], *more: object) -> R:
+    """Return what a check makes of a word; what it refuses is wrong usage."""
     try:
-        return parse(text)
+        return parse(text, *more)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def quoted(text: str) -> str:
+    """Return a wrong word for an error: so much of it that its writer knows which is meant."""
+    return repr(text if len(text) <= QUOTED_CHARS_MAX else f"{text[:QUOTED_CHARS_MAX]}...")
 
 
 def duration(text: str) -> int:
@@ -231,8 +302,18 @@ def duration(text: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
     if not (number.isascii() and number.isdigit() and len(number) <= 6 and unit in units and int(number) > 0):
-        raise argparse.ArgumentTypeError(f"must be a time such as 30m, 12h or 7d, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a time such as 30m, 12h or 7d, not {quoted(text)}")
     return int(number) * units[unit]
+
+
+def realm_prefix(text: str) -> IPv4Network:
+    """Return an IPv4 network that may be a realm's."""
+    from conflux.realm.address import realm_prefix_allowed
+
+    found = prefix(text)
+    if not realm_prefix_allowed(found):
+        raise argparse.ArgumentTypeError(f"must be private (RFC 1918 or 100.64.0.0/10), /28 or wider, not {found}")
+    return found
 
 
 def prefix(text: str) -> IPv4Network:
@@ -242,4 +323,4 @@ def prefix(text: str) -> IPv4Network:
     try:
         return IPv4Network(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an IPv4 network such as 10.77.0.0/16, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be an IPv4 network such as 10.77.0.0/16, not {quoted(text)}") from None

@@ -28,7 +28,6 @@ REQUEST = "join.request"  # in the state directory, until its answer comes
 
 TOKEN_VARIABLE = "CONFLUX_TOKEN"  # noqa: S105  # its name
 TOKEN_BYTES_MAX = 4096
-ROOT_DIGITS = 32  # as root_words() shows them
 
 
 class Asked(NamedTuple):
@@ -41,8 +40,13 @@ class Asked(NamedTuple):
 
 def join(options: argparse.Namespace) -> int:
     """Join with a token, or make a request file, or read the answer to one."""
+    by_files = options.request is not None or options.answer is not None
     if options.root is not None and options.answer is None:
         raise UsageError("--root belongs to --answer; a token names its root itself")
+    if options.peer is not None and by_files:
+        raise UsageError("--peer belongs to a token: a join by files asks nobody")
+    if options.name is not None and options.answer is not None:
+        raise UsageError("--name belongs to --request: the answer is for the name that was asked for")
     config = context.load(options)
     context.warn_of_readable_secrets(options, config)
     name = wanted_name(config, options.name)
@@ -85,7 +89,9 @@ def _token(options: argparse.Namespace) -> Token | None:
     elif TOKEN_VARIABLE in os.environ:
         where, text = TOKEN_VARIABLE, os.environ[TOKEN_VARIABLE].encode(errors="replace")
     else:
-        raise UserError(f"no token: give one, or -, --token-file or {TOKEN_VARIABLE}; --request does without a network")
+        raise UsageError(
+            f"no token: give one, or -, --token-file or {TOKEN_VARIABLE}; --request does without a network"
+        )
     try:
         return Token.parse(text.decode(errors="replace"))
     except ConfigError as error:
@@ -164,10 +170,7 @@ def _compare_root(anchor: RealmAnchor, options: argparse.Namespace) -> None:
     """
     words = root_words(anchor)
     if options.root is not None:
-        digits = "".join(options.root.split()).lower()
-        if len(digits) != ROOT_DIGITS:
-            raise ConfigError(f"--root: {ROOT_DIGITS} digits, as `conflux realm sign` prints them, not {len(digits)}")
-        if digits != words.replace(" ", ""):
+        if options.root != words.replace(" ", ""):
             raise ConfigError(f"{options.answer}: its root is another one: {words}; nothing was kept")
         return
     if not sys.stdin.isatty():

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, adder, json_option, node_name, path, place
+import argparse
+
+from conflux.cli.grammar import (
+    Commands,
+    adder,
+    json_option,
+    node_name,
+    path,
+    place,
+    quoted,
+)
+
+ROOT_DIGITS = 32  # as `conflux realm sign` prints them, in groups of four
 
 
 def add_join(commands: Commands) -> None:
@@ -32,7 +44,9 @@ def add_join(commands: Commands) -> None:
     join.add_argument(
         "--name", metavar="NAME", type=node_name, help="the name to ask for (default: [node] name, or this host's)"
     )
-    join.add_argument("--root", metavar="DIGITS", help="with --answer: the root, as `conflux realm sign` printed it")
+    join.add_argument(
+        "--root", type=_root, metavar="DIGITS", help="with --answer: the root, as `conflux realm sign` printed it"
+    )
     join.add_argument("--peer", type=place, metavar="HOST[:PORT]", help="where the issuer is, if mDNS does not find it")
     join.add_argument("--force", action="store_true", help="with --request: replace the file")
 
@@ -44,3 +58,12 @@ def add_join(commands: Commands) -> None:
     leave.add_argument("--yes", action="store_true", help="do not ask")
     leave.add_argument("--force", action="store_true", help="also if this node issues for its realm")
     json_option(leave)
+
+
+def _root(text: str) -> str:
+    digits = "".join(text.split()).lower()
+    if len(digits) != ROOT_DIGITS or not set(digits) <= set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError(
+            f"must be {ROOT_DIGITS} digits, as `conflux realm sign` prints them, not {quoted(text)}"
+        )
+    return digits

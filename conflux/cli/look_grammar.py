@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, adder, json_option
+from conflux.cli.grammar import (
+    Commands,
+    adder,
+    json_option,
+    node,
+)
 
 
 def add_look(commands: Commands) -> None:
@@ -14,7 +19,7 @@ def add_look(commands: Commands) -> None:
         "print the overlay addresses of a node, or of this one",
         "conflux ip kitchen\n  ssh $(conflux ip -4 kitchen)",
     )
-    ip.add_argument("name", metavar="NAME", nargs="?", help="a node's name, its id, or an overlay address")
+    ip.add_argument("name", type=node, metavar="NAME", nargs="?", help="a node's name, its id, or an overlay address")
     family = ip.add_mutually_exclusive_group()
     for digit in "46":
         family.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from conflux.cli import show
 from conflux.cli.observe import print_json
 from conflux.cli.office import Office, date, open_office
-from conflux.errors import ConfigError, UserError
+from conflux.errors import UserError
 from conflux.ids import NodeId, format_node_id
 from conflux.realm import address
 from conflux.realm.invite import Invite
@@ -160,9 +159,7 @@ def _invite(invite: Invite, names: Mapping[NodeId, str], now_unix: int) -> Invit
 def cancel(options: argparse.Namespace) -> int:
     """Withdraw an invitation; who joined with it stays."""
     office = open_office(options)
-    word = options.id.lower()
-    if re.fullmatch(r"[0-9a-f]{4,16}", word) is None:
-        raise ConfigError(f"{options.id!r} is no invitation: its id is 16 of 0-9 and a-f, or the first four or more")
+    word = options.id
     found = [invite for invite in office.files.invites() if invite.invite_id.hex().startswith(word)]
     if not found:
         raise UserError(f"there is no invitation {word}: `conflux realm invites` lists them")

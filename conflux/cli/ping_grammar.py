@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from conflux.cli.grammar import Add, Commands, adder, count, json_option, seconds
+from conflux.cli.grammar import (
+    Add,
+    Commands,
+    adder,
+    count,
+    json_option,
+    node,
+    seconds,
+)
 
 COUNT_MAX = 1_000_000
 WAIT_S_MAX = 60.0
@@ -20,7 +28,7 @@ def add_ping(commands: Commands) -> None:
 def _add_ping(add: Add) -> None:
     text = "send echo requests to a node through the overlay, and say which way they go"
     ping = add("ping", "ping:ping", text, "conflux ping sensor -c 3\n  conflux ping sensor -c 0 -i 0.2 --json")
-    ping.add_argument("name", metavar="NAME", help="a node's name, its id, or an overlay address")
+    ping.add_argument("name", type=node, metavar="NAME", help="a node's name, its id, or an overlay address")
     ping.add_argument(
         "-c",
         dest="count",
@@ -58,5 +66,5 @@ def _wait(text: str) -> float:
 
 def _add_why(add: Add) -> None:
     why = add("why", "why:why", "say how a node is reached, or why it is not", "conflux why sensor")
-    why.add_argument("name", metavar="NAME", help="a node's name, its id, or an overlay address")
+    why.add_argument("name", type=node, metavar="NAME", help="a node's name, its id, or an overlay address")
     json_option(why)

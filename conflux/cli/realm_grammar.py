@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from conflux.cli.grammar import (
     Commands,
     Help,
     Parser,
     adder,
+    capability,
     count,
     duration,
     furnish,
     json_option,
+    member,
+    node,
     node_name,
     path,
     place,
     prefix,
+    quoted,
+    realm_name,
+    realm_prefix,
+    reason,
     tag,
 )
 
@@ -27,11 +35,11 @@ def add_realm(commands: Commands) -> None:
     realm = commands.add_parser("realm", help=words, description=f"{words.capitalize()}.", formatter_class=Help)
     add = adder(realm.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser))
     create = add("create", "realm:create", "make a realm with this node in it", "conflux realm create home")
-    create.add_argument("name", metavar="NAME", help="what the realm is called")
+    create.add_argument("name", type=realm_name, metavar="NAME", help="what the realm is called")
     create.add_argument("--node", type=node_name, metavar="NAME", help="this node's name in it (default: the host's)")
     create.add_argument(
         "--ipv4",
-        type=prefix,
+        type=realm_prefix,
         metavar="PREFIX",
         help="its IPv4 addresses, at least a /28 (default: a /16 of 100.64.0.0/10)",
     )
@@ -81,8 +89,12 @@ def add_realm(commands: Commands) -> None:
     json_option(add("pending", "approval:pending", "list the nodes that wait for approval", "conflux realm pending"))
     for verb, text in (("approve", "let a node join that waits"), ("refuse", "keep out a node that waits")):
         decide = add(verb, f"approval:{verb}", text, f"conflux realm {verb} kitchen")
-        decide.add_argument("node", metavar="NODE", help="by name or id: `conflux realm pending` lists them")
-        decide.add_argument("name", metavar="NAME", nargs="?", help="with an id: the name under which it waits")
+        decide.add_argument(
+            "node", type=member, metavar="NODE", help="by name or id: `conflux realm pending` lists them"
+        )
+        decide.add_argument(
+            "name", type=member, metavar="NAME", nargs="?", help="with an id: the name under which it waits"
+        )
         json_option(decide)
     audit = add(
         "audit",
@@ -102,10 +114,15 @@ def add_realm(commands: Commands) -> None:
         "conflux realm grant kitchen --tag light --capability relay\n  conflux realm grant kitchen --no-tag light",
     )
     _node(grant)
-    for option, what in (("tag", "TAG"), ("capability", "CAPABILITY")):
+    for option, what in (("tag", tag), ("capability", capability)):
         for no, does in (("", "give"), ("no-", "take back")):
             grant.add_argument(
-                f"--{no}{option}", action="append", default=[], metavar=what, help=f"{does} a {option}; repeatable"
+                f"--{no}{option}",
+                type=what,
+                action="append",
+                default=[],
+                metavar=option.upper(),
+                help=f"{does} a {option}; repeatable",
             )
     grant.add_argument("--issuer", action="store_true", help="let it issue too; needs the root's key")
     grant.add_argument(
@@ -155,8 +172,10 @@ def add_realm(commands: Commands) -> None:
         "end a node's membership, on every node at once",
         "conflux realm revoke kitchen --reason stolen\n  conflux realm revoke kitchen --broker broker",
     )
-    revoke.add_argument("name", metavar="NODE", help="the node's name, its id, or an overlay address")
-    revoke.add_argument("--reason", metavar="WORD", default="revoked", help="one word that every node can read")
+    revoke.add_argument("name", type=node, metavar="NODE", help="the node's name, its id, or an overlay address")
+    revoke.add_argument(
+        "--reason", type=reason, metavar="WORD", default="revoked", help="one word that every node can read"
+    )
     revoke.add_argument(
         "--broker", type=path, metavar="DIR", help="what `conflux control init` made: its servers are told too"
     )
@@ -174,16 +193,29 @@ def _passphrase(command: argparse.ArgumentParser) -> argparse._MutuallyExclusive
 
 
 def _node(command: argparse.ArgumentParser) -> None:
-    command.add_argument("node", metavar="NODE", help="a member, by name or id: `conflux realm members` lists them")
+    command.add_argument(
+        "node", type=member, metavar="NODE", help="a member, by name or id: `conflux realm members` lists them"
+    )
 
 
 def _cancel() -> Parser:
     cancel = Parser(prog="conflux realm invites cancel", formatter_class=Help)
     text = "withdraw an invitation; who joined with it stays"
     furnish(cancel, "members:cancel", text, "conflux realm invites cancel 3f9a")
-    cancel.add_argument("id", metavar="ID", help="as `conflux realm invites` shows it, or its first digits")
+    cancel.add_argument(
+        "id", type=_invitation, metavar="ID", help="as `conflux realm invites` shows it, or its first digits"
+    )
     json_option(cancel)
     return cancel
+
+
+def _invitation(text: str) -> str:
+    word = text.lower()
+    if re.fullmatch(r"[0-9a-f]{4,16}", word) is None:
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is no invitation: its id is 16 of 0-9 and a-f, or the first four or more"
+        )
+    return word
 
 
 def _grants(command: argparse.ArgumentParser) -> None:
@@ -191,7 +223,10 @@ def _grants(command: argparse.ArgumentParser) -> None:
         "--tag", type=tag, action="append", default=[], metavar="TAG", help="a tag the new node gets; repeatable"
     )
     command.add_argument(
-        "--replace", metavar="NAME", help="the new node takes the place of the one of that name, whose membership ends"
+        "--replace",
+        type=member,
+        metavar="NAME",
+        help="the new node takes the place of the one of that name, whose membership ends",
     )
     command.add_argument("--no-relay", action="store_true", help="the new node may not pass the routes of others on")
     command.add_argument(

@@ -17,7 +17,6 @@ from conflux.cli.observe import answered, print_json
 from conflux.cli.office import date, in_realm, open_office
 from conflux.errors import ConfluxError, UserError, words_of
 from conflux.ids import fold_name, format_node_id
-from conflux.realm.lists import parse_reason
 from conflux.state.broker_files import load_signer
 from conflux.state.clock import realm_clock
 from conflux.state.directory import StateDir
@@ -57,7 +56,6 @@ class RevokedNodes(NamedTuple):
 
 def revoke(options: argparse.Namespace) -> int:
     """End a node's membership; the exit code says whether the broker knows, if it was to be told."""
-    parse_reason(options.reason)
     if options.broker is not None:
         from conflux.broker.directory import Directory
 

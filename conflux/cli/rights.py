@@ -75,14 +75,17 @@ class Accepted(NamedTuple):
 
 def grant(options: argparse.Namespace) -> int:
     """Give a member tags and capabilities, or take them back."""
+    rights = (options.tag, options.no_tag, options.capability, options.no_capability)
+    if options.issuer and any(rights):
+        raise UsageError("--issuer is a grant by itself: give or take back the rest in a second call")
+    if not options.issuer and (options.block is not None or options.file is not None):
+        raise UsageError("--block and --file belong to --issuer")
+    if ISSUER in {*options.capability, *options.no_capability}:
+        raise UsageError("the capability issuer needs a grant of the root: conflux realm grant NODE --issuer")
     office = open_office(options)
     entry = office.find(options.node)
     if options.issuer:
         return _grant_issuer(options, office, entry)
-    if options.block is not None or options.file is not None:
-        raise UsageError("--block and --file belong to --issuer")
-    if ISSUER in {*options.capability, *options.no_capability}:
-        raise UserError("the capability issuer needs a grant of the root: conflux realm grant NODE --issuer")
     tags = _changed(entry.tags, options.tag, options.no_tag)
     capabilities = _changed(entry.capabilities, options.capability, options.no_capability)
     check_rights(tags, capabilities)
@@ -90,8 +93,8 @@ def grant(options: argparse.Namespace) -> int:
     state, said = (HandedOver.UNCHANGED, "") if new == entry else _hand_over(options, office, new)
     if options.json:
         return print_json(_granted(new, state))
-    rights = ", ".join((*new.capabilities, *(f"#{tag}" for tag in new.tags))) or "no rights"
-    sys.stdout.write(f"{new.name}: {rights}\n{said}\n" if said else f"{entry.name} has these rights already\n")
+    held = ", ".join((*new.capabilities, *(f"#{tag}" for tag in new.tags))) or "no rights"
+    sys.stdout.write(f"{new.name}: {held}\n{said}\n" if said else f"{entry.name} has these rights already\n")
     return 0
 
 

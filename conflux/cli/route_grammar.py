@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from conflux.cli.grammar import Commands, Help, Parser, adder, furnish, json_option, relays
+from conflux.cli.grammar import (
+    Commands,
+    Help,
+    Parser,
+    adder,
+    furnish,
+    json_option,
+    node,
+    relays,
+)
 
 
 def add_route(commands: Commands) -> None:
@@ -14,7 +23,7 @@ def add_route(commands: Commands) -> None:
         "conflux route sensor\n  conflux route move sensor --via gate",
     )
     route.usage = "conflux route NAME [--json]\n       conflux route move NAME [--via RELAY[,RELAY...] | --direct]"
-    route.add_argument("name", metavar="NAME", help="a node's name, its id, or an overlay address")
+    route.add_argument("name", type=node, metavar="NAME", help="a node's name, its id, or an overlay address")
     json_option(route)
     route.apart = {"move": _move()}
 
@@ -27,7 +36,9 @@ def _move() -> Parser:
         "move a running stream onto another path; no packet is lost",
         "conflux route move sensor\n  conflux route move sensor --via gate,barn\n  conflux route move sensor --direct",
     )
-    move.add_argument("name", metavar="NAME", help="where it goes: a node's name, its id, or an overlay address")
+    move.add_argument(
+        "name", type=node, metavar="NAME", help="where it goes: a node's name, its id, or an overlay address"
+    )
     path = move.add_mutually_exclusive_group()
     path.add_argument(
         "--via",

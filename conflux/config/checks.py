@@ -13,7 +13,7 @@ from pathlib import Path
 from conflux.carrier.ice.server import IceServer
 from conflux.config.place import SOCKET_PATH_BYTES_MAX
 from conflux.errors import ConfigError
-from conflux.ids import BROKER_PORT, LAN_PORT, fold_name, with_port
+from conflux.ids import BROKER_PORT, LAN_PORT, NAME, fold_name, with_port
 
 BROKER_SERVER_COUNT_MAX = 32  # chosen: a cluster has three, and a realm few regions
 PEER_COUNT_MAX = 64  # chosen: static peers are for a few places without multicast
@@ -21,8 +21,6 @@ ICE_SERVER_COUNT_MAX = 8  # chosen: each makes gathering candidates slower
 ICE_TEXT_CHARS_MAX = 256  # chosen: RFC 8489 allows usernames of 509 bytes, and real ones are much shorter
 DEVICE_NAME_BYTES_MAX = 15  # IFNAMSIZ without its closing zero
 
-# A name is a DNS label, so that it could stand in a hosts file or a certificate.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")
 
 
@@ -87,7 +85,7 @@ def choice(*words: str) -> Callable[[object], str]:
 def node_name(value: object) -> str:
     """Return value, which is a name as in realm/name.py."""
     """Return value, folded, which is a name as in realm/name.py."""
-    if not isinstance(value, str) or not _NAME.fullmatch(name := fold_name(value)):
+    if not isinstance(value, str) or not NAME.fullmatch(name := fold_name(value)):
         raise _expects("a name of 1 to 63 characters a-z, 0-9 and hyphens, no hyphen first or last", value)
     return name
 

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from conflux.errors import ConfigError, RemoteProtocolError
-from conflux.ids import fold_name
+from conflux.ids import NAME, NAME_CHARS_MAX, fold_name
 from conflux.realm.reason import Reason
 from conflux.record import Shape
 
 COMMANDS = frozenset({"move", "cancel"})  # commands in a place where a name may stand: `conflux route move`
-NAME_CHARS_MAX = 63  # RFC 1035, section 2.3.4
-
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def parse_name(text: str, what: str = "name") -> str:
     """Return text if it is a name.  Raises ConfigError."""
-    if _NAME.fullmatch(text) is None:
+    if NAME.fullmatch(text) is None:
         raise ConfigError(_refused(what, text))
     return text
 
 
 def _refused(what: str, text: str) -> str:
-    return f"{text!r} is no {what}: use a-z, 0-9 and '-' alone, at most 63 of them, with no '-' first or last"
+    shape = f"use a-z, 0-9 and '-' alone, at most {NAME_CHARS_MAX} of them, with no '-' first or last"
+    return f"{text!r} is no {what}: {shape}"
 
 
 def parse_node_name(text: str) -> str:
     """Return the name of a node that a person typed, folded.  Raises ConfigError."""
     name = fold_name(text)
-    if _NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         raise ConfigError(_refused("node name", text))
     return name
 
@@ -47,7 +44,7 @@ def label() -> Shape:
     """A name in a record; other text of a peer never reaches a terminal, a file name or a host table."""
 
     def load(item: Any) -> str:
-        if type(item) is not str or _NAME.fullmatch(item) is None:
+        if type(item) is not str or NAME.fullmatch(item) is None:
             raise RemoteProtocolError(Reason.MALFORMED, "expected a name")
         return item
 

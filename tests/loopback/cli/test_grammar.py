@@ -87,9 +87,14 @@ def test_every_command_takes_config_and_state_dir_and_shows_an_example(capsys, c
         (["realm", "invite", "--no-qr"], "option '--no-qr' is called '--quiet' now"),
         (["realm", "create", "home", "--node", "Shed Big"], "'Shed Big' is no node name"),
         (["join", "cfx1x", "--peer", "10.7.1.11:x"], "must be HOST, HOST:PORT"),
-        (["join", "cfx1x", "--root", "0"], "--root belongs to --answer"),
         (["sdcard", "write", "a.img"], "missing: DEVICE"),
         (["sdcard", "prepare", "a.img", "--wifi-country", "Germany"], "two letters such as DE"),
+        (["join", "cfx1x", "--root", "0" * 32], "--root belongs to --answer"),
+        (["join", "--request", "f", "--peer", "attic"], "--peer belongs to a token"),
+        (["join", "--answer", "f", "--name", "attic"], "--name belongs to --request"),
+        (["realm", "grant", "attic", "--issuer", "--tag", "x"], "--issuer is a grant by itself"),
+        (["realm", "grant", "attic", "--capability", "issuer"], "realm grant NODE --issuer"),
+        (["control", "check", "--server", "a:b"], "must be HOST, HOST:PORT"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(capsys, arguments, words):

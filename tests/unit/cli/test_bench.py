@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from conflux.bench.figure import LESS, MORE, Figure
-from conflux.bench.report import Missing, Report, encode
+from conflux.bench.report import JSON_NAME, PAGE_NAME, Missing, Report, encode
 from conflux.cli import parser
 
 REPORT = Report(
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_report_is_named(capsys, two, tmp_path):
 
 def test_comparing_measures_nothing(capsys, two):
     code, _, err = outcome(capsys, "bench", "--quick", "--compare", *two)
-    assert code == 1
+    assert code == 2
     assert "--compare measures nothing" in err
 
 
@@ -106,6 +106,18 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(capsys, tmp_path):
     code, out, err = outcome(capsys, "bench", "--quick", "--out", "/proc/nowhere")
     assert (code, out) == (1, "")
     assert err.startswith("conflux: cannot write to /proc/nowhere: ")
+
+
+@pytest.mark.parametrize("name", [JSON_NAME, PAGE_NAME])
+def test_a_report_that_is_there_is_not_replaced_unasked(capsys, tmp_path, monkeypatch, name):
+    kept = tmp_path / name
+    kept.write_text("what was there")
+    code, out, err = outcome(capsys, "bench", "--quick", "--out", tmp_path)
+    assert (code, out) == (1, "")
+    assert err == f"conflux: {kept} is there already: --force replaces it, or give another name\n"
+    assert kept.read_text() == "what was there"
+    monkeypatch.setenv("CONFLUX_PURE", "1")  # so that it comes no further
+    assert "CONFLUX_PURE" in outcome(capsys, "bench", "--quick", "--out", tmp_path, "--force")[2]
 
 
 def test_the_twin_is_not_measured_in_place_of_the_engine(capsys, tmp_path, monkeypatch):
