@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from conflux.cli.grammar import Commands, Help, Parser, json_option, node_name
+from conflux.config.checks import Refused
 
 
 def add_sdcard(commands: Commands) -> None:
@@ -51,7 +52,7 @@ def _options(command: Parser) -> None:
     command.add_argument("--token-file", type=Path, metavar="FILE", help="the invitation; - is standard input")
     command.add_argument("--name", type=node_name, metavar="NAME", help="the board's name")
     command.add_argument("--ssh-key", type=Path, metavar="FILE", action="append", help="a public key; repeatable")
-    command.add_argument("--time-zone", metavar="ZONE", help="as Europe/Berlin")
+    command.add_argument("--time-zone", type=zone, metavar="ZONE", help="as Europe/Berlin")
     command.add_argument("--wifi-ssid", metavar="SSID", help="a Wi-Fi network")
     command.add_argument("--wifi-country", type=country, metavar="CODE", help="two letters, as DE: where the board is")
     command.add_argument(
@@ -61,6 +62,16 @@ def _options(command: Parser) -> None:
         "--force", action="store_true", help="unmount the card, or take a disk that does not say it is removable"
     )
     json_option(command)
+
+
+def zone(text: str) -> str:
+    """Return what looks like a time zone; whether there is one of this name, the card's check says."""
+    from conflux.board.card import time_zone
+
+    try:
+        return time_zone(text)
+    except Refused as refused:
+        raise argparse.ArgumentTypeError(f"{refused}, not {text!r}") from None
 
 
 def country(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kit.grammar import parsers
@@ -14,7 +15,8 @@ from conflux.cli.grammar import EXIT_USAGE, Parser, path
 WRONG = "a b!"  # no name, no number, no host, no time, and no choice
 SAMPLES = {"ID": "3f9a", "NAME": "kitchen", "NODE": "kitchen"}  # of positional arguments, by what stands in the help
 # Not told by its look alone: a token has a checksum, and comes from files too, where a wrong one is a failure.
-DATA = {("join", "token")}
+# The name of a Wi-Fi network is any text.
+DATA = {("join", "token"), ("write", "wifi_ssid"), ("prepare", "wifi_ssid")}
 
 Case = tuple[tuple[str, ...], Parser, argparse.Action]
 
@@ -46,7 +48,7 @@ def name(case: Case) -> str:
     return " ".join([*words, action.option_strings[-1] if action.option_strings else action.dest])
 
 
-FREE = [case for case in values() if case[2].type is not path and (case[0][-1], case[2].dest) not in DATA]
+FREE = [case for case in values() if case[2].type not in (path, Path) and (case[0][-1], case[2].dest) not in DATA]
 PATHS = [case for case in values() if case[2].type is path]
 
 

@@ -16,7 +16,21 @@ from conflux.cli.parser import parser
 MAKE = re.compile(r"(?:^|[^\w./-])make ([a-z][a-z0-9-]*)")
 CONFLUX = re.compile(r"(?:^|[ $(])conflux ((?:--)?[a-z][^#&;)]*)")
 # What stands for a value in a usage line, and a value.
-VALUES = {"N": "3", "PORT": "4222", "S": "1", "BYTES": "56", "TIME": "12h", "TAG": "light", "PREFIX": "10.77.0.0/16"}
+VALUES = {
+    "BYTES": "56",
+    "CAPABILITY": "relay",
+    "DIGITS": "52bf" * 8,
+    "HOST": "gate.lan",
+    "ID": "3f9a",
+    "N": "3",
+    "NAME": "kitchen",
+    "PORT": "4222",
+    "PREFIX": "10.77.0.0/16",
+    "S": "1",
+    "TAG": "light",
+    "TIME": "12h",
+    "WORD": "stolen",
+}
 
 
 def code(page: Path) -> Iterator[str]:
