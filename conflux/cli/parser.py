@@ -48,6 +48,7 @@ GRAMMARS = MappingProxyType(
         "doctor": ("doctor", "report"),
         "bench": ("bench",),
         "sdcard": ("sdcard",),
+        "update": ("update",),
         "help": ("help", "version"),
     }
 )

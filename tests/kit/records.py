@@ -11,6 +11,7 @@ from conflux.api import nodes, rows, scheme
 from conflux.api.move import Moved
 from conflux.api.ping import PingEnd, PingReply, PingTarget
 from conflux.api.why import Why
+from conflux.board.update import UpdateStatus
 from conflux.cli import (
     approval,
     audit,
@@ -27,6 +28,7 @@ from conflux.cli import (
     rights,
     sdcard,
     succession,
+    update,
 )
 from conflux.cli import help as cli_help
 from conflux.shell.feed import EventRow, EventsLost
@@ -77,6 +79,9 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "report": (report.Written,),
     "sdcard write": (sdcard.CardWritten,),
     "sdcard prepare": (sdcard.CardPrepared,),
+    "update": (update.Updated, UpdateStatus),
+    "update mark-good": (update.Marked,),
+    "update rollback": (update.Updated,),
 }
 
 _PLAIN: dict[Any, tuple[type, ...]] = {
