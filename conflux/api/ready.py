@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # it takes longer to import than all that this module does
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def lacks(got: Mapping[str, Any]) -> str:

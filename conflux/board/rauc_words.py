@@ -21,7 +21,10 @@ _CUT = "it is cut short, or no update bundle"
 
 # What RAUC and OpenSSL say, and what it means to a person; the first that fits counts.
 _MEANINGS = (
-    (("local issuer certificate", "self-signed", "self signed"), "it is signed with a key that this board does not trust"),
+    (
+        ("local issuer certificate", "self-signed", "self signed"),
+        "it is signed with a key that this board does not trust",
+    ),
     (("certificate purpose",), "it is signed with a certificate that is not for updates"),
     (("certificate has expired", "not yet valid"), "the certificate that signed it was not valid on that day"),
     (("exceeds bundle size", "seek to end of bundle", "Signature size", "seek to start of signature"), _CUT),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from conflux.cli.grammar import Commands, Help, Parser, adder, furnish, json_option
 
 
@@ -18,7 +20,7 @@ def add_update(commands: Commands) -> None:
         "       conflux update --status [--json]\n       conflux update mark-good [--json]\n"
         "       conflux update rollback [--reboot] [--json]"
     )
-    update.add_argument("bundle", metavar="FILE|URL", nargs="?", help="the bundle, with the ending .raucb")
+    update.add_argument("bundle", type=bundle, metavar="FILE|URL", nargs="?", help="the bundle, with the ending .raucb")
     update.add_argument("--reboot", action="store_true", help="restart into the update; by itself: into one that waits")
     update.add_argument("--status", action="store_true", help="show what runs, what waits, and the last verdict")
     json_option(update)
@@ -48,3 +50,16 @@ def _rollback() -> Parser:
     back.add_argument("--reboot", action="store_true", help="restart into it")
     json_option(back)
     return back
+
+
+def bundle(text: str) -> str:
+    """Return the file or the address of a bundle."""
+    scheme, found, rest = text.partition("://")
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("must be a file, or an address that begins with https:// or http://")
+    if found and scheme.isalpha():
+        if scheme.lower() not in ("http", "https"):
+            raise argparse.ArgumentTypeError(f"must begin with https:// or http://, not {scheme}://")
+        if not rest.split("/")[0] or not text.isascii() or any(not sign.isprintable() or sign == " " for sign in text):
+            raise argparse.ArgumentTypeError("must be an address with a host, and without spaces")
+    return text

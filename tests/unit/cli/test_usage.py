@@ -15,8 +15,8 @@ from conflux.cli.grammar import EXIT_USAGE, Parser, path
 WRONG = "a b!"  # no name, no number, no host, no time, and no choice
 SAMPLES = {"ID": "3f9a", "NAME": "kitchen", "NODE": "kitchen"}  # of positional arguments, by what stands in the help
 # Not told by its look alone: a token has a checksum, and comes from files too, where a wrong one is a failure.
-# The name of a Wi-Fi network is any text.
-DATA = {("join", "token"), ("write", "wifi_ssid"), ("prepare", "wifi_ssid")}
+# The name of a Wi-Fi network is any text, and that of a file nearly so.
+DATA = {("join", "token"), ("write", "wifi_ssid"), ("prepare", "wifi_ssid"), ("update", "bundle")}
 
 Case = tuple[tuple[str, ...], Parser, argparse.Action]
 
