@@ -56,7 +56,7 @@ def pending(options: argparse.Namespace) -> int:
         sys.stdout.write("nobody waits\n")
         return 0
     cells = [(row.name, row.node, date(row.asked_at), row.decision.replace("none", "waits")) for row in rows]
-    sys.stdout.write(show.table(("name", "id", "asked", "state"), cells) + "\n")
+    sys.stdout.write(show.table(("name", "id", "asked", "state"), cells, columns=show.columns()) + "\n")
     return 0
 
 

@@ -59,7 +59,8 @@ def audit(options: argparse.Namespace) -> int:
     if options.json:
         return print_json(Entries(tuple(rows)))
     cells = [(row.number, date(row.at), row.what, row.name or row.node, row.detail) for row in rows]
-    sys.stdout.write((show.table(("", "when", "what", "who", "how"), cells) if cells else "nothing yet") + "\n")
+    text = show.table(("", "when", "what", "who", "how"), cells, columns=show.columns()) if cells else "nothing yet"
+    sys.stdout.write(text + "\n")
     return 0
 
 

@@ -106,7 +106,7 @@ def show_values(options: argparse.Namespace) -> int:
         values = {key: ValueRow(value, origin, live) for key, value, origin, live in rows}
         return print_json(Values(None if file.path is None else str(file.path), values))
     table = [(key, shown(value), origin) for key, value, origin, _ in rows]
-    sys.stdout.write(show.table(("key", "value", "from"), table) + "\n")
+    sys.stdout.write(show.table(("key", "value", "from"), table, columns=show.columns()) + "\n")
     return 0
 
 

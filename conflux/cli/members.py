@@ -79,7 +79,9 @@ def members(options: argparse.Namespace) -> int:
     if options.json:
         return print_json(Members(tuple(rows)))
     count = sum(entry.is_member for entry in entries)
-    sys.stdout.write(f"{show.plural(count, 'member')} let in by {office.member.name}\n\n{_member_table(rows)}\n")
+    sys.stdout.write(
+        f"{show.plural(count, 'member')} let in by {office.member.name}\n\n{member_table(rows, show.columns())}\n"
+    )
     return 0
 
 
@@ -100,17 +102,31 @@ def _member(office: Office, entry: Issued, *, is_denied: bool) -> MemberRow:
     )
 
 
-def _member_table(rows: list[MemberRow]) -> str:
-    """Return three lines for each member: who it is, its addresses, and what it may."""
+def member_table(rows: list[MemberRow], columns: int) -> str:
+    """Return three lines for each member: who it is, its addresses, and what it may; or one under the other."""
     lines: list[tuple[str, str, str]] = []
     for row in rows:
-        until = date(row.expires_at)
-        state = {"member": f"until {until}", "expired": f"EXPIRED {until}"}.get(row.state, f"{row.state.upper()}")
         ipv6, ipv4 = row.addresses
-        rights = ", ".join((*row.capabilities, *(f"#{tag}" for tag in row.tags)))
-        due = " (not yet known to it)" if row.due else ""
-        lines += [(row.name, row.node, state), (" ", ipv4, (rights or "no rights") + due), (" ", ipv6, " ")]
-    return show.table(("name", "id and addresses", "membership"), lines)
+        lines += [(row.name, row.node, _state(row)), (" ", ipv4, _rights(row)), (" ", ipv6, " ")]
+    text = show.table(("name", "id and addresses", "membership"), lines)
+    if max(map(len, text.split("\n"))) <= columns:
+        return text
+    return "\n".join(_card(row, columns) for row in rows)
+
+
+def _card(row: MemberRow, columns: int) -> str:
+    lines = [row.node, *reversed(row.addresses), *show.wrapped(_state(row), columns - 1)]
+    return "\n".join([row.name, *(f" {line}" for line in [*lines, *show.wrapped(_rights(row), columns - 1)])])
+
+
+def _state(row: MemberRow) -> str:
+    until = date(row.expires_at)
+    return {"member": f"until {until}", "expired": f"EXPIRED {until}"}.get(row.state, row.state.upper())
+
+
+def _rights(row: MemberRow) -> str:
+    rights = ", ".join((*row.capabilities, *(f"#{tag}" for tag in row.tags))) or "no rights"
+    return f"{rights} (not yet known to it)" if row.due else rights
 
 
 def invites(options: argparse.Namespace) -> int:
@@ -124,7 +140,13 @@ def invites(options: argparse.Namespace) -> int:
     if not rows:
         sys.stdout.write("no invitations; `conflux realm invite` makes one\n")
         return 0
-    lines = [
+    sys.stdout.write(invite_table(rows, show.columns()) + "\n")
+    return 0
+
+
+def invite_table(rows: list[InviteRow], columns: int) -> str:
+    """Return a line for each invitation, or a card."""
+    cells = [
         (
             row.id,
             row.state,
@@ -135,8 +157,7 @@ def invites(options: argparse.Namespace) -> int:
         )
         for row in rows
     ]
-    sys.stdout.write(show.table(("invitation", "state", "until", "used", "by", "gives"), lines) + "\n")
-    return 0
+    return show.table(("invitation", "state", "until", "used", "by", "gives"), cells, columns=columns)
 
 
 def _invite(invite: Invite, names: Mapping[NodeId, str], now_unix: int) -> InviteRow:

@@ -218,7 +218,7 @@ def print_member(member: Member, title: str, config: Config) -> None:
         ("  addresses", "\n".join(str(address) for address in member.addresses)),
         ("  root", root_words(member.anchor)),
     ]
-    sys.stdout.write(f"{title}\n{show.fields(rows)}\n")
+    sys.stdout.write(f"{title}\n{show.fields(rows, columns=show.columns())}\n")
     _warn(member, config)
 
 

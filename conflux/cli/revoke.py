@@ -141,6 +141,7 @@ def revoked(options: argparse.Namespace) -> int:
     if options.json:
         return print_json(RevokedNodes(tuple(rows)))
     table = [(row.name, row.node, date(row.revoked_at), row.by, row.reason) for row in rows]
-    text = show.table(("name", "node", "since", "by", "reason"), table) if table else "no node is revoked"
+    header = ("name", "node", "since", "by", "reason")
+    text = show.table(header, table, columns=show.columns()) if table else "no node is revoked"
     sys.stdout.write(text + "\n")
     return 0

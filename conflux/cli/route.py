@@ -42,7 +42,7 @@ def move(options: argparse.Namespace) -> int:
 def describe_move(got: Answer) -> str:
     """Return the text of `conflux route move`."""
     rows = [("  before", way(got["before"])), ("  now", way(got["after"]))]
-    return f"{got['name']} moved in {show.milliseconds(got['took_ms'])}\n{show.fields(rows)}"
+    return f"{got['name']} moved in {show.milliseconds(got['took_ms'])}\n{show.fields(rows, columns=show.columns())}"
 
 
 def _words(path: list[str]) -> str:

@@ -63,7 +63,8 @@ def test_without_a_file_the_defaults_count(monkeypatch, tmp_path, capsys):
     assert {each["origin"] for each in json.loads(said.partition("\n")[2])["values"].values()} == {"default"}
 
 
-def test_show_says_where_a_value_comes_from(tmp_path, capsys):
+def test_show_says_where_a_value_comes_from(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
     file = written(tmp_path, '[node]\nstate_dir = "/srv/x"\n[tun]\nmtu = 1400\n')
     config.show_values(options(config=file))
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}

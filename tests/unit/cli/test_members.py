@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from kit.desk import Desk
 
+from conflux.cli.members import InviteRow, MemberRow, invite_table, member_table
 from conflux.ids import format_node_id
 from conflux.realm.invite import Token
 from conflux.realm.issued import End
@@ -119,3 +120,34 @@ def test_what_makes_and_lets_in_members_says_so_in_json_too(desk):
     joined = desk.ask("loft", "join", "--answer", signed["answer"], "--root", signed["root"])
     assert (joined["name"], joined["node"], joined["realm"]) == ("loft", asked["node"], "home2")
     assert (joined["root"], joined["root_key"]) == (founder["root"], None)
+
+
+# ── in any terminal ──
+
+LONG = "kitchen-of-the-third-floor"
+IPV6 = f"fd3c{':7e38' * 7}"
+MEMBERS = [
+    MemberRow("gate", "a" * 26, (IPV6, "100.127.127.127"), ("hot",), ("relay",), "member", 1, 9, (), False),
+    MemberRow(LONG, "b" * 26, (IPV6, "100.96.7.8"), tuple("abcdefgh"), (), "expired", 1, 9, (), True),
+    MemberRow("loft", "c" * 26, (IPV6, "100.96.7.9"), (), (), "revoked", None, 9, (), False),
+]
+INVITES = [
+    InviteRow("3f" * 8, "open", 9, 20, 2, ("attic", LONG), ("light", "hot"), ("relay",), None, False),
+    InviteRow("4f" * 8, "used-up", 9, 1, 1, ("b" * 26,), (), ("relay",), LONG, True),
+]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.parametrize(("table", "rows"), [(member_table, MEMBERS), (invite_table, INVITES)])
+def test_no_word_is_cut_by_the_edge_of_the_terminal(table, rows, columns):
+    text = table(rows, columns)
+    assert [line for line in text.split("\n") if len(line) > columns] == []
+    assert set(text.split()) >= {word for line in table(rows, 1000).split("\n")[1:] for word in line.split()}
+
+
+def test_a_narrow_terminal_shows_a_member_as_a_card():
+    card = member_table(MEMBERS[:1], 40).split("\n")
+    assert card[:3] == ["gate", f" {'a' * 26}", " 100.127.127.127"]
+    assert card[3].startswith(" fd3c:")
+    assert card[4].startswith(" until ")
+    assert card[5:] == [" relay, #hot"]
