@@ -83,3 +83,11 @@ def notice(state: Wifi, ssid: str, since_s: float) -> str | None:
 SEARCH_S: Final = (
     60.0  # chosen: a scan of all channels takes some seconds, and an access point may start with the board
 )
+
+
+def ssid_of(text: str) -> str:
+    """Return the network's name in a file of wpa_supplicant, of text_of()."""
+    for line in text.splitlines():
+        if line.startswith("\tssid="):
+            return bytes.fromhex(line.removeprefix("\tssid=")).decode("utf-8", "replace")
+    return ""

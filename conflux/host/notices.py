@@ -18,10 +18,12 @@ LINE_COUNT_MAX: Final = 32  # of all files
 LINE_CHARS_MAX: Final = 400
 
 
-def notices(place: Path = PLACE) -> tuple[str, ...]:
-    """Return every notice, by file; what cannot be read is none."""
+def notices(place: Path = PLACE, *, but: str = "") -> tuple[str, ...]:
+    """Return every notice, by file; what cannot be read is none.  but: a file that is left out."""
     try:
-        files = sorted(file for file in place.iterdir() if not file.name.startswith("."))[:FILE_COUNT_MAX]
+        files = sorted(file for file in place.iterdir() if file.name != but and not file.name.startswith("."))[
+            :FILE_COUNT_MAX
+        ]
     except OSError:
         return ()
     found: list[str] = []
