@@ -1,13 +1,14 @@
 """Joining, or late renewal, over a LAN: find the issuer, ask it, verify its answer.
 
 The issuer is looked for at the hints of the token, at the places that a person named, and by mDNS under the realm's
-tag, all at once.  Any node may answer there, so a refusal does not end the search: an answer that verifies does, or
-its deadline.
+tag, each a little after the one before.  Any node may answer there, so a refusal does not end the search: an answer
+that verifies does, or its deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ AFTER_REFUSAL_S = 3.0  # how long the search goes on after a refusal
 _ANSWERS = (FrameType.LIST, FrameType.JOINED, FrameType.JOIN_REFUSED)
 FIREWALL = f"Does a firewall let in TCP {DEFAULT_PORT} there, and UDP {MDNS_PORT} at both?"
 TRY_COUNT_MAX = 16  # at once: places where something answers and says nothing take 5 s each
+NEXT_S = 0.25  # until the next place is asked too: one answer is 20 kB, and two signatures of the issuer
+TURN_S_MAX = 2.0  # so long a place waits for those before it: most of what mDNS shows may be silent
 PLACE_COUNT_MAX = 64  # that a person or the token named; and as many that mDNS shows
 HOST_PLACE_COUNT_MAX = 4  # at one address that mDNS shows: one device can announce every port of its own
 LEFT_COUNT_MAX = 256  # places that mDNS shows, for which there is no room yet
@@ -154,6 +157,8 @@ class _Search:
         self._search_s = search_s
         self._context = client_context()
         self._slots = asyncio.Semaphore(TRY_COUNT_MAX)
+        self._turns = asyncio.Lock()
+        self._before: asyncio.Event | None = None  # the place asked last has said something, or is out of reach
         self._tries: dict[Place, asyncio.Task[None]] = {}
         self._found: dict[Place, None] = {}  # of the tries, those by mDNS
         self._left: dict[Place, None] = {}  # there was no room for them yet
@@ -248,12 +253,27 @@ class _Search:
             self._running += 1
             self._tries[place] = asyncio.create_task(self._ask_until_answered(place))
 
+    async def _turn(self) -> asyncio.Event:
+        """Wait for the place before this one to end, or a little; return what is to be set when this one has ended."""
+        ended = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TURN_S_MAX), self._turns:
+                before, self._before = self._before, ended
+                if before is not None:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(NEXT_S):  # wait_for() may swallow a cancellation
+                            await before.wait()
+        return ended
+
     async def _ask_until_answered(self, place: Place) -> None:
+        ended = None
         try:
             while True:
                 await NAMES.prepare([place])  # before the slot: a resolver may not answer, and others need no names
+                ended = await self._turn() if ended is None else ended
                 async with self._slots:
                     member = await self._ask(place)
+                ended.set()
                 if member is not None:
                     self._ended.put_nowait(member)
                     return

@@ -50,9 +50,11 @@ class Office:
         key = signing_key("alice")
         self.issuer = Issuer(key, realm.anchor, make_grant(realm, key), self.records)
         self.now_unix = now_unix
+        self.asked = 0
         self.node = LanNode("alice", issue=self.issue, **options)
 
     def issue(self, request: JoinRequest, binding: bytes) -> JoinAnswer:
+        self.asked += 1
         return self.issuer.join(request, binding=binding, now_unix=self.now_unix)
 
     def invite(self, **options: Any) -> Token:
@@ -101,6 +103,25 @@ async def test_hint_in_the_token_is_enough() -> None:
     async with Office() as office:
         token = office.invite(hints=("{}:{}".format(*office.place),))
         assert (await join_as("bob", token)).name == "bob"
+
+
+async def test_of_several_addresses_that_lead_to_the_issuer_one_is_asked() -> None:
+    async with Office() as office:
+        places = [(f"127.0.0.{number}", office.node.port) for number in range(1, 6)]
+        assert (await join_as("bob", office.invite(), *places)).name == "bob"
+        assert office.asked == 1
+
+
+async def test_a_place_that_says_nothing_delays_the_others_by_a_moment_alone() -> None:
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda reader, writer: held.append(writer), "127.0.0.1", 0)
+    async with server, Office() as office:
+        silent = [server.sockets[0].getsockname()] * 1 + [(f"127.0.0.{number}", 9) for number in range(2, 5)]
+        began = asyncio.get_running_loop().time()
+        assert (await join_as("bob", office.invite(), *silent, office.place)).name == "bob"
+        assert asyncio.get_running_loop().time() - began < join_module.TURN_S_MAX
+        for writer in held:
+            writer.close()
 
 
 async def test_issuer_is_found_by_mdns_without_any_address() -> None:
