@@ -49,6 +49,7 @@ GRAMMARS = MappingProxyType(
         "bench": ("bench",),
         "sdcard": ("sdcard",),
         "update": ("update",),
+        "board": ("board",),
         "help": ("help", "version"),
     }
 )

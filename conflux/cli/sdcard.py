@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from conflux.board import disk, flash, table
+from conflux.board import card, disk, flash, table
 from conflux.board.compose import BYTES_MAX, compose
 from conflux.board.fat import Fat, Stamp
 from conflux.board.flash import CARD_FILE, Target
@@ -29,6 +29,7 @@ TOKEN_BYTES_MAX: Final = 4096
 LINE_BYTES_MAX: Final = 1024
 KEY_BYTES_MAX: Final = 16384
 STANDARD_INPUT: Final = Path("-")
+ZONES: Final = Path("/usr/share/zoneinfo")
 SAY_S: Final = 0.2  # between two states of a progress line
 
 
@@ -183,7 +184,18 @@ def _config(options: argparse.Namespace) -> bytes | None:
     file = None if options.config is None else context.read_file(options.config, BYTES_MAX)
     if file is None and not tables:
         return None
-    return compose(file, str(options.config), tables)
+    data = compose(file, str(options.config), tables)
+    _check(data, CARD_FILE if tables else str(options.config))
+    return data
+
+
+def _check(data: bytes, name: str) -> None:
+    """Raise ConfigError if the board would find a mistake in it, as it will be read there."""
+    zones = ZONES if ZONES.is_dir() else None
+    read = card.read_untrusted(data, name=name, zones=lambda zone: zones is None or (zones / zone).is_file())
+    if read.faults:
+        more = len(read.faults) - 1
+        raise ConfigError(f"{read.faults[0]}{f' (and {more} more)' if more else ''}")
 
 
 def _token(path: Path) -> str:
@@ -228,7 +240,13 @@ def _about(config: bytes | None) -> list[str]:
     """Return what a person should know about what is on the card."""
     if config is None:
         return [f"There is no {CARD_FILE} on it: write one, or use `conflux sdcard prepare`."]
-    return []
+    board = card.read_untrusted(config).board
+    rows = []
+    if board.token is None:
+        rows.append("There is no token on it: the board comes up, and waits for one.")
+    if board.name is None:
+        rows.append("There is no name on it: the board makes one up, as conflux-1a2b.")
+    return rows
 
 
 # ── asking and telling ──

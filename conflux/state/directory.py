@@ -8,6 +8,7 @@
     issuer.grant   what the root granted us, if we issue
     boot  clock    counters that only grow; made anew if the disk damages them
     twin           the daemon ended because of a board with the same identity
+    erasing        all that is here is to be forgotten, see erasing.py
     spare/         a second copy of node.key, realm.anchor, realm.chain, issuer.grant, for the day of damage
     invites/  issued/  waiting/  issuer.lock    see issuer_files.py
     broker  broker.key  broker.notice       see broker_files.py
@@ -42,6 +43,8 @@ from conflux.realm.credential import Chain, Grant
 from conflux.realm.identity import NodeKeys
 from conflux.realm.member import Member
 from conflux.record import Record, octets, uint
+from conflux.state import erasing
+from conflux.state.erasing import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +128,12 @@ class StateDir:
             raise StateError(f"{path}: not a directory")
         if status.st_mode & 0o077:
             raise StateError(f"{path}: open to others (mode {stat.S_IMODE(status.st_mode):04o}); chmod 700 it")
-        return cls(path, mends=mends)
+        opened = cls(path, mends=mends)
+        if mends and erasing.is_begun(path):
+            with contextlib.closing(opened):
+                opened.lock()
+                erasing.finish(path)
+        return opened
 
     # ── one process at a time ──
 
@@ -216,7 +224,7 @@ class StateDir:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
-            self._sync_directory(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -227,7 +235,7 @@ class StateDir:
         path = self.path / name
         try:
             path.unlink(missing_ok=True)
-            self._sync_directory(path.parent)
+            sync_directory(path.parent)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -253,8 +261,8 @@ class StateDir:
             finally:
                 os.close(file_fd)
             if is_new:
-                self._sync_directory(path.parent)
-                self._sync_directory(self.path)
+                sync_directory(path.parent)
+                sync_directory(self.path)
         except OSError as error:
             raise StateError(f"{path}: cannot write: {_explain(error)}") from None
 
@@ -437,13 +445,6 @@ class StateDir:
             else:
                 return
             raise
-
-    def _sync_directory(self, directory: Path) -> None:
-        directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory_fd)
-        finally:
-            os.close(directory_fd)
 
     # ── what is kept ──
 

@@ -172,7 +172,7 @@ def revoked_words(book: ListBook, member: Member) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(first.since))
     return [
         f"revoked: {what} was revoked on {since} ({first.reason}), and other nodes refuse this one; its keys are kept. "
-        f"{hope}To join the realm again: conflux down; empty the state directory; conflux join TOKEN; conflux up"
+        f"{hope}To join the realm again: conflux board renew; conflux join TOKEN"
     ]
 
 

@@ -15,6 +15,7 @@ from conflux.board.update import UpdateStatus
 from conflux.cli import (
     approval,
     audit,
+    board,
     config,
     control,
     daemon,
@@ -82,6 +83,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "update": (update.Updated, UpdateStatus),
     "update mark-good": (update.Marked,),
     "update rollback": (update.Updated,),
+    "board renew": (board.BoardRenewed,),
 }
 
 _PLAIN: dict[Any, tuple[type, ...]] = {

@@ -97,8 +97,8 @@ class Twins:
     def _words(self, twin: Twin) -> str:
         hears = "" if twin.boot < self._boot else "; other nodes hear that board, and not this one"
         return (
-            f"twin: the board at {twin.place[0]} has this node's identity too, as a copied card has{hears}: switch one "
-            "of them off; on the copy, empty the state directory and join anew"
+            f"twin: the board at {twin.place[0]} has this node's identity too, as a copied card has{hears}: on the "
+            "copy, `conflux board renew` makes a new node of it; until then, switch one of them off"
         )
 
     def _say(self, node: NodeId | None, words: str) -> None:

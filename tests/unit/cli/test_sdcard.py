@@ -103,6 +103,12 @@ def test_the_new_file_takes_the_place_of_the_old_one(run, place):
         (("prepare", "IMAGE", "--token-file", "wrong"), 1, "this is no invitation"),
         (("prepare", "IMAGE", "--ssh-key", "private"), 1, "is a private key, which stays where it is"),
         (("prepare", "IMAGE", "--config", "wrong", "--name", "a"), 1, "wrong: "),
+        (("prepare", "IMAGE", "--config", "mistaken"), 1, "mistaken:2: unknown key 'nam' in [board]; did you mean"),
+        (("prepare", "IMAGE", "--config", "mistaken"), 1, "(and 1 more)"),
+        (("prepare", "IMAGE", "--config", "mistaken", "--name", "a"), 1, "conflux.toml:"),
+        (("prepare", "IMAGE", "--time-zone", "Mars/Olympus Mons"), 1, "must be a time zone"),
+        (("prepare", "IMAGE", "--wifi-ssid", "x", "--wifi-password-file", "short"), 1, "of 8 to 63 characters"),
+        (("prepare", "IMAGE", "--ssh-key", "short"), 1, "must begin with the kind of the key"),
         (("prepare", "nowhere", "--name", "a"), 1, "No such file"),
         (("prepare", "wrong", "--name", "a"), 1, "no image of Conflux"),
         (("prepare", "packed", "--name", "a"), 1, "`conflux sdcard write` takes it as it is"),
@@ -123,6 +129,8 @@ def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(run, place, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     (tmp_path / "wrong").write_text("x" * 2000)
+    (tmp_path / "short").write_text("four")
+    (tmp_path / "mistaken").write_text('[board]\nnam = "x"\n[conflux.tun]\nmtu = 7\n')
     (tmp_path / "private").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     (tmp_path / "packed").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(2000))
     before = place.read_bytes()

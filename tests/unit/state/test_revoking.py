@@ -294,4 +294,4 @@ def test_revoked_node_reads_what_happened_and_what_to_do(home):
     (words,) = revoked_words(home.book(), home.kitchen)
     assert words.startswith("revoked: this node was revoked on 20")
     assert "(lost)" in words
-    assert "conflux down; empty the state directory; conflux join TOKEN; conflux up" in words
+    assert "conflux board renew; conflux join TOKEN" in words

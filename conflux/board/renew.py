@@ -1,0 +1,53 @@
+"""A flashed board that is to become a new one: its card was copied, or it is given away.
+
+What makes it this board is forgotten: the node's keys and all of its state, the machine id, the ssh host key, the seed
+of randomness, and what the FAT partition says of it.  Settings of the card stay: the Wi-Fi, who may log in.
+
+A mark on the data partition decides.  The command sets it and starts the board again; first boot then erases, and
+removes the mark last.  So the power may fail at any moment: the board is the old one, or is still to become a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conflux.board import files
+from conflux.board.places import Places
+from conflux.state import erasing
+
+MARK: Final = "renewing"  # the initramfs reads it too, and gives the board a new machine id
+OWN: Final = ("machine-id", "hostname", "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub")
+SEED: Final = "systemd/random-seed"
+ON_FAT: Final = (files.IDENTITY, files.RESCUE, files.LOG)
+
+
+def is_begun(places: Places) -> bool:
+    """Say whether this board is to become a new one."""
+    return (places.own / MARK).exists()
+
+
+def begin(places: Places) -> None:
+    """Decide that this board becomes a new one at its next start.  Raises OSError."""
+    files.write(places.own / MARK, b"")
+
+
+def finish(places: Places, fat: files.Fat) -> bool:
+    """Forget what makes this the board that it was, if that is decided; return whether it was.  Raises OSError.
+
+    Called before anything of it is used, and safe to repeat.
+    """
+    if not is_begun(places):
+        return False
+    if places.state.is_dir():
+        erasing.begin(places.state)
+        erasing.finish(places.state)
+    for name in OWN:
+        files.remove(places.own / name)
+    if (places.own / "ssh").is_dir():
+        for key in sorted((places.own / "ssh").glob("ssh_host_*")):
+            files.remove(key)
+    files.remove(places.data / SEED)
+    for name in ON_FAT:
+        fat.remove(name)
+    files.remove(places.own / MARK)
+    return True
