@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import TextIO
 
+TOKEN = "cfx1"  # noqa: S105  # what an invitation begins with
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -29,6 +30,7 @@ def main() -> int:
     """Run the command of this process, and return its exit code."""
     try:
         open_missing()
+        hide_tokens()
         code = int(import_module("conflux.cli.parser").run(None))
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -49,6 +51,15 @@ def open_missing() -> None:
         if getattr(sys, name) is None:
             mode = "r" if number == 0 else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+def hide_tokens() -> None:
+    """Overwrite invitations among the arguments, which all users of the host see, before anything takes its time."""
+    for word in sys.argv[1:]:
+        if TOKEN in word:
+            from conflux.host.arguments import hide
+
+            hide(word[word.index(TOKEN) :])
 
 
 def end_output(code: int) -> int:

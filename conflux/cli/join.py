@@ -14,7 +14,8 @@ from conflux.cli.observe import print_json
 from conflux.cli.ready import next_step
 from conflux.cli.realm import joined, print_member, root_words
 from conflux.daemon.joining import join_with_token, wanted_name
-from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError
+from conflux.errors import ConfigError, RemoteProtocolError, StateError, UsageError, UserError, printable
+from conflux.host import arguments
 from conflux.ids import format_node_id
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.invite import Token, parse_hint
@@ -85,7 +86,9 @@ def _token(options: argparse.Namespace) -> Token | None:
     elif options.token == "-":  # noqa: S105  # no password
         where, text = "standard input", sys.stdin.buffer.readline(TOKEN_BYTES_MAX)
     elif options.token is not None:
-        return Token.parse(options.token)
+        token = Token.parse(options.token)
+        _warn_of_onlookers(options.token)
+        return token
     elif TOKEN_VARIABLE in os.environ:
         where, text = TOKEN_VARIABLE, os.environ[TOKEN_VARIABLE].encode(errors="replace")
     else:
@@ -96,6 +99,17 @@ def _token(options: argparse.Namespace) -> Token | None:
         return Token.parse(text.decode(errors="replace"))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _warn_of_onlookers(token: str) -> None:
+    """Say so if a process shows the token to all users of this host: of this one, entry.main() has overwritten it."""
+    if (found := arguments.shown(token)) is not None:
+        pid, name = found
+        sys.stderr.write(
+            f"conflux: warning: every user of this host can see the token in the arguments of {printable(name)} "
+            f"(process {pid}): `conflux join -` reads it from standard input, --token-file from a file, and "
+            f"{TOKEN_VARIABLE} is a variable for it\n"
+        )
 
 
 def _say_that_it_waits(state: StateDir, name: str, out: TextIO) -> Callable[[], None]:
