@@ -38,7 +38,9 @@ def fetch(url: str, place: Path, tell: Tell) -> None:
             _copy(answer, file, place.parent, tell)
         half.replace(place)
     except urllib.error.HTTPError as error:
-        raise UserError(f"{url}: the server says {error.code} {error.reason}") from None
+        error.close()
+        pointed = ", and points to where no bundle is fetched from: it is not followed" if error.code < 400 else ""
+        raise UserError(f"{url}: the server says {error.code}{pointed}") from None
     except urllib.error.URLError as error:
         said = words_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
         raise UserError(f"{url}: {said}") from None
@@ -77,6 +79,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Return the request for where an answer points to.  Raises URLError if that is nowhere to go."""
         scheme = urlsplit(newurl).scheme
         if scheme not in SCHEMES or (scheme == "http" and req.type == "https"):
+            fp.close()
             raise urllib.error.URLError(f"the server points to {newurl[:200]!r}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

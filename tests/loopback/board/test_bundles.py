@@ -220,3 +220,14 @@ def test_own_keys_of_one_authority_without_its_key_sign(tmp_path, keys):
 def test_rauc_takes_the_configuration_of_both_kinds_of_board(tmp_path, keys, good, bootloader, handlers):
     conf = bundles.conf(tmp_path / "c.conf", keys / "keyring.pem", bootloader=bootloader, handlers=handlers)
     assert Rauc(conf).info(good).version == "0.2.0+1"
+
+
+def test_the_commands_of_the_page_about_keys_work_in_their_order(tmp_path):
+    page = (TREE / "docs" / "how-to" / "updates.md").read_text()
+    lines = [line.split()[1:] for line in page.splitlines() if line.startswith("images/rauc/keys ")]
+    assert {tuple(words) for words in lines} == {
+        ("~/conflux-keys", *word) for word in ((), ("show",), ("next",), ("switch",), ("retire",))
+    }
+    for _, *words in lines:
+        bundles.keys(tmp_path / "conflux-keys", *words)
+    assert (tmp_path / "conflux-keys" / "retired").is_dir()
