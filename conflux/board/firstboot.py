@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from conflux.board import daemon_file, data, imager, rescue, settle, wifi
+from conflux.board import daemon_file, data, imager, renew, rescue, settle, wifi
 from conflux.board.card import NAME, Card, read_untrusted
 from conflux.board.files import IDENTITY, LOG, Fat, read, remove, require, run, write
 from conflux.board.partition import DataPartition
@@ -136,6 +136,9 @@ class FirstBoot:
         seen = partition.prepare(had_identity=had_identity, invited=token_of(card) is not None)
         log.info("data partition: %s", ", ".join(step.value for step in partition.steps))
         self.notices += data.notices(seen)
+        if seen.mounted and renew.finish(self._places, self.fat):
+            self.lines.append("made new: it has forgotten which node it was (conflux board renew)")
+            had_identity = False
         if seen.mounted and had_identity and not rescue.has_identity(self._places.state):
             self._without_key(is_invited=token_of(card) is not None)
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from conflux.board.places import Places
 from conflux.state import erasing
 
 MARK: Final = "renewing"  # the initramfs reads it too, and gives the board a new machine id
-OWN: Final = ("machine-id", "hostname", "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub")
+MACHINE_ID: Final = "machine-id"
 SEED: Final = "systemd/random-seed"
 ON_FAT: Final = (files.IDENTITY, files.RESCUE, files.LOG)
 
@@ -31,23 +31,23 @@ def begin(places: Places) -> None:
     files.write(places.own / MARK, b"")
 
 
-def finish(places: Places, fat: files.Fat) -> bool:
-    """Forget what makes this the board that it was, if that is decided; return whether it was.  Raises OSError.
+def finish(places: Places, fat: files.Fat | None) -> bool:
+    """Forget what makes this the board that it was, if that is decided; return whether it was.
 
-    Called before anything of it is used, and safe to repeat.
+    Called before anything of it is used, and safe to repeat.  Raises OSError and StateError: the next boot goes on.
     """
     if not is_begun(places):
         return False
     if places.state.is_dir():
         erasing.begin(places.state)
         erasing.finish(places.state)
-    for name in OWN:
-        files.remove(places.own / name)
+    files.remove(places.own / MACHINE_ID)
     if (places.own / "ssh").is_dir():
         for key in sorted((places.own / "ssh").glob("ssh_host_*")):
             files.remove(key)
     files.remove(places.data / SEED)
-    for name in ON_FAT:
-        fat.remove(name)
+    if fat is not None:  # last but for the mark: until then it says that this board had an identity
+        for name in ON_FAT:
+            fat.remove(name)
     files.remove(places.own / MARK)
     return True
