@@ -11,6 +11,11 @@ import re
 from typing import Final, NamedTuple
 
 USED: Final = b"used"
+TOKEN: Final = b"cfx1"
+# The boundary of two sectors may lie within the first bytes.
+_HEADS: Final = frozenset(
+    first[:cut] + second[cut:] for first, second in ((USED, TOKEN), (TOKEN, USED)) for cut in range(len(USED) + 1)
+)
 _VALUE: Final = re.compile(
     rb"""^[ \t]*(?:board[ \t]*\.[ \t]*)?token[ \t]*=[ \t]*(?P<quote>["'])(?P<value>[^"'\r\n]*)(?P=quote)""",
     re.MULTILINE,
@@ -40,9 +45,8 @@ def leftovers(data: bytes) -> list[Patch]:
 
 def is_mixture(value: bytes) -> bool:
     """Say whether a value was a token, and is one no more: a token has no space in it, and begins with "cfx1"."""
-    return value != filler(len(value)) and (
-        value.startswith(USED + b" ") or (value.startswith(b"cfx1") and b" " in value)
-    )
+    head = value[: len(TOKEN)]
+    return value != filler(len(value)) and head in _HEADS and (head != TOKEN or b" " in value)
 
 
 def filler(size: int) -> bytes:

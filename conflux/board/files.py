@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,36 +24,44 @@ FILE_BYTES_MAX: Final = 65536
 RUN_S: Final = 60.0
 
 
-def run(words: Sequence[str | Path], *, within_s: float = RUN_S, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program of the system, and return what came of it; what it says goes to the log.
+class System:
+    """The programs of the system.  Tests have one of their own, which has no disks."""
 
-    Raises OSError, also if it takes longer than within_s.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603  # programs of the system, with words of this package
-            [str(word) for word in words],
-            input=given,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=within_s,
-            check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        raise OSError(f"{words[0]} has not ended within {within_s:g} s") from None
-    said = " ".join((done.stdout + done.stderr).split())
-    if said:
-        log.info("%s: %s", Path(str(words[0])).name, said[-400:])
-    return done
+    def run(
+        self, words: Sequence[str | Path], *, within_s: float = RUN_S, given: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program, and return what came of it; what it says goes to the log.
 
+        Raises OSError, also if it takes longer than within_s.
+        """
+        try:
+            done = subprocess.run(  # noqa: S603  # programs of the system, with words of this package
+                [str(word) for word in words],
+                input=given,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=within_s,
+                check=False,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            )
+        except subprocess.TimeoutExpired:
+            raise OSError(f"{words[0]} has not ended within {within_s:g} s") from None
+        said = " ".join((done.stdout + done.stderr).split())
+        if said:
+            log.info("%s: %s", Path(str(words[0])).name, said[-400:])
+        return done
 
-def require(words: Sequence[str | Path], *, within_s: float = RUN_S, given: str = "") -> None:
-    """Run a program that has to succeed.  Raises OSError with the last thing that it said."""
-    done = run(words, within_s=within_s, given=given)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason is known"]
-        raise OSError(f"{Path(str(words[0])).name}: {said[-1]}")
+    def require(self, words: Sequence[str | Path], *, within_s: float = RUN_S, given: str = "") -> None:
+        """Run a program that has to succeed.  Raises OSError with the last thing that it said."""
+        done = self.run(words, within_s=within_s, given=given)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no reason is known"]
+            raise OSError(f"{Path(str(words[0])).name}: {said[-1]}")
+
+    def is_mount(self, path: Path) -> bool:
+        """Say whether something is mounted there."""
+        return path.is_mount()
 
 
 def read(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
@@ -111,12 +119,12 @@ class Fat:
     It is mounted read-only, as a power cut while it is written may damage it; it is made writable for moments.
     """
 
-    def __init__(self, path: Path, remount: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: Path, system: System | None = None) -> None:
         self.path = path
-        self._remount = remount or self._mount
+        self._system = system or System()
 
-    def _mount(self, how: str) -> None:
-        require(["mount", "-o", f"remount,{how}", self.path])
+    def _remount(self, how: str) -> None:
+        self._system.require(["mount", "-o", f"remount,{how}", self.path])
 
     @contextlib.contextmanager
     def writable(self) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from typing import Final
 
 from conflux.board import daemon_file, data, imager, renew, rescue, settle, wifi
 from conflux.board.card import NAME, Card, read_untrusted
-from conflux.board.files import IDENTITY, LOG, Fat, read, remove, require, run, write
+from conflux.board.files import IDENTITY, LOG, Fat, System, read, remove, write
 from conflux.board.partition import DataPartition
 from conflux.board.places import CHAIN, FAT_LABEL, Places, Shared, shared_of
 from conflux.board.settle import Kept, name_for, settled, token_of
@@ -38,10 +38,11 @@ PORTS: Final = (7464, 7480)  # that /etc/nftables.conf lets in without a word
 
 
 class FirstBoot:
-    """One boot's work.  places: of the board, or of a test."""
+    """One boot's work.  places, system: of the board, or of a test."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, system: System | None = None) -> None:
         self._places = places
+        self._system = system or System()
         self.fat: Fat | None = None
         self.notices: list[str] = []
         self.lines: list[str] = []  # of the report
@@ -69,7 +70,7 @@ class FirstBoot:
         token = token_of(card)
         with self._step("the machine id"):
             self._machine_id()
-        name = now.name or name_for(self._running_id())
+        name = now.name or name_for(self._text(places.own / MACHINE_ID) or self._text(self._running))
         with self._step("the board's name"):
             self._name(name)
         with self._step("the time zone"):
@@ -104,12 +105,12 @@ class FirstBoot:
         device = places.devices / FAT_LABEL
         if not device.exists():
             raise OSError("there is none: write the image to the card again")
-        if not places.fat.is_mount():
-            run(["fsck.fat", "-a", device])
+        if not self._system.is_mount(places.fat):
+            self._system.run(["fsck.fat", "-a", device])
             places.fat.mkdir(parents=True, exist_ok=True)
             options = "ro,noatime,nosuid,nodev,noexec,umask=0077"
-            require(["mount", "-t", "vfat", "-o", options, device, places.fat])
-        return Fat(places.fat)
+            self._system.require(["mount", "-t", "vfat", "-o", options, device, places.fat])
+        return Fat(places.fat, self._system)
 
     def _card(self) -> Card | None:
         if self.fat is None:
@@ -132,7 +133,7 @@ class FirstBoot:
 
     def _data(self, card: Card | None, shared: Sequence[Shared]) -> None:
         had_identity = self.fat is not None and bool(self.fat.read(IDENTITY))
-        partition = DataPartition(self._places, self.fat, shared)
+        partition = DataPartition(self._places, self.fat, shared, self._system)
         seen = partition.prepare(had_identity=had_identity, invited=token_of(card) is not None)
         log.info("data partition: %s", ", ".join(step.value for step in partition.steps))
         self.notices += data.notices(seen)
@@ -164,19 +165,22 @@ class FirstBoot:
         inside.chmod(each.mode)
         at = self._places.root / each.at.relative_to("/")
         at.mkdir(parents=True, exist_ok=True)
-        if not at.is_mount():
-            require(["mount", "--bind", inside, at])
+        if not self._system.is_mount(at):
+            self._system.require(["mount", "--bind", inside, at])
 
     # ── what the card decides ──
 
-    def _running_id(self) -> str:
-        found = read(self._places.root / "etc" / MACHINE_ID) or b""
-        return found.decode("ascii", "replace").strip()
+    @property
+    def _running(self) -> Path:
+        return self._places.root / "etc" / MACHINE_ID
+
+    def _text(self, path: Path) -> str:
+        return (read(path) or b"").decode("ascii", "replace").strip()
 
     def _machine_id(self) -> None:
         """Keep the machine id that the initramfs gave; systemd reads it once, at its start."""
         kept = self._places.own / MACHINE_ID
-        running = self._running_id()
+        running = self._text(self._running)
         if not read(kept) and len(running) == 32:
             write(kept, f"{running}\n".encode())
 
@@ -186,7 +190,7 @@ class FirstBoot:
         write(place, f"{name}\n".encode())
         if self._places.root == Path("/"):
             socket.sethostname(name)
-            require(["mount", "--bind", place, "/etc/hostname"])
+            self._system.require(["mount", "--bind", place, "/etc/hostname"])
 
     def _time_zone(self, zone: str | None) -> None:
         self.lines.append(f"time zone: {zone or 'UTC'}")
@@ -214,7 +218,7 @@ class FirstBoot:
         beside = place / f".{HOST_KEY}.new"
         for file in (beside, beside.with_name(f"{beside.name}.pub")):
             file.unlink(missing_ok=True)
-        require(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", beside])
+        self._system.require(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", beside])
         write(place / f"{HOST_KEY}.pub", beside.with_name(f"{beside.name}.pub").read_bytes())
         write(place / HOST_KEY, beside.read_bytes(), 0o600)
         for file in (beside, beside.with_name(f"{beside.name}.pub")):

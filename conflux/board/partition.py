@@ -11,7 +11,7 @@ from typing import Final
 
 from conflux.board import rescue
 from conflux.board.data import Rescue, Seen, Step, is_sound, next_step, tried
-from conflux.board.files import RESCUE, Fat, read, require, run, write
+from conflux.board.files import RESCUE, Fat, System, read, write
 from conflux.board.places import DATA_LABEL, Places, Shared
 from conflux.errors import words_of
 
@@ -30,8 +30,9 @@ GROWN: Final = "grown"  # there too: to how many sectors
 class DataPartition:
     """The data partition of a board.  fat: the other one, if it could be mounted."""
 
-    def __init__(self, places: Places, fat: Fat | None, shared: Sequence[Shared]) -> None:
+    def __init__(self, places: Places, fat: Fat | None, shared: Sequence[Shared], system: System | None = None) -> None:
         self._places = places
+        self._system = system or System()
         self._fat = fat
         self._names = [*(each.place for each in shared), places.own.name]
         self._device = places.devices / DATA_LABEL
@@ -83,7 +84,7 @@ class DataPartition:
 
     def _fsck(self, *options: str) -> int:
         try:
-            return run(["e2fsck", *options, self._device], within_s=CHECK_S).returncode
+            return self._system.run(["e2fsck", *options, self._device], within_s=CHECK_S).returncode
         except OSError as error:
             log.warning("e2fsck: %s", words_of(error))
             return 8
@@ -100,18 +101,20 @@ class DataPartition:
         at.mkdir(parents=True, exist_ok=True)
         if self._device.is_file():  # of a test
             options += ",loop"
-        require(["mount", "-t", "ext4", "-o", options, self._device, at])
+        self._system.require(["mount", "-t", "ext4", "-o", options, self._device, at])
 
     def _mount_memory(self) -> None:
-        if self._places.data.is_mount():  # what could not be restored to
-            require(["umount", self._places.data])
+        if self._system.is_mount(self._places.data):  # what could not be restored to
+            self._system.require(["umount", self._places.data])
         options = f"size={MEMORY_SIZE},mode=0755,nosuid,nodev,noexec"
-        require(["mount", "-t", "tmpfs", "-o", options, "data", self._places.data])
+        self._system.require(["mount", "-t", "tmpfs", "-o", options, "data", self._places.data])
 
     def _format(self) -> None:
-        if self._places.data.is_mount():
-            require(["umount", self._places.data])
-        require(["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-L", DATA_LABEL, self._device], within_s=FORMAT_S)
+        if self._system.is_mount(self._places.data):
+            self._system.require(["umount", self._places.data])
+        self._system.require(
+            ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-L", DATA_LABEL, self._device], within_s=FORMAT_S
+        )
 
     # ── what is in it ──
 
@@ -128,14 +131,16 @@ class DataPartition:
                 found = rescue.has_identity(place / self._places.state.name)
                 was_read = (place / self._places.own.name).is_dir() or not any(place.iterdir())
             finally:
-                require(["umount", place])
+                self._system.require(["umount", place])
             if found:
                 return Rescue.IDENTITY
         for superblock in ((), *(("-b", str(size), "-s", str(block)) for block, size in SPARE_SUPERBLOCKS)):
             for name in self._names:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(OSError):
-                    run(["debugfs", "-c", *superblock, "-R", f"rdump /{name} {(place / name).parent}", self._device])
+                    self._system.run(
+                        ["debugfs", "-c", *superblock, "-R", f"rdump /{name} {(place / name).parent}", self._device]
+                    )
             if rescue.has_identity(place / self._places.state.name):
                 self._rescued = rescue.packed(place, self._names)
                 return Rescue.IDENTITY
@@ -177,24 +182,24 @@ class DataPartition:
         number, size = _number(block / "partition"), _number(block / "size")
         end = _number(block / "start") + size
         if _number(disk / "size") - end > SLACK_SECTORS:
-            grow_partition(Path("/dev") / disk.name, number)
-            require(["partx", "--update", "--nr", str(number), Path("/dev") / disk.name])
+            grow_partition(self._system, Path("/dev") / disk.name, number)
+            self._system.require(["partx", "--update", "--nr", str(number), Path("/dev") / disk.name])
             size = _number(block / "size")
         marker = self._places.own / GROWN
         if read(marker) != str(size).encode():
-            require(["resize2fs", self._device.resolve()], within_s=CHECK_S)
+            self._system.require(["resize2fs", self._device.resolve()], within_s=CHECK_S)
             write(marker, str(size).encode())
 
 
-def grow_partition(disk: Path, number: int) -> None:
+def grow_partition(system: System, disk: Path, number: int) -> None:
     """Give the last partition of a disk all that is free behind it.  Raises OSError.
 
     The table's second copy has to move to the end of the disk first; each copy has a checksum, so that one is whole at
     any moment.
     """
     quiet = ("--no-reread", "--no-tell-kernel", "--force")
-    require(["sfdisk", *quiet, "--relocate", "gpt-bak-std", disk])
-    require(["sfdisk", *quiet, "-N", str(number), disk], given=", +\n")
+    system.require(["sfdisk", *quiet, "--relocate", "gpt-bak-std", disk])
+    system.require(["sfdisk", *quiet, "-N", str(number), disk], given=", +\n")
 
 
 def _number(file: Path) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from conflux.api.client import ApiClient, HangsError, NotRunning
 from conflux.board import wifi
-from conflux.board.files import IDENTITY, Fat, read, run, write
+from conflux.board.files import IDENTITY, Fat, System, read, write
 from conflux.board.firstboot import forget, write_log
 from conflux.board.light import BLINKS, Blink, Look, Shown, Watcher, light_of
 from conflux.board.places import CHAIN, Places
@@ -188,7 +188,7 @@ def ask_wifi(command: str, run_dir: Path, device: Path = Path(wifi.CONTROL) / "w
 def last_error() -> str:
     """Return the last line that the daemon wrote before it ended; "" if that cannot be read."""
     try:
-        done = run(["journalctl", "-q", "--no-pager", "-o", "cat", "-t", "conflux", "-n", "1"], within_s=10)
+        done = System().run(["journalctl", "-q", "--no-pager", "-o", "cat", "-t", "conflux", "-n", "1"], within_s=10)
     except OSError:
         return ""
     return done.stdout.strip()[-300:]
