@@ -32,7 +32,7 @@ from conflux.control.nats.config import NatsConfig
 from conflux.control.plane import ControlPlane
 from conflux.daemon import joining, native
 from conflux.daemon.brokering import Brokering
-from conflux.daemon.device import collisions, interface_warnings
+from conflux.daemon.device import collisions, cut_off, interface_warnings
 from conflux.daemon.ending import Ending
 from conflux.daemon.health import Health
 from conflux.daemon.issuing import Issuing
@@ -48,6 +48,7 @@ from conflux.daemon.revoking import Revocation
 from conflux.datapath.interface import Tables
 from conflux.errors import ConfigError, RemoteProtocolError, StateError, UserError
 from conflux.host.netlink import DeviceConfig
+from conflux.host.networks import Network
 from conflux.host.notices import notices
 from conflux.host.tun import Tun
 from conflux.host.underlay import Underlay
@@ -126,6 +127,7 @@ def build(
     tun: Tun,
     device: DeviceConfig,
     ending: Ending,
+    fenced: Sequence[Network] = (),
     warnings: Sequence[str] = (),
     ca: str | None = None,
     origin: Origin | None = None,
@@ -133,9 +135,9 @@ def build(
 ) -> Running:
     """Make every part of a daemon in the running event loop.  Raises StateError and ConfigError.
 
-    tun: the open device.  device: how it is configured.  ending: told of what ends the daemon.  warnings: about the
-    host, as long as the daemon runs.  ca: what read_ca() returned.  origin: of the configuration, for a reload.
-    lookers: the group whose members may look.
+    tun: the open device.  device: how it is configured.  ending: told of what ends the daemon.  fenced: of the plan.
+    warnings: about the host, as long as the daemon runs.  ca: what read_ca() returned.  origin: of the configuration,
+    for a reload.  lookers: the group whose members may look.
     """
     boot = state.next_boot(now_unix=int(time.time()), entropy=os.urandom)
     rng = random.Random(os.urandom(16))  # noqa: S311  # not for secrets
@@ -321,13 +323,13 @@ def build(
         else None
     )
     health = Health(
-        trouble=lambda: tun.trouble(device),
+        trouble=lambda: tun.trouble(device) or cut_off(fenced, device.device),
         warnings=lambda: [
             *filter(None, [underlay.warning]),
             *(text for text in renewal.warnings() if text != renewal.refused),  # it said that itself
             *_contested(node),
         ],
-        lost=ending.device_lost,
+        lost=ending.again,
     )
     return Running(
         state,

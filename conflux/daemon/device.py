@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _OFF: Final = "IPv6 is switched off on this host (net.ipv6.conf.all.disable_ipv6)"
 _REMEDIES: Final = {
-    4: "until the daemon is started again and leaves IPv4 out",
+    4: "until the daemon starts anew and leaves IPv4 out",
     6: "and members in it are not reached: find what advertises it (ip -6 route)",
 }
 LOOK_S: Final = 15.0  # between two looks at the host's networks: so long the log is silent about a new collision
@@ -108,12 +108,26 @@ def collisions(prefixes: Iterable[Network], device: str) -> tuple[str, ...]:
     )
 
 
-async def watch(prefixes: Iterable[Network], device: str) -> None:
-    """Warn whenever a network of this host comes to lie in one of prefixes.
+def cut_off(fenced: Iterable[Network], device: str) -> str | None:
+    """Return which IPv4 network of this host the fence cuts off, as that of a lease that came after the start.
 
-    It ends nothing: whoever is on the LAN can make such a network, and make it again after every start.
+    None if it cuts off none.  A new start leaves the realm's IPv4 out there, so it cannot be met twice in a row.
+    fenced: of the plan.  device: the name of ours.  Raises OSError.
+    """
+    ours = [prefix for prefix in fenced if prefix.version == 4]
+    used = networks.taken(but=device) if ours else []
+    found = ((prefix, networks.collision(prefix, used)) for prefix in ours)
+    return next((f"{each} lies in the realm's prefix {prefix}" for prefix, each in found if each is not None), None)
+
+
+async def watch(fenced: Iterable[Network], device: str) -> None:
+    """Warn whenever a network of this host comes to lie in a fenced IPv6 network.
+
+    It ends nothing: whoever is on the LAN can make such a network, and make it again after every start.  For one of
+    IPv4, see cut_off().
     """
     said: tuple[str, ...] = ()
+    prefixes = [prefix for prefix in fenced if prefix.version == 6]
     while True:
         before, said = said, collisions(prefixes, device)
         for words in said:

@@ -1,7 +1,8 @@
 """Looks after what other programs may do to the host, and says what is wrong without being asked.
 
-The daemon has given up what it would need to configure the device again.  So if addresses or routes are taken off it,
-as network managers do when they start, the daemon ends with an exit code that has it started anew.
+The daemon has given up what it would need to configure the device or the fence again.  So if addresses or routes are
+taken off the device, as network managers do when they start, or a lease comes that the fence cuts off, the daemon ends
+with an exit code that has it started anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PAUSE_S = 2.0  # between two looks on a host whose routes change all the time: a
 class Health:
     """Watches one daemon's host.
 
-    trouble: says what keeps packets from passing the device, or None; may raise OSError.  warnings: for a person, those
+    trouble: says why the daemon has to start anew, or None; may raise OSError.  warnings: for a person, those
     of `conflux status`.  lost: is told of trouble that stays.
     """
 

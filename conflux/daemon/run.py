@@ -92,6 +92,7 @@ def run(
                 member,
                 tun,
                 device,
+                fenced=fenced,
                 warnings=(*warnings, *open_to),
                 ca=ca,
                 origin=origin,

@@ -32,6 +32,35 @@ def test_a_realm_that_covers_the_lan_leaves_the_lan_alone_and_works_by_ipv6(lab:
         assert host.conflux("ping", other.name, "-c", "1", check=False).returncode == 0, realm.tails()
 
 
+def test_a_lease_inside_the_realm_has_the_daemon_start_anew_and_leave_the_lan_alone(lab: Lab) -> None:
+    """As systemd does after exit code 75, the lab starts it again: now it names the network and leaves IPv4 out."""
+    lan = lab.lan()
+    alpha, bravo = lab.host("alpha", lan), lab.host("bravo", lan)
+    for host in (alpha, bravo):
+        host.run("ip", "-4", "addr", "flush", "dev", "eth0")
+    alpha.conflux("realm", "create", "lab", "--node", "alpha", "--ipv4", REALM)
+    realm = Realm(alpha, created=True)
+    realm.admit(bravo)
+    leases = {host.name: (host, f"10.7.200.{number}") for number, host in enumerate((alpha, bravo), 1)}
+    for host, address in leases.values():
+        host.run("ip", "addr", "add", f"{address}/24", "brd", "+", "dev", "eth0")
+    for name, (host, _) in leases.items():
+        daemon = realm.daemons[name]
+        assert daemon.wait(10) == 75, daemon.tail()
+        assert "10.7.200.0/24 on eth0 lies in the realm's prefix 10.7.0.0/16" in daemon.output()
+        realm.restart(host)
+    for name, (host, _) in leases.items():
+        other, address = leases["bravo" if name == "alpha" else "alpha"]
+        assert host.ping(address, "-c", "1", "-W", "2").received == 1, "the LAN's IPv4 is cut off"
+        assert host.conflux("ping", other.name, "-c", "1", check=False).returncode == 0, realm.tails()
+        assert any("ipv4-collides" in warning for warning in host.conflux_json("status")["warnings"])
+    host, _ = leases["bravo"]
+    host.run("ip", "addr", "del", "10.7.200.2/24", "dev", "eth0")
+    host.run("ip", "addr", "add", "10.7.201.2/24", "dev", "eth0")
+    host.run("sleep", "3")
+    assert realm.daemons["bravo"].exit_code is None, "a change of the lease ended it again"
+
+
 def test_a_board_comes_up_on_a_full_card_and_on_one_that_is_read_only(lab: Lab) -> None:
     lan = lab.lan()
     alpha, bravo = lab.host("alpha", lan), lab.host("bravo", lan)

@@ -57,15 +57,18 @@ def built(
     ending: Ending | None = None,
     ca: str | None = None,
     planned: DeviceConfig | None = None,
+    fenced: tuple[networks.Network, ...] = (),
 ) -> Running:
     """Return a daemon that was made and not started.  look: called with it in its event loop."""
     state = StateDir.open(settings.node.state_dir)
-    device = SimpleNamespace(name="none", fd=-1, segments_udp=False, read_count=3, written_count=4)
+    device = SimpleNamespace(
+        name="none", fd=-1, segments_udp=False, read_count=3, written_count=4, trouble=lambda _: None
+    )
 
     async def make() -> Running:
         member = state.member()
         configured = planned or plan(settings, member).config
-        made = build(settings, state, member, device, configured, ending or Ending(), ca=ca)
+        made = build(settings, state, member, device, configured, ending or Ending(), fenced=fenced, ca=ca)
         try:
             look(made)
         finally:
@@ -450,7 +453,26 @@ def test_a_network_in_the_realms_ipv6_prefix_takes_nothing_from_the_device(membe
     assert words.startswith(f"ipv6-collides: {lan} lies in the realm's prefix {gate.anchor.ipv6_prefix}")
 
 
-async def test_networks_that_come_to_lie_in_the_realm_are_told_once_and_end_nothing(monkeypatch, caplog):
+def test_a_lease_inside_the_realms_ipv4_prefix_has_the_daemon_start_anew_once(member, monkeypatch):
+    """The fence would cut this host off from that LAN until somebody comes; the next start leaves IPv4 out."""
+    gate = StateDir.open(member).member()
+    lan = networks.Taken(next(gate.anchor.ipv4_prefix.subnets(new_prefix=24)), "eth0")
+    monkeypatch.setattr(networks, "taken", lambda *, but: [])
+    before = plan(config(member), gate)
+    assert device_plan.cut_off(before.fenced, "conflux0") is None
+    troubles: list[str | None] = []
+    built(config(member), lambda made: troubles.append(made.health._look()), fenced=before.fenced)
+    monkeypatch.setattr(networks, "taken", lambda *, but: [lan])
+    said = device_plan.cut_off(before.fenced, "conflux0")
+    assert said == f"{lan} lies in the realm's prefix {gate.anchor.ipv4_prefix}"
+    built(config(member), lambda made: troubles.append(made.health._look()), fenced=before.fenced)
+    assert troubles == [None, said]
+    after = plan(config(member), gate)
+    assert "ipv4-collides" in "".join(after.warnings)
+    assert device_plan.cut_off(after.fenced, "conflux0") is None, "it would start anew again and again"
+
+
+async def test_networks_that_come_to_lie_in_the_realms_ipv6_prefix_are_told_once_and_end_nothing(monkeypatch, caplog):
     lan = networks.Taken(IPv4Network("10.7.1.0/24"), "eth0")
     advertised = networks.Taken(IPv6Network("fd00:7:0:9::/64"), "eth0")
     found = [[], [lan], [lan, advertised], [lan], [lan, advertised]]
@@ -470,7 +492,7 @@ async def test_networks_that_come_to_lie_in_the_realm_are_told_once_and_end_noth
     assert not watching.done()
     watching.cancel()
     said = [message.partition(" lies in ")[0] for message in caplog.messages]
-    assert said == [f"ipv4-collides: {lan}", f"ipv6-collides: {advertised}", f"ipv6-collides: {advertised}"]
+    assert said == [f"ipv6-collides: {advertised}", f"ipv6-collides: {advertised}"]
 
 
 @pytest.mark.parametrize("ipv4", [True, False])
