@@ -227,7 +227,7 @@ class Demo:
         )
         self.figures["idle_sockets"] = max(self.figures["idle_sockets"], sockets)
         self.figures |= {"rss_mb": round(memory.rss_mb, 1), "pss_mb": round(memory.pss_mb, 1)}
-        drops = alpha.status().get("drops", {})
+        drops = dict(alpha.status().drops)
         tell("alpha", f"drops counted: {drops}")
         for host, daemon in ((self.alpha, alpha), (self.bravo, bravo)):
             host.conflux("down")

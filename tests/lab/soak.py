@@ -110,7 +110,7 @@ class Soak:
                     rss_mb=round(held.rss_mb, 3),
                     pss_mb=round(held.pss_mb, 3),
                     allocated_mb=round(held.allocated_mb, 3),
-                    drops=daemon.status().get("drops", {}),
+                    drops=dict(daemon.status().drops),
                 )
             )
 

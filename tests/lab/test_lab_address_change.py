@@ -44,7 +44,7 @@ def readdress(host: Host, *new: str) -> float:
 
 def is_steady(host: Host) -> bool:
     """Say whether the control connection of a host is older than a race between two of them lasts."""
-    return all(row["age_s"] > HANDSHAKE_S for row in host.conflux_json("status")["control"][0]["neighbours"])
+    return all(row.age_s > HANDSHAKE_S for row in host.status().control[0].neighbours)
 
 
 def test_stream_goes_on_at_once_from_other_addresses_and_undisturbed_from_those_that_come_back(lab: Lab) -> None:
@@ -61,10 +61,10 @@ def test_stream_goes_on_at_once_from_other_addresses_and_undisturbed_from_those_
     wait_for(watch.connected, "conflux watch connecting", within_s=5)
     readdress(alpha, *alpha.addresses)  # as a client of DHCP may do
     time.sleep(2 * GONE_S)
-    assert "closed" not in [event["event"] for event in watch.new()], realm.tails()
+    assert "closed" not in [event.event for event in watch.new()], realm.tails()
     at = readdress(alpha, "10.7.1.201", "fd00:7:1::201")
     time.sleep(LOOK_S)
     found = [silence_s(ping, at) for ping in pings]
     assert max(found) < SILENCE_S_MAX, realm.tails()
-    assert "address-gone" in [event["said"] for event in watch.new()], realm.tails()
+    assert "address-gone" in [event.said for event in watch.new()], realm.tails()
     print(f"silence {max(found):.2f} s")

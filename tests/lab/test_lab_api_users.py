@@ -49,7 +49,7 @@ def test_a_user_other_than_the_daemons_is_refused_even_if_the_sockets_mode_lets_
         realm.tails()
     )
     assert '"done"' not in refused
-    assert alpha.conflux_json("status")["drops"]["api-refused"] == 1
+    assert alpha.status().drops["api-refused"] == 1
 
 
 def test_a_member_of_the_group_looks_and_cannot_end_the_daemon(lab: Lab) -> None:

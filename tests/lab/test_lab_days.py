@@ -13,6 +13,8 @@ import pytest
 from rig.enter import STATE
 from rig.topology import Host, Lab, Lan, wait_for
 
+from conflux.api.rows import Links
+
 BRIDGE_COUNT = 24  # more than the kernel lets one socket join, and than a link may try
 
 
@@ -34,7 +36,7 @@ def test_lan_that_is_younger_than_many_container_networks_is_used_first(lab: Lab
     realm = lab.realm(alpha, bravo)
     for source, target in ((alpha, bravo), (bravo, alpha)):
         assert source.ping(target.overlay_addresses()[1], "-c", "2", "-W", "5").lost == 0, realm.tails()
-    (warning,) = [text for text in realm.daemons["alpha"].status()["warnings"] if text.startswith("many-addresses")]
+    (warning,) = [text for text in realm.daemons["alpha"].status().warnings if text.startswith("many-addresses")]
     assert "br-000b" in warning
     assert "no room for br-" in realm.daemons["alpha"].output(), "mDNS says it too"
 
@@ -78,8 +80,8 @@ def test_boards_on_one_cable_that_have_link_local_addresses_alone_reach_each_oth
     for source, target in ((alpha, bravo), (bravo, alpha)):
         reply = source.ping(target.overlay_addresses()[1], "-c", "2", "-W", "5", "-s", "3000")
         assert reply.lost == 0, realm.tails()
-    (link,) = alpha.conflux_json("links")["links"]
-    assert link["packet_bytes"] > 1300, "the interface's MTU is known"
+    (link,) = alpha.ask(Links, "links").links
+    assert (link.packet_bytes or 0) > 1300, "the interface's MTU is known"
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_name_server_that_does_not_answer_holds_up_neither_neighbours_nor_the_en
         host.configure({"control.lan": {"peers": [f"node{number}.example.org:7464" for number in range(10)]}})
     realm = lab.realm(alpha, bravo)
     alpha_daemon = realm.daemons["alpha"]
-    wait_for(lambda: alpha_daemon.status()["control"][0]["neighbours"], "a neighbour", within_s=8, logs=realm.logs())
+    wait_for(lambda: alpha_daemon.status().control[0].neighbours, "a neighbour", within_s=8, logs=realm.logs())
     for daemon in realm.daemons.values():
         daemon.down()
 

@@ -44,7 +44,7 @@ def realm(shared_lab: Lab) -> Realm:
     lan = shared_lab.lan()
     made = shared_lab.realm(shared_lab.host("alpha", lan), shared_lab.host("bravo", lan))
     for daemon in made.daemons.values():
-        wait_for(lambda: daemon.status()["control"][0]["neighbours"], "a neighbour", within_s=15)  # noqa: B023
+        wait_for(lambda: daemon.status().control[0].neighbours, "a neighbour", within_s=15)  # noqa: B023
     return made
 
 

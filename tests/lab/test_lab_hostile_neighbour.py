@@ -48,8 +48,8 @@ class Street:
 
     def neighbours(self, host: Host) -> list[str]:
         """Return the names of a host's neighbours."""
-        channels = self.realm.daemons[host.name].status()["control"]
-        return [neighbour["name"] for channel in channels for neighbour in channel.get("neighbours", ())]
+        channels = self.realm.daemons[host.name].status().control
+        return [neighbour.name for channel in channels for neighbour in channel.neighbours]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_frames_of_a_member_without_end_delay_neither_status_nor_another_stream(
     assert reply.received == 10, street.realm.tails()
     assert max(reply.times_ms) < 1000
     if kind == "envelope":
-        assert status["drops"]["flood"] > 0
+        assert status.drops["flood"] > 0
         flood.kill()
     else:
         flood.wait(10)
@@ -94,7 +94,7 @@ def test_a_liar_that_is_announced_fills_no_log_and_only_addresses_on_the_link_ar
     many = street.attack("announce", own, street.tag, own, 7777, 50)
     wait_for(lambda: "knock" in liar.output(), "a dial of the liar", within_s=15, logs=(daemon, liar))
     wait_for(
-        lambda: daemon.status()["drops"].get("left-alone", 0) > 20, "the liar left alone", within_s=15, logs=(daemon,)
+        lambda: daemon.status().drops.get("left-alone", 0) > 20, "the liar left alone", within_s=15, logs=(daemon,)
     )
     knocks = liar.output().count("knock")
     written = daemon.output()[before:]

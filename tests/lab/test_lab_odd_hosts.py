@@ -27,7 +27,7 @@ def test_a_realm_that_covers_the_lan_leaves_the_lan_alone_and_works_by_ipv6(lab:
     assert "warning: ipv4-collides" in joined.stderr
     realm.restart(bravo)
     for host, other in ((alpha, bravo), (bravo, alpha)):
-        assert any("ipv4-collides" in warning for warning in host.conflux_json("status")["warnings"])
+        assert any("ipv4-collides" in warning for warning in host.status().warnings)
         assert host.ping(other.addresses[0], "-c", "1", "-W", "2").received == 1, "the LAN's IPv4 is cut off"
         assert host.conflux("ping", other.name, "-c", "1", check=False).returncode == 0, realm.tails()
 
@@ -53,7 +53,7 @@ def test_a_lease_inside_the_realm_has_the_daemon_start_anew_and_leave_the_lan_al
         other, address = leases["bravo" if name == "alpha" else "alpha"]
         assert host.ping(address, "-c", "1", "-W", "2").received == 1, "the LAN's IPv4 is cut off"
         assert host.conflux("ping", other.name, "-c", "1", check=False).returncode == 0, realm.tails()
-        assert any("ipv4-collides" in warning for warning in host.conflux_json("status")["warnings"])
+        assert any("ipv4-collides" in warning for warning in host.status().warnings)
     host, _ = leases["bravo"]
     host.run("ip", "addr", "del", "10.7.200.2/24", "dev", "eth0")
     host.run("ip", "addr", "add", "10.7.201.2/24", "dev", "eth0")
@@ -74,7 +74,7 @@ def test_a_board_comes_up_on_a_full_card_and_on_one_that_is_read_only(lab: Lab) 
             pass
     realm.restart(bravo)
     assert alpha.conflux("ping", "bravo", "-c", "1", check=False).returncode == 0, realm.tails()
-    assert any("state-full" in warning for warning in bravo.conflux_json("status")["warnings"])
+    assert any("state-full" in warning for warning in bravo.status().warnings)
     realm.daemons["bravo"].down()
     subprocess.run(["mount", "-o", "remount,ro", card], check=True)
     realm.restart(bravo)
@@ -97,7 +97,7 @@ def test_a_container_without_ipv6_joins_and_is_reached_by_ipv4(lab: Lab) -> None
     assert (refused.returncode, "conflux0 can have no address: IPv6 is switched off" in refused.stderr) == (1, True)
     bravo.configure({"realm": {"token": token}, "node": {"name": "bravo"}})  # the token is not used up
     realm.restart(bravo, *container)
-    assert any("no-ipv6" in warning for warning in bravo.conflux_json("status")["warnings"])
+    assert any("no-ipv6" in warning for warning in bravo.status().warnings)
     for host, other in ((alpha, "bravo"), (bravo, "alpha")):
         assert host.conflux("ping", other, "-c", "1", check=False).returncode == 0, realm.tails()
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from rig.days import pass_days
+from rig.rows import read
 from rig.topology import SETTINGS, Host, Lab, Process, Realm, wait_for
+
+from conflux.api.why import Why
 
 NO_RELAY = {"relay": {"enabled": False}}
 
@@ -53,9 +55,9 @@ def ping(host: Host, name: str, *options: str) -> tuple[int, list[str], str]:
     return done.returncode, done.stdout.splitlines(), done.stderr.strip()
 
 
-def why(host: Host, name: str) -> Any:
-    """Return the answer of `conflux why NAME`."""
-    return json.loads(host.conflux("why", name, "--json", check=False).stdout)
+def why(host: Host, name: str) -> Why:
+    """Return the answer of `conflux why NAME`, whatever its exit code."""
+    return read(Why, json.loads(host.conflux("why", name, "--json", check=False).stdout))
 
 
 def without_end(host: Host, name: str, *options: str) -> Process:
@@ -94,10 +96,10 @@ def test_why_says_what_carries_and_whence_a_node_is_known(street: Street) -> Non
     running = without_end(street.alpha, "bravo", "-i", "0.2")
     wait_for(lambda: "   2  " in running.output(), "two answers", within_s=15, logs=(running,))
     got = why(street.alpha, "bravo")
-    assert (got["verdict"], got["path"]) == ("flowing", ["rod", "bravo"])
-    assert [(source["by"], source["via"]) for source in got["sources"]] == [("behind", "rod")]
+    assert (got.verdict, got.path) == ("flowing", ("rod", "bravo"))
+    assert [(source.by, source.via) for source in got.sources] == [("behind", "rod")]
     near = why(street.alpha, "ruth")
-    assert [source["by"] for source in near["sources"]] == ["lan"]
+    assert [source.by for source in near.sources] == ["lan"]
     text = street.alpha.conflux("why", "bravo").stdout
     assert text.startswith("bravo is behind rod, which brought its last message")
     assert "Packets flow by rod" in " ".join(text.split())
@@ -109,7 +111,7 @@ def test_a_name_of_no_node_is_said_so(street: Street) -> None:
     code, lines, said = ping(street.alpha, "nobody")
     assert (code, lines) == (1, [])
     assert said == "conflux: no node of this realm answers to 'nobody': is it running, and is the name right?"
-    assert why(street.alpha, "nobody")["verdict"] == "unknown"
+    assert why(street.alpha, "nobody").verdict == "unknown"
 
 
 def test_a_relay_that_refuses_is_named_with_its_reason(street: Street) -> None:
@@ -129,7 +131,7 @@ def test_a_relay_that_refuses_is_named_with_its_reason(street: Street) -> None:
 def test_a_neighbour_that_was_killed_left_the_lan(street: Street) -> None:
     assert ping(street.alpha, "ruth", "-c", "1")[0] == 0
     street.realm.daemons.pop("ruth").kill()
-    wait_for(lambda: why(street.alpha, "ruth")["left_at"] is not None, "ruth has left", within_s=10)
+    wait_for(lambda: why(street.alpha, "ruth").left_at is not None, "ruth has left", within_s=10)
     code, lines, said = ping(street.alpha, "ruth", "-c", "2", "-i", "0.2", "-W", "3")
     assert code == 1, lines
     assert said.startswith("conflux: ruth left the LAN "), (said, street.realm.tails())
@@ -160,5 +162,5 @@ def test_a_node_whose_credential_ended_is_said_so_by_one_that_never_knew_it(lab:
 
     said = "conflux: bravo: its credential ended 2 days ago"
     wait_for(lambda: asked().startswith(said), said, within_s=30, logs=tuple(realm.daemons.values()))
-    assert why(alpha, "bravo")["verdict"] == "expired"
+    assert why(alpha, "bravo").verdict == "expired"
     assert "bravo: its credential ended 2 d" in alpha.conflux("why", "bravo", check=False).stdout

@@ -71,7 +71,7 @@ def test_a_refused_join_is_counted_once_and_written_once_whatever_was_tried(pair
     newcomer = pair.lab.host("newcomer", pair.home)
     done = newcomer.conflux("join", token, "--name", "bravo", check=False)
     assert (done.returncode, "has this name" in done.stderr) == (1, True), done.stderr
-    assert pair.realm.daemons["alpha"].status()["drops"]["join-name-taken"] == 1
+    assert pair.realm.daemons["alpha"].status().drops["join-name-taken"] == 1
     assert len([line for line in pair.written() if "a request to join" in line]) == 1, pair.written()
     newcomer.conflux("join", token, "--name", "carol")
     assert len([line for line in pair.written() if "carol joined" in line]) == 1, pair.written()

@@ -34,12 +34,12 @@ class Crowd:
         wait_for(self._joined, "rod having all as neighbours", within_s=20, logs=(self.realm.daemons["rod"],))
 
     def _joined(self) -> bool:
-        (channel,) = self.rod.conflux_json("status")["control"]
-        return len(channel["neighbours"]) == LEFT_COUNT + RIGHT_COUNT
+        (channel,) = self.rod.status().control
+        return len(channel.neighbours) == LEFT_COUNT + RIGHT_COUNT
 
     def routes(self) -> int:
         """Return how many routes pass the relay."""
-        return len(self.rod.conflux_json("status")["relays"])
+        return len(self.rod.status().relays)
 
     def rod_mb(self) -> float:
         """Return the relay's memory (PSS)."""

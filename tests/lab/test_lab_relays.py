@@ -135,14 +135,14 @@ def test_what_two_relays_hold_and_tell_pairs_no_ends_and_names_no_stream(
     flow = row["alpha"].spawn("stream", "ping", "-n", "-i", "0.05", row["bravo"].overlay_addresses()[1])
     row["alpha"].run("sleep", str(SETTLE_S), within_s=SETTLE_S + 10)
     streams = [
-        stream_fact(f"the stream of {one} to {other}", row.stream(one, other)["stream"])
+        stream_fact(f"the stream of {one} to {other}", row.stream(one, other).stream)
         for one, other in (("alpha", "bravo"), ("bravo", "alpha"))
     ]
     answers = flow.output().count("time=")
     after = {name: relay.look() for name, relay in relays.items()}
     remembered = [finding for name in ("rod", "ruth") for finding in relays[name].remembers(streams)]
     for name in ("rod", "ruth"):
-        assert len(row[name].conflux_json("status")["relays"]) == 2
+        assert len(row[name].status().relays) == 2
     wait_for(lambda: flow.output().count("time=") > answers, "the stream flowing on", within_s=5)
     flow.kill()
     facts = {name: node_facts(row.nodes[name]) for name in ("alpha", "bravo")}
@@ -190,14 +190,14 @@ def test_a_planned_move_loses_nothing(quiet: JoinedLans, figures: dict[str, Any]
     assert quiet["alpha"].ping(address, "-c", "1", "-W", "5").lost == 0
     flow = Numbered(quiet["alpha"], quiet["bravo"], address, mbit=MBIT, seconds=8)
     took_ms = []
-    stream = quiet.stream("alpha", "bravo")["stream"]
+    stream = quiet.stream("alpha", "bravo").stream
     for _ in range(3):
         (relay,) = quiet.path("alpha", "bravo")
         other = "ruth" if relay == "rod" else "rod"
         took_ms.append(quiet.move("alpha", "bravo", other))
         assert quiet.path("alpha", "bravo") == [other]
     assert not flow.ended(), "the moves took longer than the packets"
-    assert quiet.stream("alpha", "bravo")["stream"] == stream
+    assert quiet.stream("alpha", "bravo").stream == stream
     account = flow.account()
     figures |= {"move_ms": took_ms, "moved_packets": len(account.sent_at), "move_lost_packets": len(account.lost)}
     assert (account.lost, account.repeated) == ([], 0), quiet.realm.tails()
@@ -214,9 +214,9 @@ def test_each_direction_keeps_its_own_relay(quiet: JoinedLans) -> None:
     answers = flow.output().count("time=")
     wait_for(lambda: flow.output().count("time=") > answers + 40, "answers", within_s=10, logs=quiet.realm.logs())
     for relay, before, ahead in (("rod", "alpha", "bravo"), ("ruth", "bravo", "alpha")):
-        (route,) = quiet[relay].conflux_json("status")["relays"]
-        assert (route["before"]["name"], route["ahead"]["name"]) == (before, ahead)
-        assert route["ahead_frames"] > 30
+        (route,) = quiet[relay].status().relays
+        assert (route.before.name, route.ahead.name) == (before, ahead)
+        assert route.ahead_frames > 30
     flow.kill()
 
 
@@ -228,7 +228,7 @@ def test_a_lost_relay_is_replaced_in_time_under_the_same_stream(
     assert quiet["alpha"].ping(address, "-c", "1", "-W", "5").lost == 0
     flow = Numbered(quiet["alpha"], quiet["bravo"], address, mbit=MBIT, seconds=7)
     wait_for(lambda: quiet.stream("alpha", "bravo")["frames"] > 500, "packets flowing", within_s=5)
-    stream, (relay,) = quiet.stream("alpha", "bravo")["stream"], quiet.path("alpha", "bravo")
+    stream, (relay,) = quiet.stream("alpha", "bravo").stream, quiet.path("alpha", "bravo")
     lost_at = time.monotonic()
     if end == "killed":
         quiet.realm.daemons[relay].kill()
@@ -236,7 +236,7 @@ def test_a_lost_relay_is_replaced_in_time_under_the_same_stream(
         quiet[relay].unplug()
     other = "ruth" if relay == "rod" else "rod"
     wait_for(lambda: quiet.path("alpha", "bravo") == [other], "another path", within_s=5, logs=quiet.realm.logs())
-    assert quiet.stream("alpha", "bravo")["stream"] == stream
+    assert quiet.stream("alpha", "bravo").stream == stream
     account = flow.account()
     healed_ms = account.healed_ms(lost_at)
     figures[f"heal_{end}"] = {

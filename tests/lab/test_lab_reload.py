@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from rig import gauge
+from rig.rows import read
 from rig.topology import SETTINGS, Host, Lab, Realm, wait_for
+
+from conflux.api.rows import Reloaded, Status, Streams
 
 PINGS = 600  # at 100 a second
 
@@ -43,11 +46,11 @@ def test_every_live_key_changes_under_a_stream_and_no_packet_is_lost(realm: Real
     ]
     for change in changes:
         write(alpha, change)
-        done = json.loads(alpha.conflux("reload", "--json").stdout)
+        done = alpha.ask(Reloaded, "reload")
         keys = {f"{section}.{key}" for section, values in change.items() for key in values}
-        assert keys - {"relay.enabled"} <= set(done["changed"]), done
-        assert done["restart"] == []
-        assert alpha.conflux_json("status")["relaying"] == ("off" if change == changes[1] else "on")
+        assert keys - {"relay.enabled"} <= set(done.changed), done
+        assert done.restart == ()
+        assert alpha.status().relaying == ("off" if change == changes[1] else "on")
     assert pings.wait(PINGS * 0.01 + 20) == 0, pings.tail()
     report = gauge.pings(pings.output())
     assert (report.received, report.lost) == (PINGS, 0)
@@ -63,7 +66,7 @@ def test_a_shorter_idle_time_ends_a_stream_that_is_open(realm: Realm) -> None:
     realm.daemons["alpha"].signal(signal.SIGHUP)
 
     def ended() -> bool:
-        return not [row for row in alpha.conflux_json("streams")["streams"] if row["direction"] == "out"]
+        return not [row for row in alpha.ask(Streams, "streams").streams if row.direction == "out"]
 
     wait_for(ended, "the end of the stream", within_s=10, logs=realm.logs())
 
@@ -72,12 +75,12 @@ def test_what_needs_a_restart_is_named_and_a_broken_file_changes_nothing(realm: 
     alpha, daemon = realm.root, realm.daemons["alpha"]
     write(alpha, {"tun": {"mtu": 1500}, "control.lan": {"port": 7777}})
     assert "needs a restart: tun.mtu, control.lan.port" in alpha.conflux("reload").stdout
-    assert alpha.conflux_json("status")["device"]["mtu_bytes"] != 1500
+    assert alpha.status().device.mtu_bytes != 1500
     alpha.config.write_text(alpha.config.read_text() + '\n[relay]\nenabled = false\nrate = "x"\n')
     refused = alpha.conflux("reload", check=False)
     assert (refused.returncode, "unknown key 'rate' in [relay]" in refused.stderr) == (1, True)
     daemon.signal(signal.SIGHUP)
     wait_for(lambda: "all stays as it is" in daemon.output(), "the error in the log", within_s=5, logs=(daemon,))
     assert daemon.exit_code is None
-    status = json.loads(alpha.run(alpha.lab.program, "status", "--json", "--state-dir", alpha.state / "state").stdout)
-    assert status["relaying"] == "on"
+    said = alpha.run(alpha.lab.program, "status", "--json", "--state-dir", alpha.state / "state").stdout
+    assert read(Status, json.loads(said)).relaying == "on"

@@ -35,7 +35,7 @@ def test_boards_without_multicast_that_name_one_hub_find_one_another(lab: Lab) -
         host.configure({"control.lan": {"peers": [hub]}})
         realm.admit(host, token, "--peer", hub)
     wait_for(
-        lambda: any("joins" in channel["detail"] for channel in alpha.conflux_json("status")["control"]),
+        lambda: any("joins" in channel.detail for channel in alpha.status().control),
         "alpha as the bridge between them",
         within_s=20,
         logs=realm.logs(),

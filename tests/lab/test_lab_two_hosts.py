@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rig.gauge import Count
 from rig.topology import SETTINGS, Host, Lab, Watch, wait_for
+
+from conflux.api.rows import Links, Streams
+from conflux.shell.feed import EventRow
 
 pytestmark = pytest.mark.alone
 
@@ -65,10 +67,10 @@ def test_the_answer_to_a_first_packet_waits_for_no_handshake(pair: Pair) -> None
         assert len(waited_s) < 10, waited_s
         pair.await_idle()
         assert pair.alpha.ping(pair.bravo_ipv6, "-c", "1", "-W", "5").lost == 0, pair.realm.tails()
-        events: list[dict[str, Any]] = []
-        while "frames" not in [event["event"] for event in events]:
+        events: list[EventRow] = []
+        while "frames" not in [event.event for event in events]:
             events += wait_for(watch.new, "packets of bravo", within_s=5, logs=pair.realm.logs())
-        waited_s += [event["took_ms"] / 1e3 for event in events if event["event"] == "handshake"]
+        waited_s += [(event.took_ms or 0.0) / 1e3 for event in events if event.event == "handshake"]
 
 
 def test_both_sides_may_start_at_the_same_moment(pair: Pair) -> None:
@@ -124,8 +126,8 @@ def test_idle_leaves_no_socket_no_stream_no_link_and_no_byte(pair: Pair) -> None
     pair.await_idle()
     before = pair.carried()
     for host in (pair.alpha, pair.bravo):
-        for what in ("streams", "links"):
-            assert host.conflux_json(what)[what] == [], what
+        assert host.ask(Streams, "streams").streams == ()
+        assert host.ask(Links, "links").links == ()
     # That nothing happens can only be shown by waiting.  A forgotten link would send consent checks, every 5 s.
     assert pair.alpha.run("sleep", "6").returncode == 0
     assert pair.carried() == before
@@ -195,7 +197,7 @@ def test_a_peer_that_falls_silent_is_suspected_in_a_second_and_let_go(pair: Pair
     events: list[str] = []
 
     def happened(*kinds: str) -> bool:
-        events.extend(event["event"] for event in watch.new())
+        events.extend(event.event for event in watch.new())
         return any(kind in events for kind in kinds)
 
     pair.bravo.unplug()

@@ -126,7 +126,7 @@ def test_the_table_is_the_daemons_own(trio: Trio) -> None:
     assert trio.alpha.run("nft", "delete", "table", "inet", TABLE, check=False).returncode != 0
     trio.alpha.run("nft", "flush", "ruleset")
     assert TABLE in trio.alpha.run("nft", "list", "tables").stdout
-    assert not [each for each in trio.realm.daemons["alpha"].status()["warnings"] if "nftables" in each]
+    assert not [each for each in trio.realm.daemons["alpha"].status().warnings if "nftables" in each]
 
 
 def test_realm_packets_have_no_other_way_when_the_daemon_is_gone(trio: Trio) -> None:
@@ -158,7 +158,7 @@ def test_a_packet_for_an_address_that_the_device_lacks_is_not_passed_on(trio: Tr
     bravo.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
     assert alpha.ping(address, "-c", "3", "-i", "0.2", "-W", "2").received == 0
     wait_for(
-        lambda: trio.realm.daemons["bravo"].status()["drops"].get("not-ours", 0) >= 3,
+        lambda: trio.realm.daemons["bravo"].status().drops.get("not-ours", 0) >= 3,
         "the packets dropped at bravo",
         within_s=5,
         logs=trio.realm.logs(),

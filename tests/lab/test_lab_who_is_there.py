@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, get_type_hints
 
 import pytest
 from rig.joined_lans import ONE_RELAY, JoinedLans
@@ -39,25 +38,26 @@ def lans() -> Iterator[JoinedLans]:
     lab.close()
 
 
-def peers(host: Host) -> dict[str, Any]:
-    return {row["name"]: row for row in host.conflux_json("status")["nodes"]}
+def peers(host: Host) -> dict[str, PeerRow]:
+    return {row.name: row for row in host.status().nodes}
 
 
 def test_every_board_says_who_is_there_by_which_way_with_addresses_and_bytes(lans: JoinedLans) -> None:
     addresses = {name: lans[name].overlay_addresses() for name in ("alpha", "rod", "bravo")}
     at_alpha = peers(lans["alpha"])
     assert set(at_alpha) == {"rod", "bravo"}
-    assert (at_alpha["rod"]["reach"], at_alpha["rod"]["by"]) == ("lan", [])
-    assert (at_alpha["bravo"]["reach"], at_alpha["bravo"]["by"]) == ("relay", ["rod"])
+    assert (at_alpha["rod"].reach, at_alpha["rod"].by) == ("lan", ())
+    assert (at_alpha["bravo"].reach, at_alpha["bravo"].by) == ("relay", ("rod",))
     for name, row in at_alpha.items():
-        assert (row["ipv4"], row["ipv6"]) == addresses[name]
-        assert abs(time.time() - row["heard_at"]) < HEARD_S_MAX
-        assert row["expires_at"] > time.time() + 86400
-    assert at_alpha["bravo"]["sent_bytes"] > 100
-    assert at_alpha["bravo"]["received_bytes"] > 100
+        assert (row.ipv4, row.ipv6) == addresses[name]
+        assert row.heard_at is not None
+        assert abs(time.time() - row.heard_at) < HEARD_S_MAX
+        assert (row.expires_at or 0) > time.time() + 86400
+    assert at_alpha["bravo"].sent_bytes > 100
+    assert at_alpha["bravo"].received_bytes > 100
     at_rod = peers(lans["rod"])
-    assert {name: row["reach"] for name, row in at_rod.items()} == {"alpha": "lan", "bravo": "lan"}
-    assert {row["sent_bytes"] for row in at_rod.values()} == {0}, "what passes through is nobody's traffic with rod"
+    assert {name: row.reach for name, row in at_rod.items()} == {"alpha": "lan", "bravo": "lan"}
+    assert {row.sent_bytes for row in at_rod.values()} == {0}, "what passes through is nobody's traffic with rod"
 
 
 def test_bytes_of_a_node_outlive_its_stream(lans: JoinedLans) -> None:
@@ -65,9 +65,9 @@ def test_bytes_of_a_node_outlive_its_stream(lans: JoinedLans) -> None:
     before = peers(alpha)["bravo"]
     lans.realm.await_idle(within_s=60)
     after = peers(alpha)["bravo"]
-    assert after["state"] is None
-    assert after["sent_bytes"] >= before["sent_bytes"] > 0
-    assert (after["reach"], after["by"]) == ("relay", ["rod"]), "without a stream, by who brought its last message"
+    assert after.state is None
+    assert after.sent_bytes >= before.sent_bytes > 0
+    assert (after.reach, after.by) == ("relay", ("rod",)), "without a stream, by who brought its last message"
 
 
 def test_the_text_begins_with_the_nodes_and_fits_the_terminal(lans: JoinedLans) -> None:
@@ -111,22 +111,19 @@ def test_a_program_reaches_a_board_by_its_name_with_the_lines_of_hosts(lans: Joi
 
 def test_answers_have_the_keys_that_the_page_lists(lans: JoinedLans) -> None:
     alpha = lans["alpha"]
-    status = alpha.conflux_json("status")
-    assert status.pop("scheme") == 1
-    assert list(status) == list(get_type_hints(rows.Status))
-    assert [list(row) for row in status["nodes"]] == [list(PeerRow._fields)] * 2
-    streams = alpha.conflux_json("streams")["streams"]
-    assert all(list(row) == list(rows.StreamRow._fields) for row in streams)
+    assert len(alpha.status().nodes) == 2  # Status, or it would not have been read
+    assert alpha.ask(rows.Streams, "streams").streams == alpha.status().streams
 
 
 def test_a_board_that_is_switched_off_has_left_the_lan(lans: JoinedLans) -> None:
     alpha = lans["alpha"]
     lans.realm.daemons["rod"].down()
-    wait_for(lambda: peers(alpha)["rod"]["left_at"] is not None, "rod gone", within_s=10, logs=lans.realm.logs())
+    wait_for(lambda: peers(alpha)["rod"].left_at is not None, "rod gone", within_s=10, logs=lans.realm.logs())
     row = peers(alpha)["rod"]
-    assert (row["reach"], row["ipv6"]) == (None, lans["rod"].conflux("ip", check=False).stdout.strip() or row["ipv6"])
-    assert abs(time.time() - row["left_at"]) < 15
-    assert peers(alpha)["bravo"]["reach"] is None
+    assert (row.reach, row.ipv6) == (None, lans["rod"].conflux("ip", check=False).stdout.strip() or row.ipv6)
+    assert row.left_at is not None
+    assert abs(time.time() - row.left_at) < 15
+    assert peers(alpha)["bravo"].reach is None
     text = alpha.conflux("status").stdout
     assert "left the LAN" in text
     assert "not now" in text

@@ -18,7 +18,7 @@ import pytest
 from kit.cluster import Broker, broker
 from kit.figures import note
 from rig.broker import Broker as LabBroker
-from rig.broker import broker_row, until_on_broker
+from rig.broker import broker_detail, until_on_broker
 from rig.crowd import Crowd, crowd
 from rig.letters import Correspondent, Letter, Post, correspondents, post
 from rig.topology import Host, Lab, Realm, wait_for
@@ -185,7 +185,7 @@ def test_operator_that_replays_an_old_account_lets_a_revoked_node_in_and_no_memb
     old = (made.directory / "account.jwt").read_text().strip()
     gate.conflux("realm", "revoke", "kitchen", "--reason", "stolen", "--broker", str(made.directory))
     wait_for(
-        lambda: broker_row(realm, kitchen)["detail"].startswith("refused"),
+        lambda: broker_detail(realm, kitchen).startswith("refused"),
         "kitchen off the broker",
         within_s=10,
         logs=realm.logs(),
@@ -203,9 +203,9 @@ def test_operator_that_replays_an_old_account_lets_a_revoked_node_in_and_no_memb
     until_on_broker(realm, gate, rod, kitchen, within_s=40)
     knocking = kitchen.ping(address, "-c", "20", "-i", "0.4", "-W", "1", within_s=40)
     assert knocking.received == 0, realm.tails()
-    assert realm.daemons["rod"].status()["drops"].get("revoked", 0) > 0
+    assert realm.daemons["rod"].status().drops.get("revoked", 0) > 0
     assert rod.ping(gate.overlay_addresses()[1], "-c", "3", "-i", "0.2", "-W", "5").lost == 0
-    assert any("revoked" in warning for warning in realm.daemons["kitchen"].status()["warnings"]), "it was told"
+    assert any("revoked" in warning for warning in realm.daemons["kitchen"].status().warnings), "it was told"
 
 
 def test_thirty_boards_that_start_at_once_are_soon_on_the_broker_and_reach_each_other(lab: Lab) -> None:
@@ -227,5 +227,5 @@ def test_thirty_boards_that_start_at_once_are_soon_on_the_broker_and_reach_each_
         answer = one.conflux("ping", other.name, "-c", "2", "-i", "0.2", within_s=40).stdout
         assert "2 answered" in answer, f"{one.name} to {other.name}: {answer}"
     for host in boards:
-        drops = host.conflux_json("status")["drops"]
+        drops = host.status().drops
         assert not {"flood", "busy"} & set(drops), f"{host.name}: {drops}"

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from kit.figures import note
-from rig.broker import Broker, broker_row, until_on_broker
+from rig.broker import Broker, broker_detail, is_on_broker, until_on_broker
 from rig.topology import SETTINGS, Host, Lab, Realm, wait_for
+
+from conflux.api.rows import ChannelRow, Streams
+from conflux.cli.members import Members
 
 JOIN_S_MAX = 10.0  # of a machine that runs other things too
 ANSWER_MS_MAX = 5000.0
@@ -42,18 +44,18 @@ class Site:
         self.joined_s = time.monotonic() - began
         self.realm.restart(self.bravo)
         self.await_bridge()
-        self.gate_id = self.realm.daemons["gate"].status()["node"]["id"]
+        self.gate_id = self.realm.daemons["gate"].status().node.id
 
-    def lan(self, host: Host) -> dict[str, Any]:
+    def lan(self, host: Host) -> ChannelRow:
         """Return what a host's status says of its LANs."""
-        rows: list[dict[str, Any]] = self.realm.daemons[host.name].status()["control"]
-        return next(row for row in rows if row["name"] == "lan")
+        rows = self.realm.daemons[host.name].status().control
+        return next(row for row in rows if row.name == "lan")
 
     def await_bridge(self, *, there: bool = True) -> None:
         """Wait until bravo has a neighbour that joins its LAN and something else, gate; or has none."""
         expected = {"gate": True} if there else {}
         wait_for(
-            lambda: {each["name"]: each["bridging"] for each in self.lan(self.bravo)["neighbours"]} == expected,
+            lambda: {each.name: each.bridging for each in self.lan(self.bravo).neighbours} == expected,
             f"bravo's neighbours: {expected}",
             within_s=50,
             logs=self.realm.logs(),
@@ -61,8 +63,8 @@ class Site:
 
     def paths(self, host: Host) -> list[list[str]]:
         """Return the relays of every stream of a host that leads anywhere."""
-        rows = host.conflux_json("streams")["streams"]
-        paths = [row["path"][:-1] for row in rows if row["direction"] == "out" and row["path"]]
+        rows = host.ask(Streams, "streams").streams
+        paths = [row.path[:-1] for row in rows if row.direction == "out" and row.path]
         return [["gate" if hop == self.gate_id else hop for hop in path] for path in paths]  # by name, or by id
 
     def reaches(self, sender: Host, receiver: Host) -> float:
@@ -88,7 +90,7 @@ def test_board_without_a_way_out_joins_by_the_bridge_box(site: Site) -> None:
     assert site.joined_s < JOIN_S_MAX
     answer = site.bravo.run("ping", "-n", "-c", "1", "-W", "1", site.server.addresses[2], check=False)
     assert answer.returncode != 0, "bravo has a way out"
-    names = {row["name"] for row in site.alpha.conflux_json("realm", "members")["members"]}
+    names = {row.name for row in site.alpha.ask(Members, "realm", "members").members}
     assert names == {"alpha", "gate", "bravo"}
 
 
@@ -103,11 +105,11 @@ def test_board_and_a_member_afar_reach_each_other_by_the_box_as_relay(site: Site
 
 
 def test_status_says_who_joins_what_and_who_has_no_way_to_the_broker(site: Site) -> None:
-    assert site.lan(site.gate)["detail"].endswith(", joins eth1 and the broker")
-    assert broker_row(site.realm, site.gate)["up"]
-    bravo = broker_row(site.realm, site.bravo)
-    assert (bravo["up"], "unreachable" in bravo["detail"]) == (False, True), bravo
-    assert not site.lan(site.alpha)["neighbours"]
+    assert site.lan(site.gate).detail.endswith(", joins eth1 and the broker")
+    assert is_on_broker(site.realm, site.gate)
+    assert not is_on_broker(site.realm, site.bravo)
+    assert "unreachable" in broker_detail(site.realm, site.bravo)
+    assert not site.lan(site.alpha).neighbours
 
 
 def test_without_the_box_nothing_passes_and_everything_does_when_it_is_back(site: Site) -> None:
@@ -124,4 +126,4 @@ def test_without_the_box_nothing_passes_and_everything_does_when_it_is_back(site
     site.reaches(site.alpha, site.bravo)
     note("bridge_back_s", time.monotonic() - began)
     site.reaches(site.bravo, site.alpha)
-    assert site.lan(site.gate)["detail"].endswith(", joins eth1 and the broker")
+    assert site.lan(site.gate).detail.endswith(", joins eth1 and the broker")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kit.figures import note
 from rig import gauge
-from rig.broker import Broker, Server, broker_row, count_broker, counted, until_on_broker
+from rig.broker import Broker, Server, broker_detail, count_broker, counted, is_on_broker, until_on_broker
 from rig.topology import SETTINGS, Host, Lab, Realm, wait_for
 
 from conflux.control.nats.config import PAIR_PING_S
@@ -46,13 +46,13 @@ class Far:
 
     def main(self) -> Server:
         """Return the server that alpha uses, not the one that it has in reserve."""
-        detail = str(broker_row(self.realm, self.alpha)["detail"]).partition(", in reserve ")[0]
+        detail = broker_detail(self.realm, self.alpha).partition(", in reserve ")[0]
         return next(server for server in self.two if f" {server.address}:" in detail)
 
     def settle(self) -> None:
         """Wait until alpha has both connections, and no link is open."""
         wait_for(
-            lambda: "in reserve" in broker_row(self.realm, self.alpha)["detail"],
+            lambda: "in reserve" in broker_detail(self.realm, self.alpha),
             "alpha's second connection",
             within_s=40,
             logs=self.realm.logs(),
@@ -92,7 +92,7 @@ def test_two_nodes_without_a_lan_find_each_other_and_rest_cheaply(far: Far) -> N
     note("idle_kb_per_min_2", kb_per_min)
     assert packets > 0, "the pings are part of it"
     assert kb_per_min < 0.7
-    assert broker_row(far.realm, far.alpha)["up"]
+    assert is_on_broker(far.realm, far.alpha)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_daemon_on_a_lan_and_a_broker_stays_small(far: Far) -> None:
         far.realm.restart(host)
     until_on_broker(far.realm, charlie, delta)
     assert charlie.ping(delta.overlay_addresses()[1], *ping).lost == 0
-    wait_for(lambda: "in reserve" in broker_row(far.realm, charlie)["detail"], "a second connection", within_s=20)
+    wait_for(lambda: "in reserve" in broker_detail(far.realm, charlie), "a second connection", within_s=20)
     far.realm.await_idle(within_s=20)
     pid = far.realm.daemons["charlie"].pid
     memory = gauge.memory(pid)

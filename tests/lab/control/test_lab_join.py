@@ -18,6 +18,8 @@ from rig.days import pass_days
 from rig.enter import add_figures
 from rig.topology import Host, Lab, Realm, wait_for
 
+from conflux.cli.approval import Pending
+from conflux.cli.members import Members
 from conflux.realm.invite import Token
 
 # What a machine that runs other things too can be held to.  Alone it has to be under 2 s, program start included.
@@ -70,7 +72,7 @@ def test_board_at_another_site_joins_by_its_token_and_needs_no_configuration(lab
         "--config",
         charlie.configured(),
     )
-    wait_for(lambda: afar.alpha.conflux_json("realm", "pending")["pending"], "charlie waits", within_s=10)
+    wait_for(lambda: afar.alpha.ask(Pending, "realm", "pending").pending, "charlie waits", within_s=10)
     afar.alpha.conflux("realm", "approve", "charlie")
     assert joining.wait(20) == 0, joining.tail()
 
@@ -89,7 +91,7 @@ def test_board_that_was_off_for_five_weeks_is_renewed_over_the_broker_alone(lab:
     afar.realm.restart(bravo)
 
     def warns() -> bool:
-        return any(warning.startswith("expired") for warning in bravo.conflux_json("status")["warnings"])
+        return any(warning.startswith("expired") for warning in bravo.status().warnings)
 
     wait_for(lambda: not warns(), "bravo is renewed", within_s=30, logs=afar.realm.logs())
     answer = bravo.conflux("ping", "alpha", "-c", "2", "-i", "0.2", within_s=30)
@@ -102,7 +104,7 @@ def test_board_joins_by_a_board_between_two_lans(lab: Lab) -> None:
     alpha, rod, bravo = lab.host("alpha", front), lab.host("rod", front, back), lab.host("bravo", back)
     realm = lab.realm(alpha, rod)
     wait_for(
-        lambda: realm.daemons["rod"].status()["control"][0]["neighbours"],
+        lambda: realm.daemons["rod"].status().control[0].neighbours,
         "rod is alpha's neighbour",
         within_s=10,
         logs=realm.logs(),
@@ -125,7 +127,7 @@ def test_used_expired_and_guessed_tokens_let_nobody_in(lab: Lab) -> None:
     guessed = replace(Token.parse(used), secret=os.urandom(16)).format()
     refused = charlie.conflux("join", guessed, "--name", "charlie", check=False)
     assert "not its own" in refused.stderr, refused.stderr
-    names = [row["name"] for row in afar.alpha.conflux_json("realm", "members")["members"]]
+    names = [row.name for row in afar.alpha.ask(Members, "realm", "members").members]
     assert sorted(names) == ["alpha", "bravo"]
 
 
@@ -136,7 +138,7 @@ def test_flood_of_joins_leaves_another_board_its_time(lab: Lab) -> None:
     ca = afar.broker.ca
     thief = afar.boards[1].spawn("flood", sys.executable, join_flood.__file__, stolen, ca)
     wait_for(
-        lambda: afar.realm.daemons["alpha"].status()["drops"].get("join-flood", 0) > 200,
+        lambda: afar.realm.daemons["alpha"].status().drops.get("join-flood", 0) > 200,
         "the flood at the issuer",
         within_s=15,
         logs=(thief, *afar.realm.logs()),
@@ -160,4 +162,4 @@ def test_two_realms_on_one_host_do_not_take_each_others_boards(lab: Lab) -> None
     assert "does not admit this node" in refused.stderr, refused.stderr
     assert "Traceback" not in refused.stderr, refused.stderr
     joins(bravo, ours.format())
-    assert [row["name"] for row in others.root.conflux_json("realm", "members")["members"]] == ["zulu"]
+    assert [row.name for row in others.root.ask(Members, "realm", "members").members] == ["zulu"]

@@ -14,6 +14,9 @@ from rig.days import pass_days
 from rig.enter import TREE
 from rig.topology import Daemon, Host, Lab, Process, wait_for
 
+from conflux.cli.approval import Pending
+from conflux.cli.members import Members
+
 PAGE = TREE / "docs" / "how-to" / "manage-members.md"
 LINE = re.compile(r"(?P<board>[a-z]+)\$\s+conflux (?P<words>.+)")
 DAYS = re.compile(r"# (?P<days>\d+) days off: (?P<boards>[a-z, ]+)")
@@ -86,7 +89,7 @@ class Boards:
                 secret = ("--passphrase-file", str(self.lab.state / "word"))
                 host.conflux("realm", verb, str(self.backup), *more, *secret)
             case ["realm", "pending"]:
-                wait_for(lambda: host.conflux_json(*words)["pending"], "a node waits", within_s=10)
+                wait_for(lambda: host.ask(Pending, *words).pending, "a node waits", within_s=10)
             case ["realm", "members"]:
                 self.await_joining()
                 host.conflux(*words)
@@ -117,5 +120,5 @@ def test_every_command_of_the_page_does_what_it_says(lab: Lab) -> None:
     assert len(lines) > 35
     for line in lines:
         boards.run(line)
-    rows = boards.host("porch").conflux_json("realm", "members")["members"]
-    assert {"kitchen", "porch"} <= {row["name"] for row in rows if row["state"] == "member"}
+    rows = boards.host("porch").ask(Members, "realm", "members").members
+    assert {"kitchen", "porch"} <= {row.name for row in rows if row.state == "member"}

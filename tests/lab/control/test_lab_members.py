@@ -10,19 +10,21 @@ that date.
 
 from __future__ import annotations
 
-from typing import Any
-
 from rig.days import pass_days
 from rig.topology import Host, Lab, Realm, wait_for
+
+from conflux.cli.approval import Pending
+from conflux.cli.audit import Entries
+from conflux.cli.members import MemberRow, Members
 
 DAYS = 35
 WORD = "correct horse battery"
 
 
-def member(host: Host, name: str) -> dict[str, Any]:
+def member(host: Host, name: str) -> MemberRow:
     """What the records of an issuer say of a node."""
-    rows: list[dict[str, Any]] = host.conflux_json("realm", "members")["members"]
-    return next(row for row in rows if row["name"] == name and row["state"] in ("member", "expired"))
+    rows = host.ask(Members, "realm", "members").members
+    return next(row for row in rows if row.name == name and row.state in ("member", "expired"))
 
 
 def reaches(source: Host, name: str) -> None:
@@ -35,7 +37,7 @@ def test_a_person_lets_a_node_in_and_changes_it_while_it_runs(lab: Lab) -> None:
     realm = Realm(alpha)
     token = realm.invite(1, "--approve")
     joining = bravo.spawn("join", lab.program, "join", token, "--name", "bravo", "--config", bravo.configured())
-    wait_for(lambda: alpha.conflux_json("realm", "pending")["pending"], "bravo waits", within_s=10, logs=(joining,))
+    wait_for(lambda: alpha.ask(Pending, "realm", "pending").pending, "bravo waits", within_s=10, logs=(joining,))
     wait_for(lambda: "waiting for approval as bravo" in joining.output(), "bravo says so", within_s=5, logs=(joining,))
     alpha.conflux("realm", "approve", "bravo")
     assert joining.wait(20) == 0, joining.tail()
@@ -53,17 +55,17 @@ def test_a_person_lets_a_node_in_and_changes_it_while_it_runs(lab: Lab) -> None:
     assert " 0% packet loss" in pinging.output()
 
     status = realm.daemons["bravo"].status()
-    assert (status["node"]["name"], status["relaying"]) == ("cellar", "not-allowed")
+    assert (status.node.name, status.relaying) == ("cellar", "not-allowed")
     row = member(alpha, "cellar")
-    assert (row["tags"], row["capabilities"], row["due"], row["former_names"]) == (["cold"], [], False, ["bravo"])
-    acts = [entry["what"] for entry in alpha.conflux_json("realm", "audit")["entries"]]
+    assert (row.tags, row.capabilities, row.due, row.former_names) == (("cold",), (), False, ("bravo",))
+    acts = [entry.what for entry in alpha.ask(Entries, "realm", "audit").entries]
     assert acts == ["admitted", "invited", "asked", "approved", "admitted", "renamed", "changed"]
     assert "the record holds" in alpha.conflux("realm", "audit", "--verify").stdout
 
     assert "its issuer knows" in bravo.conflux("leave", "--yes").stdout
     assert realm.daemons["bravo"].wait(10) == 0
-    rows = alpha.conflux_json("realm", "members")["members"]
-    assert {row["name"]: row["state"] for row in rows} == {"alpha": "member", "cellar": "left"}
+    rows = alpha.ask(Members, "realm", "members").members
+    assert {row.name: row.state for row in rows} == {"alpha": "member", "cellar": "left"}
 
 
 def test_a_board_whose_disk_died_comes_back_under_its_name(lab: Lab) -> None:
@@ -129,7 +131,7 @@ def test_thirty_five_days_off_for_all_and_a_founder_that_never_comes_back(lab: L
     is_renewed(realm, charlie)
     reaches(charlie, "bravo")
     assert (bravo.overlay_addresses(), charlie.overlay_addresses()) == (address, addresses)
-    assert member(bravo, "charlie")["state"] == "member"
+    assert member(bravo, "charlie").state == "member"
 
 
 def delta_of(delta: Host) -> Host:
@@ -145,4 +147,4 @@ def is_renewed(realm: Realm, host: Host) -> None:
 
 def warned(host: Host, word: str) -> bool:
     """Say whether the status of a host warns of something."""
-    return any(warning.startswith(word) for warning in host.conflux_json("status")["warnings"])
+    return any(warning.startswith(word) for warning in host.status().warnings)

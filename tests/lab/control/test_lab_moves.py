@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 from rig.broker import Broker, broker_row, until_on_broker
 from rig.topology import Host, Lab, Realm, wait_for
+
+from conflux.api.rows import ChannelRow
 
 COUNT = 3000  # more than it takes: the flow is stopped at the end
 
@@ -22,9 +23,9 @@ def keys_of(host: Host) -> tuple[bytes, tuple[str, str]]:
     return Path(host.state, "state", "node.key").read_bytes(), host.overlay_addresses()
 
 
-def lan_rows(realm: Realm, host: Host) -> list[dict[str, Any]]:
+def lan_rows(realm: Realm, host: Host) -> list[ChannelRow]:
     """Return what a host's status says of its LAN."""
-    return [row for row in realm.daemons[host.name].status()["control"] if row["name"] == "lan"]
+    return [row for row in realm.daemons[host.name].status().control if row.name == "lan"]
 
 
 def test_running_realm_moves_to_a_broker_and_back_without_losing_a_stream(lab: Lab) -> None:
@@ -38,7 +39,7 @@ def test_running_realm_moves_to_a_broker_and_back_without_losing_a_stream(lab: L
     flow = alpha.spawn("flow", "ping", "-n", "-i", "0.1", "-c", str(COUNT), "-W", "2", address)
 
     # LAN alone: nobody has heard of a broker.
-    assert broker_row(realm, alpha) == broker_row(realm, bravo) == {}
+    assert broker_row(realm, alpha) is broker_row(realm, bravo) is None
 
     # The founder sets one up.  Members hear of it, are given an admission, and connect.
     broker = Broker(alpha, server)
@@ -51,7 +52,7 @@ def test_running_realm_moves_to_a_broker_and_back_without_losing_a_stream(lab: L
         host.filter("incoming tcp dport 7464 drop", "outgoing tcp dport 7464 drop")
         host.block_multicast()
     wait_for(
-        lambda: all(not row["neighbours"] for host in (alpha, bravo) for row in lan_rows(realm, host)),
+        lambda: all(not row.neighbours for host in (alpha, bravo) for row in lan_rows(realm, host)),
         "no neighbour on the LAN",
         within_s=60,
         logs=realm.logs(),
@@ -62,14 +63,14 @@ def test_running_realm_moves_to_a_broker_and_back_without_losing_a_stream(lab: L
     for host in (alpha, bravo):
         host.run("nft", "delete", "table", "inet", "lab")
     wait_for(
-        lambda: all(row["neighbours"] for host in (alpha, bravo) for row in lan_rows(realm, host)),
+        lambda: all(row.neighbours for host in (alpha, bravo) for row in lan_rows(realm, host)),
         "neighbours on the LAN again",
         within_s=60,
         logs=realm.logs(),
     )
     assert "Members are told now" in alpha.conflux("control", "announce", "--none").stdout
     wait_for(
-        lambda: broker_row(realm, alpha) == broker_row(realm, bravo) == {},
+        lambda: broker_row(realm, alpha) is broker_row(realm, bravo) is None,
         "nobody uses the broker",
         within_s=20,
         logs=realm.logs(),

@@ -12,6 +12,8 @@ import pytest
 from rig.enter import add_figures
 from rig.topology import Daemon, Host, Lab, Process, Realm, wait_for
 
+from conflux.cli.revoke import RevokedNodes
+
 REVOKED_S_MAX = 5.0  # from the command to the last packet that is let in, on every node
 
 
@@ -34,7 +36,7 @@ class House:
         return host.spawn("ping", "ping", "-D", "-n", "-i", "0.2", self.address[to.name])
 
     def id_of(self, host: Host) -> str:
-        found: str = self.daemon(host).status()["node"]["id"]
+        found = self.daemon(host).status().node.id
         return found
 
 
@@ -48,7 +50,7 @@ def wait_for_replies(ping: Process, realm: Realm) -> None:
 
 
 def neighbours(daemon: Daemon) -> set[str]:
-    return {each["name"] for each in daemon.status()["control"][0]["neighbours"]}
+    return {each.name for each in daemon.status().control[0].neighbours}
 
 
 @pytest.fixture
@@ -74,12 +76,12 @@ def test_live_pings_of_a_revoked_node_stop_within_seconds_on_every_node(house: H
     for host in (house.gate, house.rod, house.barn):
         status = house.daemon(host).status()
         assert "kitchen" not in neighbours(house.daemon(host))
-        assert all("kitchen" not in (each["name"], each["node"]) for each in status["links"] if each["link"])
-        assert all(each["name"] != "kitchen" for each in status["streams"])
-    warnings = house.daemon(house.kitchen).status()["warnings"]
+        assert all("kitchen" not in (each.name, each.node) for each in status.links if each.link)
+        assert all(each.name != "kitchen" for each in status.streams)
+    warnings = house.daemon(house.kitchen).status().warnings
     assert any(warning.startswith("revoked: this node was revoked") and "stolen" in warning for warning in warnings)
-    (row,) = house.barn.conflux_json("realm", "revoked")["revoked"]
-    assert (row["node"], row["reason"]) == (house.id_of(house.kitchen), "stolen")
+    (row,) = house.barn.ask(RevokedNodes, "realm", "revoked").revoked
+    assert (row.node, row.reason) == (house.id_of(house.kitchen), "stolen")
 
 
 def test_revoked_node_stays_out_of_nodes_that_were_killed_or_away(house: House) -> None:
@@ -102,8 +104,8 @@ def test_revoked_node_stays_out_of_nodes_that_were_killed_or_away(house: House) 
     assert reply_times(knocking) == [], house.realm.tails()
     for host in (house.gate, house.rod, house.barn):
         assert "kitchen" not in neighbours(house.daemon(host))
-        (row,) = host.conflux_json("realm", "revoked")["revoked"]
-        assert row["node"] == kitchen_id
+        (row,) = host.ask(RevokedNodes, "realm", "revoked").revoked
+        assert row.node == kitchen_id
 
 
 def test_name_of_a_revoked_node_is_free_for_another_board(lab: Lab) -> None:
@@ -114,8 +116,8 @@ def test_name_of_a_revoked_node_is_free_for_another_board(lab: Lab) -> None:
     gate.conflux("realm", "revoke", "kitchen", "--reason", "broken")
     spare.conflux("join", realm.invite(), "--name", "kitchen")
     realm.restart(spare)
-    (row,) = gate.conflux_json("realm", "revoked")["revoked"]
-    assert row["reason"] == "broken"
+    (row,) = gate.ask(RevokedNodes, "realm", "revoked").revoked
+    assert row.reason == "broken"
     reply = gate.ping(spare.overlay_addresses()[1], "-c", "3", "-i", "0.3", "-W", "5")
     assert reply.lost == 0, realm.tails()
     gate.conflux("ping", "kitchen", "-c", "1")

@@ -12,10 +12,13 @@ import time
 from functools import partial
 from typing import Any
 
-from rig.broker import Broker, broker_row, until_on_broker
+from rig.broker import Broker, broker_detail, is_on_broker, until_on_broker
 from rig.enter import add_figures
 from rig.joined_lans import SIDE_BY_SIDE, JoinedLans
 from rig.topology import Host, Lab, Process, Realm, wait_for
+
+from conflux.api.rows import Streams
+from conflux.cli.revoke import RevokedNodes
 
 REVOKED_S_MAX = 5.0  # from the command to the last packet, on every node
 OTHER_S_MAX = 5.0  # until a stream goes on by another relay: 0.3 s as a rule, more on a busy machine
@@ -35,14 +38,14 @@ def ping(host: Host, to: Host) -> Process:
 
 def links(host: Host) -> set[str]:
     """Return the ids of the nodes to which a host has an open link."""
-    return {row["node"] for row in host.conflux_json("status")["links"] if row["link"]}
+    return {row.node for row in host.status().links if row.link}
 
 
 def path(host: Host, to: Host) -> list[str]:
     """Return the relays of a host's stream to another: names of neighbours, and ids of nodes further away."""
-    rows = [row for row in host.conflux_json("streams")["streams"] if row["name"] == to.name]
-    found: list[str] = next((row["path"] or [""] for row in rows if row["direction"] == "out"), [""])
-    return found[:-1]
+    rows = [row for row in host.ask(Streams, "streams").streams if row.name == to.name]
+    found = next((row.path or () for row in rows if row.direction == "out"), ())
+    return list(found[:-1])
 
 
 def revoke_relay(realm: Realm, by: Host, ends: tuple[Host, Host], relays: tuple[Host, Host], *options: str) -> float:
@@ -51,7 +54,7 @@ def revoke_relay(realm: Realm, by: Host, ends: tuple[Host, Host], relays: tuple[
     Fails if it takes too long, or if the stream does not go on by the other relay.
     """
     (alpha, bravo), (revoked, other) = ends, relays
-    ids = {host.name: host.conflux_json("status")["node"]["id"] for host in relays}
+    ids = {host.name: host.status().node.id for host in relays}
     carried = ping(alpha, bravo)
 
     def is_by(relay: Host, host: Host, to: Host) -> bool:
@@ -127,10 +130,10 @@ def test_revoked_relay_loses_all_that_over_a_broker_which_admits_it_no_more(lab:
     gate, alpha, bravo, rod, ruth = (lab.hosts[name] for name in ("gate", "alpha", "bravo", "rod", "ruth"))
     took_s = revoke_relay(realm, gate, (alpha, bravo), (ruth, rod), "--broker", str(broker.directory))
     add_figures("control.json", {"revoke_broker_s": round(took_s, 3)})
-    wait_for(lambda: not broker_row(realm, ruth)["up"], "ruth off the broker", within_s=5, logs=realm.logs())
-    detail = broker_row(realm, ruth)["detail"]
+    wait_for(lambda: not is_on_broker(realm, ruth), "ruth off the broker", within_s=5, logs=realm.logs())
+    detail = broker_detail(realm, ruth)
     assert detail.startswith("refused"), detail
-    warnings = realm.daemons["ruth"].status()["warnings"]
+    warnings = realm.daemons["ruth"].status().warnings
     assert any(warning.startswith("revoked: this node was revoked") for warning in warnings), warnings
-    assert broker_row(realm, rod)["up"]
-    assert alpha.conflux_json("realm", "revoked")["revoked"][0]["reason"] == "stolen"
+    assert is_on_broker(realm, rod)
+    assert alpha.ask(RevokedNodes, "realm", "revoked").revoked[0].reason == "stolen"

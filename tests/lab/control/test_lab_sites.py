@@ -20,6 +20,8 @@ from rig.home import Mapping
 from rig.sites import TwoSites
 from rig.topology import SETTINGS, Lab, Watch, wait_for
 
+from conflux.shell.feed import EventRow
+
 pytestmark = pytest.mark.alone
 
 LINE_MS = 20.0  # of each board: to the broker and back; to the other board it is twice that
@@ -97,19 +99,19 @@ def test_streams_go_on_without_the_broker_and_everything_works_when_it_is_back(s
 
 def parts(watch: Watch, log: str, sent_at: float, answered_ms: float) -> dict[str, float]:
     """Return what the time of a first ping went to, in milliseconds, by what its sender says."""
-    events: dict[str, dict[str, Any]] = {}
+    events: dict[str, EventRow] = {}
 
     def told() -> bool:
         for event in watch.new():
-            events.setdefault(event["event"], event)
+            events.setdefault(event.event, event)
         return "frames" in events
 
     wait_for(told, "the events of a first ping", within_s=5)
-    ms = {kind: (event["at"] - sent_at) * 1e3 for kind, event in events.items()}
+    ms = {kind: (event.at - sent_at) * 1e3 for kind, event in events.items()}
     checks, secured = (float(text) for text in re.findall(r"ICE after ([\d.]+) ms, DTLS after ([\d.]+) ms", log)[-1])
     return {
-        "resolve": events["card"]["took_ms"],
-        "handshake": events["handshake"]["took_ms"],  # beside what follows
+        "resolve": events["card"].took_ms or 0.0,
+        "handshake": events["handshake"].took_ms or 0.0,  # beside what follows
         "offer": ms["link"] - ms["dial"] - secured,
         "ICE": checks,
         "DTLS": secured - checks,  # after ICE

@@ -12,8 +12,9 @@ from typing import Any
 
 from kit.broker import debian_server
 from rig import gauge
-from rig.topology import Host, Process, Realm, wait_for
+from rig.topology import Host, LabFailure, Process, Realm, wait_for
 
+from conflux.api.rows import ChannelRow
 from conflux.broker.server_files import CONFIG, secrets
 from conflux.realm.broker.jwt import open_untrusted
 
@@ -107,16 +108,29 @@ class Broker:
         }
 
 
-def broker_row(realm: Realm, host: Host) -> dict[str, Any]:
-    """Return what a host's status says of the broker; empty: it knows of none."""
-    rows: list[dict[str, Any]] = realm.daemons[host.name].status()["control"]
-    return next((row for row in rows if row["name"] == "nats"), {})
+def broker_row(realm: Realm, host: Host) -> ChannelRow | None:
+    """Return what a host's status says of the broker; None: it knows of none."""
+    return next((row for row in realm.daemons[host.name].status().control if row.name == "nats"), None)
+
+
+def broker_detail(realm: Realm, host: Host) -> str:
+    """Return what a host's status says of its connection to the broker, which it knows of."""
+    row = broker_row(realm, host)
+    if row is None:
+        raise LabFailure(f"{host.name} knows of no broker{realm.daemons[host.name].tail()}")
+    return row.detail
+
+
+def is_on_broker(realm: Realm, host: Host) -> bool:
+    """Say whether a host's daemon is connected to the broker."""
+    row = broker_row(realm, host)
+    return row is not None and row.up
 
 
 def until_on_broker(realm: Realm, *hosts: Host, within_s: float = 20) -> None:
     """Wait until the daemons of hosts are on the broker."""
     wait_for(
-        lambda: all(broker_row(realm, host).get("up") for host in hosts),
+        lambda: all(is_on_broker(realm, host) for host in hosts),
         f"{', '.join(host.name for host in hosts)} on the broker",
         within_s=within_s,
         logs=realm.logs(),

@@ -106,7 +106,7 @@ class RelayDemo:
         self.life.start()
         self.life.pass_time(started + SETTLE_S - time.monotonic())
         streams = [
-            stream_fact(f"the stream of {one} to {other}", self.lans.stream(one, other)["stream"])
+            stream_fact(f"the stream of {one} to {other}", self.lans.stream(one, other).stream)
             for one, other in (("alpha", "bravo"), ("bravo", "alpha"))
         ]
         second = sorted({self.lans.path("alpha", "bravo")[1], self.lans.path("bravo", "alpha")[0]})
@@ -126,12 +126,12 @@ class RelayDemo:
 
     def show_relay(self, name: str, after: Sight, near: str, far: str, found: list[str]) -> None:
         """Print what a relay holds of the routes through it, and what it has learned."""
-        for route in self.lans[name].conflux_json("status")["relays"]:
+        for route in self.lans[name].status().relays:
             sides = " and ".join(
-                f"link {side['link']} to {side['name']} (labels {side['label_in']}, {side['label_out']})"
-                for side in (route["before"], route["ahead"])
+                f"link {side.link} to {side.name} (labels {side.label_in}, {side.label_out})"
+                for side in (route.before, route.ahead)
             )
-            tell(name, f"a route: {sides}; {route['ahead_frames']} frames ahead, {route['back_frames']} back")
+            tell(name, f"a route: {sides}; {route.ahead_frames} frames ahead, {route.back_frames} back")
         own = ", ".join(
             f"{fact.what} {len(after.dump.holding(fact))} times" for fact in node_facts(self.lans.nodes[near])
         )
@@ -161,7 +161,7 @@ class RelayDemo:
         chapter("12  A relay is killed under the stream")
         flow = self.flow(seconds=6)
         self.life.pass_time(1.0)
-        stream, (_, used) = self.lans.stream("alpha", "bravo")["stream"], self.lans.path("alpha", "bravo")
+        stream, (_, used) = self.lans.stream("alpha", "bravo").stream, self.lans.path("alpha", "bravo")
         self.life.start()
         killed_at = time.monotonic()
         self.lans.realm.daemons[used].kill()
@@ -175,7 +175,7 @@ class RelayDemo:
         wait_for(healed, "another path", within_s=10, logs=self.lans.realm.logs())
         account = self.account(flow)
         heal_ms = account.healed_ms(killed_at)
-        same = self.lans.stream("alpha", "bravo")["stream"] == stream
+        same = self.lans.stream("alpha", "bravo").stream == stream
         tell("alpha", f"packets arrive again {heal_ms:.0f} ms after the kill, by {self.way()}")
         tell("alpha", f"{'the same' if same else 'ANOTHER'} stream; {len(account.lost)} of {len(account.sent_at)} lost")
         self.figures |= {
@@ -206,7 +206,7 @@ class RelayDemo:
     def the_end(self) -> None:
         """See that no route is left, and stop the daemons."""
         self.lans.await_idle()
-        left = {name: len(host.conflux_json("status")["relays"]) for name, host in self.running()}
+        left = {name: len(host.status().relays) for name, host in self.running()}
         tell("all", f"quiet again: no data-plane socket anywhere, {sum(left.values())} routes left on relays")
         if any(left.values()):
             raise LabFailure(f"routes outlive their streams: {left}{self.lans.realm.tails()}")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from rig.topology import Host, Lab, LabFailure, Realm, wait_for
+
+from conflux.api.move import Moved
+from conflux.api.rows import StreamRow, Streams
 
 ONE_RELAY = {"alpha": "a", "rod": "ab", "bravo": "b"}
 TWO_IN_A_ROW = {"alpha": "a", "rod": "am", "ruth": "mb", "bravo": "b"}
@@ -48,7 +50,7 @@ class JoinedLans:
             self.realm.daemons[root.name].down()
             self.realm.restart(root, *wrapped[root.name])
         self.await_joined()
-        self.nodes = {name: host.conflux_json("status")["node"] for name, host in self.hosts.items()}
+        self.nodes = {name: host.status().node for name, host in self.hosts.items()}
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -68,8 +70,8 @@ class JoinedLans:
         return self._neighbours(host) == self._expected(host)
 
     def _neighbours(self, host: Host) -> dict[str, bool]:
-        (channel,) = host.conflux_json("status")["control"]
-        return {neighbour["name"]: neighbour["bridging"] for neighbour in channel["neighbours"]}
+        (channel,) = host.status().control
+        return {neighbour.name: neighbour.bridging for neighbour in channel.neighbours}
 
     def _expected(self, host: Host) -> dict[str, bool]:
         return {
@@ -91,31 +93,29 @@ class JoinedLans:
         for ping in asking:
             ping.wait(10)
 
-    def stream(self, host: str, to: str) -> dict[str, Any]:
+    def stream(self, host: str, to: str) -> StreamRow:
         """Return the row of the stream that host sends to another."""
-        rows = self.hosts[host].conflux_json("streams")["streams"]
-        found = [row for row in rows if row["name"] == to and row["direction"] == "out"]
+        rows = self.hosts[host].ask(Streams, "streams").streams
+        found = [row for row in rows if row.name == to and row.direction == "out"]
         if len(found) != 1:
             raise LabFailure(f"{host}: {len(found)} streams to {to}{self.realm.tails()}")
-        row: dict[str, Any] = found[0]
-        return row
+        return found[0]
 
     def path(self, host: str, to: str) -> list[str]:
         """Return the relays of host's stream to another, by name; empty if it is direct, or has no path."""
-        names = {node["id"]: name for name, node in self.nodes.items()}
-        return [names.get(hop, hop) for hop in (self.stream(host, to)["path"] or [to])[:-1]]
+        names = {node.id: name for name, node in self.nodes.items()}
+        return [names.get(hop, hop) for hop in (self.stream(host, to).path or (to,))[:-1]]
 
     def with_names(self, text: str) -> str:
         """Replace node ids by names; nodes know far relays by their ids alone."""
         for name, node in self.nodes.items():
-            text = text.replace(node["id"], name)
+            text = text.replace(node.id, name)
         return text
 
     def move(self, host: str, to: str, *via: str) -> float:
         """Move host's stream onto the relays named and return the milliseconds that took."""
-        relays = ",".join(self.nodes[name]["id"] for name in via)  # names of far relays are not known to the host
-        took_ms: float = self.hosts[host].conflux_json("route", "move", to, "--via", relays)["took_ms"]
-        return took_ms
+        relays = ",".join(self.nodes[name].id for name in via)  # names of far relays are not known to the host
+        return self.hosts[host].ask(Moved, "route", "move", to, "--via", relays).took_ms
 
 
 _FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")

@@ -11,16 +11,16 @@ import pickle
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from rig.enter import TREE
 from rig.topology import Daemon, Host, Watch, wait_for
 
+from conflux.api.rows import NodeRow
 from conflux.ids import parse_node_id
 
 DUMP_WITHIN_S = 60
@@ -46,18 +46,19 @@ class Fact:
         return len(self.pattern.findall(data))
 
 
-def stream_fact(what: str, stream: str) -> Fact:
-    """Return the fact of a stream's name.  stream: in hex, as in `conflux streams --json`."""
+def stream_fact(what: str, stream: str | None) -> Fact:
+    """Return the fact of a stream's name.  stream: in hex, as in `conflux streams --json`; there has to be one."""
+    assert stream is not None
     return Fact(what, _any(bytes.fromhex(stream), stream.encode()), frozenset({int(stream, 16)}))
 
 
-def node_facts(node: Mapping[str, Any]) -> list[Fact]:
+def node_facts(node: NodeRow) -> list[Fact]:
     """Return the facts about a node.  node: its own, as in `conflux status --json`."""
-    name, raw = node["name"], parse_node_id(node["id"])
-    addresses = [ip_address(text) for text in node["addresses"]]
+    name, raw = node.name, parse_node_id(node.id)
+    addresses = [ip_address(text) for text in node.addresses]
     forms = [form for address in addresses for form in (address.packed, str(address).encode())]
     return [
-        Fact(f"{name}'s node id", _any(raw, raw.hex().encode(), node["id"].encode()), frozenset({int.from_bytes(raw)})),
+        Fact(f"{name}'s node id", _any(raw, raw.hex().encode(), node.id.encode()), frozenset({int.from_bytes(raw)})),
         Fact(f"{name}'s addresses", _any(*forms), frozenset(int(address) for address in addresses)),
         Fact(f"{name}'s name", re.compile(rb"(?<![\w-])%b(?![\w-])" % re.escape(name.encode()))),
     ]

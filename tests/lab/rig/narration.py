@@ -6,10 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from rig.topology import LabFailure, Watch
 
+from conflux.shell.feed import EventRow
 from conflux.shell.words import line
 
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -52,7 +52,7 @@ class Life:
         """rename: replaces what the nodes have no name for."""
         self.watches = watches
         self._rename = rename
-        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.seen: list[tuple[str, EventRow]] = []
         self.started = 0.0
 
     def start(self) -> None:
@@ -65,12 +65,12 @@ class Life:
     def show(self) -> None:
         """Print what is new, in the order it happened."""
         new = [(watch.host.name, event) for watch in self.watches for event in watch.new()]
-        for who, event in sorted(new, key=lambda item: item[1]["at"]):
+        for who, event in sorted(new, key=lambda item: item[1].at):
             self.seen.append((who, event))
-            ms = (event["at"] - self.started) * 1000
-            took = f"  ({event['took_ms']:.0f} ms)" if event.get("took_ms") else ""
-            words = self._rename(line(event["event"], event.get("name") or "", event.get("text") or ""))
-            kind = paint("33", f"{event['event']:<11}")
+            ms = (event.at - self.started) * 1000
+            took = f"  ({event.took_ms:.0f} ms)" if event.took_ms else ""
+            words = self._rename(line(event.event, event.name, event.text))
+            kind = paint("33", f"{event.event:<11}")
             print(f"{'':10}{ms:+9.0f} ms  {who:<7} {kind} {words}{took}", flush=True)
 
     def pass_time(self, seconds: float) -> None:
@@ -82,4 +82,4 @@ class Life:
 
     def when(self, who: str, *kinds: str) -> float | None:
         """Return the Unix time of the first event of one of these kinds on that host."""
-        return next((event["at"] for name, event in self.seen if name == who and event["event"] in kinds), None)
+        return next((event.at for name, event in self.seen if name == who and event.event in kinds), None)

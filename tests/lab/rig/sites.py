@@ -18,6 +18,7 @@ from rig.broker import Broker, Server
 from rig.home import Home, Lines, Mapping, serve_stun
 from rig.topology import Host, Lab, LabFailure, Realm, wait_for
 
+from conflux.api.rows import Streams
 from conflux.control.lists import SETTLE_S
 
 BOARDS = ("alpha", "bravo")
@@ -112,11 +113,11 @@ class TwoSites:
 
     def relays(self, host: Host, to: Host) -> list[str]:
         """Return the relays of host's stream to another, by name; empty: it is direct.  Raises LabFailure."""
-        rows = host.conflux_json("streams")["streams"]
-        paths = [row["path"] for row in rows if row["name"] == to.name and row["direction"] == "out"]
+        rows = host.ask(Streams, "streams").streams
+        paths = [row.path for row in rows if row.name == to.name and row.direction == "out"]
         if len(paths) != 1 or not paths[0]:
             raise LabFailure(f"{host.name}: no stream to {to.name}, or without a path: {rows}{self.realm.tails()}")
-        names = {each.conflux_json("status")["node"]["id"]: each.name for each in self.hosts}  # where no card has them
+        names = {each.status().node.id: each.name for each in self.hosts}  # where no card has them
         return [names.get(hop, hop) for hop in paths[0][:-1]]
 
     def speak_by(self, sender: Host, receiver: Host, relays: list[str]) -> None:

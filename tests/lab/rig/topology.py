@@ -29,6 +29,10 @@ from typing import Any, TypeVar
 from kit.plain import python_in
 from rig import gauge
 from rig.enter import STATE, TREE
+from rig.rows import read
+
+from conflux.api.rows import Status
+from conflux.shell.feed import EventRow
 
 T = TypeVar("T")
 
@@ -130,10 +134,9 @@ class Daemon(Process):
             wait_for(ready, f"{host.name}: READY=1 from the daemon", within_s=20, logs=(self,))
             self.ready_s = time.monotonic() - started
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Return what `conflux status` says of it."""
-        answer: dict[str, Any] = self.host.conflux_json("status")
-        return answer
+        return self.host.status()
 
     def sockets(self) -> list[str]:
         """Return its data-plane sockets; see gauge."""
@@ -165,13 +168,13 @@ class Watch:
         self._process = host.spawn("watch", host.lab.program, "watch", "--json", "--config", host.config)
         self._read = 0
 
-    def new(self) -> list[dict[str, Any]]:
+    def new(self) -> list[EventRow]:
         """Return the events that came since the last call; that the daemon ended is none."""
         lines = self._process.output()[self._read :].splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         self._read += sum(map(len, whole))
         found = [json.loads(line) for line in whole if line.startswith("{")]
-        return [each for each in found if "event" in each]
+        return [read(EventRow, each) for each in found if "event" in each]
 
     def connected(self) -> bool:
         """Return whether it has reached the daemon; earlier events are not seen."""
@@ -280,9 +283,17 @@ class Host:
         """Run one `conflux` command to its end, with this host's configuration."""
         return self.run(self.lab.program, *arguments, "--config", self.configured(), check=check, within_s=within_s)
 
-    def conflux_json(self, *arguments: str) -> Any:
-        """Run one `conflux` command and return its JSON."""
-        return json.loads(self.conflux(*arguments, "--json").stdout)
+    def ask(self, kind: type[T], *arguments: str) -> T:
+        """Run one `conflux` command and return its answer.  Raises LabFailure if that is of another kind."""
+        answer = json.loads(self.conflux(*arguments, "--json").stdout)
+        try:
+            return read(kind, answer)
+        except ValueError as error:
+            raise LabFailure(f"{self.name}: conflux {' '.join(arguments)}: {error}") from None
+
+    def status(self) -> Status:
+        """Return what `conflux status` says."""
+        return self.ask(Status, "status")
 
     def daemon(self, *wrapper: str) -> Daemon:
         """Start the daemon and return it when it is ready.  wrapper: a command that executes its arguments."""
