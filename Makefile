@@ -41,7 +41,7 @@ At every save
   make test-control   the control channel's contract, and its labs with a real broker (T=PATH: one lab)
 
 Before a push
-  make test           those of lint, unit, cext, lab, relay, control that the change needs; says which, why, how long
+  make test           those of lint, unit, cext and the lanes of labs that the change needs; says which, why, how long
 
 At night
   make nightly        every lane, and the seven below; one line each, and what they said in build/nightly
@@ -115,7 +115,7 @@ test:
 test-control: prepare-control control-lane
 test-first-hour: prepare-first-hour first-hour-lane
 
-.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane control-lane first-hour-lane
+.PHONY: lint-lane unit-lane cext-lane lab-lane relay-lane demo-lane control-lane first-hour-lane
 lint-lane:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -133,6 +133,10 @@ lab-lane:
 
 relay-lane:
 	$(LABS) $(RELAY_LABS)
+
+# Every act, measured once and shortly: a demo that no lane plays breaks unseen.
+demo-lane:
+	$(LAB) tests/lab/demo.py --short
 
 control-lane:
 	$(AGAIN) control tests/loopback/control

@@ -8,11 +8,13 @@
 Then two LANs that only relays bridge: see demo_relays.py.  Then two sites and a broker: see demo_sites.py.
 
 Every figure in the table and in build/demo.json is measured in this run, from outside the daemons: ping and iperf3 for
-packets, /proc for sockets and memory, nftables for bytes.
+packets, /proc for sockets and memory, nftables for bytes.  With --short every act is played, with fewer and shorter
+measurements, and build/demo.json stays as it is: a lane of `make test` does that.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -20,6 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rig.demo_plan import SHORT, WHOLE, Plan
 from rig.demo_relays import RELAY_TABLE, RelayDemo
 from rig.demo_sites import SITES_TABLE, SitesDemo
 from rig.enter import deliver
@@ -27,12 +30,7 @@ from rig.gauge import Pings, machine, pings
 from rig.narration import STARTED, Life, chapter, paint, play, tell
 from rig.topology import Daemon, Lab, LabFailure, Process, Realm, Watch, wait_for
 
-IDLE_TIMEOUT_S = 3.0  # 15 by default; shorter here so that every round of the demo can start from nothing
-LINGER_S = 1.0  # 2 by default
 IDLE_GRACE_S = 5.0  # after the idle timeout, until nothing is left: what the project promises
-COLD_ROUNDS = 5
-QUIET_S = 3.0  # of watching a wire on which nothing may pass
-IPERF3_S = 4
 
 
 # --- the acts ---------------------------------------------------------------------------------------------------
@@ -41,12 +39,13 @@ IPERF3_S = 4
 class Demo:
     """The lab, and the figures so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
         self.figures: dict[str, Any] = {}
         self.lab = Lab(
             {
-                "stream": {"idle_timeout": IDLE_TIMEOUT_S},
-                "link": {"linger": LINGER_S},
+                "stream": {"idle_timeout": plan.idle_timeout_s},
+                "link": {"linger": plan.linger_s},
             }
         )
         lan = self.lab.lan()
@@ -62,13 +61,17 @@ class Demo:
 
     def await_idle(self, meanwhile: Callable[[], None] = lambda: None) -> float:
         """Wait until no daemon has a data-plane socket; return the seconds that took."""
-        return self.realm.await_idle(within_s=IDLE_TIMEOUT_S + IDLE_GRACE_S, meanwhile=meanwhile)
+        return self.realm.await_idle(within_s=self.plan.idle_timeout_s + IDLE_GRACE_S, meanwhile=meanwhile)
 
     def form_realm(self) -> None:
         """Make a realm of three, and take one's power away."""
         chapter("1  Three hosts become a realm")
         tell("lab", "alpha, bravo, charlie: network namespaces on one bridge")
-        tell("lab", f"conflux.toml: stream.idle_timeout = {IDLE_TIMEOUT_S:g} (default 15), link.linger = {LINGER_S:g}")
+        tell(
+            "lab",
+            f"conflux.toml: stream.idle_timeout = {self.plan.idle_timeout_s:g} (default 15), "
+            f"link.linger = {self.plan.linger_s:g} (default 2)",
+        )
         self.realm = Realm(self.alpha, "demo")
         tell("alpha", f"conflux realm create demo; conflux up: ready in {self.realm.daemons['alpha'].ready_s:.1f} s")
         token = self.realm.invite(2)
@@ -102,25 +105,26 @@ class Demo:
         idle_after_s = self.await_idle(self.life.show)
         sockets = [address for daemon in self.daemons for address in daemon.sockets()]
         before = [host.data_plane() for host in (self.alpha, self.bravo)]
-        self.life.pass_time(QUIET_S)
+        self.life.pass_time(self.plan.quiet_s)
         after = [host.data_plane() for host in (self.alpha, self.bravo)]
         quiet_bytes = sum(count.bytes for count in after) - sum(count.bytes for count in before)
         tell("both", f"{len(sockets)} data-plane sockets {idle_after_s:.1f} s after the last packet")
-        tell("wire", f"{quiet_bytes} data-plane bytes in {QUIET_S:g} s of watching it")
+        tell("wire", f"{quiet_bytes} data-plane bytes in {self.plan.quiet_s:g} s of watching it")
         if quiet_bytes:
             raise LabFailure(f"an idle wire carried {quiet_bytes} data-plane bytes")
         self.figures |= {
             "idle_sockets": len(sockets),
             "idle_after_s": round(idle_after_s, 2),
-            "idle_timeout_s": IDLE_TIMEOUT_S,
+            "idle_timeout_s": self.plan.idle_timeout_s,
             "idle_bytes": quiet_bytes,
         }
 
     def cold_rounds(self) -> None:
         """Ping from nothing, again and again."""
-        chapter(f"3  Cold, {COLD_ROUNDS} times: every round a fresh stream on a fresh link")
+        rounds = self.plan.cold_rounds
+        chapter(f"3  Cold, {rounds} times: every round a fresh stream on a fresh link")
         times_ms: list[float] = []
-        for _ in range(COLD_ROUNDS):
+        for _ in range(rounds):
             self.await_idle()
             times_ms.append(self.alpha.first_answer_ms(self.overlay["bravo"]))
             tell("ping", f"{times_ms[-1]:.0f} ms from nothing to the answer")
@@ -142,12 +146,19 @@ class Demo:
         address = self.overlay["bravo"]
         reply = self.alpha.ping(address, "-c", "20", "-i", "0.05")
         tell("ping", f"{reply.median_ms:.1f} ms (median of {reply.received})")
-        forward = self.alpha.iperf3(self.bravo, address, seconds=IPERF3_S)
+        forward = self.alpha.iperf3(self.bravo, address, seconds=self.plan.iperf3_s)
         tell("iperf3", f"TCP, alpha to bravo: {forward:.1f} Mbit/s")
-        backward = self.alpha.iperf3(self.bravo, address, "--reverse", seconds=IPERF3_S)
+        backward = self.alpha.iperf3(self.bravo, address, "--reverse", seconds=self.plan.iperf3_s)
         tell("iperf3", f"TCP, bravo to alpha: {backward:.1f} Mbit/s")
         udp = self.alpha.iperf3(
-            self.bravo, address, "--udp", "--bitrate", f"{forward / 2:.2f}M", "--length", "1100", seconds=2
+            self.bravo,
+            address,
+            "--udp",
+            "--bitrate",
+            f"{forward / 2:.2f}M",
+            "--length",
+            "1100",
+            seconds=min(2, self.plan.iperf3_s),
         )
         tell("iperf3", f"UDP, {forward / 2:.1f} Mbit/s offered: {udp:.1f} Mbit/s arrived")
         self.figures |= {
@@ -163,7 +174,7 @@ class Demo:
         chapter("5  A dead destination beside one at full speed")
         dead = self.alpha.spawn("ping-charlie", "ping", "-n", "-i", "0.2", self.overlay["charlie"])
         tell("alpha", "pings charlie, which has no power, five times a second")
-        beside = self.alpha.iperf3(self.bravo, self.overlay["bravo"], seconds=IPERF3_S)
+        beside = self.alpha.iperf3(self.bravo, self.overlay["bravo"], seconds=self.plan.iperf3_s)
         dead.kill()
         alone = self.figures["throughput_direct_mbit"]
         tell("iperf3", f"meanwhile, TCP to bravo: {beside:.1f} Mbit/s (alone: {alone:.1f})")
@@ -268,9 +279,9 @@ TABLE = (
     ("cold_direct_ms", "ms", "first ping through a fresh stream and link, median", "< 150"),
     ("warm_ms", "ms", "ping while the link is open, median", ""),
     ("lost_packets_setup", "", "packets lost of 50 sent while the link came up", "0"),
-    ("idle_after_s", "s", "from the last packet to no socket", f"< {IDLE_TIMEOUT_S + IDLE_GRACE_S:g}"),
+    ("idle_after_s", "s", "from the last packet to no socket", f"< {WHOLE.idle_timeout_s + IDLE_GRACE_S:g}"),
     ("idle_sockets", "", "data-plane sockets when idle, both hosts", "0"),
-    ("idle_bytes", "", f"data-plane bytes in {QUIET_S:g} s when idle", "0"),
+    ("idle_bytes", "", "data-plane bytes while a wire was watched", "0"),
     ("throughput_direct_mbit", "Mbit/s", "TCP, one flow", ""),
     ("throughput_reverse_mbit", "Mbit/s", "TCP, one flow, the other way", ""),
     ("throughput_beside_dead_mbit", "Mbit/s", "TCP, beside a dead destination", ""),
@@ -292,8 +303,12 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> int:
     """Play every act, deliver the figures and show them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="fewer and shorter measurements, which are not kept")
+    short: bool = parser.parse_args().short
+    plan = SHORT if short else WHOLE
     print(paint("1", "Conflux demo: an IP packet brings a link into being, and then there is nothing again"))
-    demo = Demo()
+    demo = Demo(plan)
     acts: tuple[Callable[[], None], ...] = (
         demo.form_realm,
         demo.first_packet,
@@ -302,8 +317,8 @@ def main() -> int:
         demo.dead_beside,
         demo.killed,
         demo.the_end,
-        lambda: RelayDemo(demo.lab, demo.figures).run(),
-        lambda: SitesDemo(demo.lab, demo.figures).run(),
+        lambda: RelayDemo(demo.lab, plan, demo.figures).run(),
+        lambda: SitesDemo(demo.lab, plan, demo.figures).run(),
     )
     for act in acts:
         act()
@@ -312,7 +327,8 @@ def main() -> int:
         "machine": machine(),
         "python": platform.python_version(),
     }
-    deliver("demo.json", json.dumps(demo.figures, indent=2) + "\n")
+    if not short:
+        deliver("demo.json", json.dumps(demo.figures, indent=2) + "\n")
     chapter(f"What was measured ({demo.figures['machine']}, {demo.figures['demo_s']} s)")
     print(table(demo.figures))
     print("\nbuild/demo.json has all of it.", flush=True)

@@ -13,6 +13,7 @@ import statistics
 import time
 from typing import Any
 
+from rig.demo_plan import Plan
 from rig.joined_lans import JoinedLans
 from rig.knowledge import Relay, Sight, dumpable, gained, node_facts, stream_fact
 from rig.narration import Life, chapter, tell
@@ -21,8 +22,6 @@ from rig.topology import Lab, LabFailure, Watch, wait_for
 
 WIRING = {"alpha": "a", "rod": "am", "ruth": "mb", "rita": "mb", "bravo": "b"}
 FAR = ("ruth", "rita")  # each can be the second relay
-COLD_ROUNDS = 3
-IPERF3_S = 3
 SETTLE_S = 15.0  # a node keeps its answers for 12 s to repeat them; then a set-up has left nothing in memory
 MBIT = 10
 
@@ -43,8 +42,10 @@ RELAY_TABLE = (
 class RelayDemo:
     """The second lab, and its figures."""
 
-    def __init__(self, lab: Lab, figures: dict[str, Any]) -> None:
+    def __init__(self, lab: Lab, plan: Plan, figures: dict[str, Any]) -> None:
         """lab: of the first part; its settings hold here too.  figures: where the figures go."""
+        self.plan = plan
+        self.cold_rounds = min(3, plan.cold_rounds)
         self.figures = figures
         self.lab = Lab(lab.settings)
         self.lans: JoinedLans
@@ -79,12 +80,12 @@ class RelayDemo:
 
     def cold(self) -> None:
         """Ping from nothing through two relays."""
-        chapter(f"9  Cold through two relays, {COLD_ROUNDS} times")
+        chapter(f"9  Cold through two relays, {self.cold_rounds} times")
         self.life.start()
         times_ms = [self.cold_ping(self.bravo)]
         self.life.show()
         tell("ping", f"{times_ms[0]:.0f} ms from nothing to the answer, by {self.way()}")
-        while len(times_ms) < COLD_ROUNDS:
+        while len(times_ms) < self.cold_rounds:
             times_ms.append(self.cold_ping(self.bravo))
             tell("ping", f"{times_ms[-1]:.0f} ms, by {self.way()}")
         self.figures |= {"cold_relay2_ms": round(statistics.median(times_ms), 1), "cold_relay2_ms_all": times_ms}
@@ -99,7 +100,7 @@ class RelayDemo:
         wait_for(lambda: stream.output().count("time=") > 20, "a stream", within_s=10, logs=self.lans.realm.logs())
         warm = alpha.ping(self.bravo, "-c", "20", "-i", "0.05")
         tell("ping", f"{warm.median_ms:.1f} ms through two relays (median of {warm.received})")
-        rate = alpha.iperf3(bravo, self.bravo, seconds=IPERF3_S)
+        rate = alpha.iperf3(bravo, self.bravo, seconds=self.plan.iperf3_s)
         tell("iperf3", f"TCP, alpha to bravo through two relays: {rate:.1f} Mbit/s")
         self.figures |= {"warm_relay2_ms": round(warm.median_ms, 2), "throughput_relay2_mbit": round(rate, 2)}
         tell("lab", f"the streams flow on until {SETTLE_S:g} s have passed since they were set up; then:")
@@ -141,7 +142,7 @@ class RelayDemo:
     def move(self) -> None:
         """Move a stream between relays while it flows."""
         chapter(f"11  A live stream moves, under {MBIT} Mbit/s of UDP")
-        flow = self.flow(seconds=6)
+        flow = self.flow(self.plan.flow_s)
         for _ in range(2):
             before = self.way()
             took_ms = self.lans.move("alpha", "bravo", "rod", self.other())
@@ -159,7 +160,7 @@ class RelayDemo:
     def kill(self) -> None:
         """Kill the relay that a stream uses."""
         chapter("12  A relay is killed under the stream")
-        flow = self.flow(seconds=6)
+        flow = self.flow(self.plan.flow_s)
         self.life.pass_time(1.0)
         stream, (_, used) = self.lans.stream("alpha", "bravo").stream, self.lans.path("alpha", "bravo")
         self.life.start()
@@ -190,10 +191,10 @@ class RelayDemo:
         to = next(name for name in FAR if self.lans.realm.daemons[name].exit_code is None)
         chapter(f"13  Through one relay: alpha to {to}")
         address = self.lans[to].overlay_addresses()[1]
-        times_ms = [self.cold_ping(address) for _ in range(COLD_ROUNDS)]
-        tell("ping", f"cold, {COLD_ROUNDS} times: {', '.join(f'{each:.0f} ms' for each in times_ms)}")
+        times_ms = [self.cold_ping(address) for _ in range(self.cold_rounds)]
+        tell("ping", f"cold, {self.cold_rounds} times: {', '.join(f'{each:.0f} ms' for each in times_ms)}")
         warm = self.lans["alpha"].ping(address, "-c", "20", "-i", "0.05")
-        rate = self.lans["alpha"].iperf3(self.lans[to], address, seconds=IPERF3_S)
+        rate = self.lans["alpha"].iperf3(self.lans[to], address, seconds=self.plan.iperf3_s)
         tell("ping", f"warm: {warm.median_ms:.1f} ms (median of {warm.received})")
         tell("iperf3", f"TCP, alpha to {to} through rod: {rate:.1f} Mbit/s")
         self.figures |= {

@@ -9,15 +9,13 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from rig.demo_plan import Plan
 from rig.home import Mapping
 from rig.narration import Life, chapter, tell
 from rig.sites import TwoSites
 from rig.topology import Lab, LabFailure, Watch, wait_for
 
 LINE_MS = 20.0
-COLD_ROUNDS = 3
-IPERF3_S = 3
-OUTAGE_S = 3.0
 
 SITES_TABLE = (
     ("cold_sites_ms", "ms", "first ping between homes 40 ms apart, median", "< 400"),
@@ -31,8 +29,9 @@ SITES_TABLE = (
 class SitesDemo:
     """Two labs, one for each sort of router, and their figures."""
 
-    def __init__(self, lab: Lab, figures: dict[str, Any]) -> None:
+    def __init__(self, lab: Lab, plan: Plan, figures: dict[str, Any]) -> None:
         """lab: of the first part; its settings hold here too.  figures: where the figures go."""
+        self.plan = plan
         self.figures = figures
         self.settings = lab.settings
 
@@ -50,7 +49,7 @@ class SitesDemo:
         life = self.watch(sites)
         self.figures["cold_sites_ms"] = self.cold(sites, life)
         address = sites.bravo.overlay_addresses()[1]
-        rate = sites.alpha.iperf3(sites.bravo, address, seconds=IPERF3_S)
+        rate = sites.alpha.iperf3(sites.bravo, address, seconds=self.plan.iperf3_s)
         tell("iperf3", f"TCP, alpha to bravo: {rate:.1f} Mbit/s")
         self.figures["throughput_sites_mbit"] = round(rate, 2)
         self.outage(sites, life, address)
@@ -61,14 +60,14 @@ class SitesDemo:
     def outage(self, sites: TwoSites, life: Life, address: str) -> None:
         """Kill the broker under a stream, and let it come back."""
         chapter("15  The broker is killed under a stream, and returns")
-        count = int((OUTAGE_S + 4) / 0.05)
+        count = int((self.plan.outage_s + 4) / 0.05)
         life.start()
         flow = sites.alpha.spawn("flow", "ping", "-n", "-i", "0.05", "-c", str(count), "-W", "2", address)
         wait_for(lambda: flow.output().count("time=") > 10, "a stream", within_s=10, logs=sites.realm.logs())
         sites.server.kill()
         sites.await_broker(up=False)
         tell("broker", "SIGKILL; alpha goes on sending, twenty packets a second")
-        life.pass_time(OUTAGE_S)
+        life.pass_time(self.plan.outage_s)
         sites.server.start()
         back_s = sites.await_broker()
         tell("broker", f"is back; every node is connected again after {back_s:.1f} s")
@@ -101,7 +100,7 @@ class SitesDemo:
         """Ping from nothing, again and again; return the median."""
         address = sites.bravo.overlay_addresses()[1]
         times_ms: list[float] = []
-        for number in range(COLD_ROUNDS):
+        for number in range(min(3, self.plan.cold_rounds)):
             sites.await_idle()
             life.start()
             times_ms.append(sites.alpha.first_answer_ms(address))

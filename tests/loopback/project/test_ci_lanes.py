@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kit.tree import TREE
 
-ALL = ["lint", "unit", "cext", "lab", "relay", "control", "first-hour"]
+ALL = ["lint", "unit", "cext", "lab", "relay", "demo", "control", "first-hour"]
 ANONYMOUS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -78,7 +78,9 @@ def checkout(tmp_path: Path) -> Checkout:
         ("tests/sim/test_sim_model.py", ["lint", "unit"]),
         ("tests/cext/lines.h", ["lint", "unit", "cext"]),
         ("tests/lab/test_lab_tun.py", ["lint", "unit", "lab", "relay"]),
-        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "control", "first-hour"]),
+        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "demo", "control", "first-hour"]),
+        ("tests/lab/rig/demo_sites.py", ["lint", "unit", "demo"]),
+        ("tests/lab/demo.py", ["lint", "unit", "demo"]),
         ("tests/lab/control/test_lab_sites.py", ["lint", "unit", "control"]),
         ("tests/loopback/control/test_contract.py", ["lint", "unit", "control"]),
         ("bench/overlays/wire.c", ["lint", "unit", "lab", "relay"]),
