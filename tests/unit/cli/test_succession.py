@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 from kit.desk import Desk
 
+pytestmark = pytest.mark.usefixtures("quick_scrypt")
+
 WORD = "correct horse battery"
 
 

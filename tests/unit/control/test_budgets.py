@@ -92,11 +92,12 @@ def made_up(count: int) -> list[Member]:
     """Nodes with keys of their own, and a credential whose signature is forged."""
     issuer = signing_key("issuer")
     grant = make_grant(REALM, issuer)
+    signed = make_credential(REALM, "made-up", issuer=issuer)
     members = []
     for number in range(count):
-        credential = make_credential(REALM, f"made-up-{number}", issuer=issuer)
-        forged = replace(credential, signature=bytes(len(credential.signature)))
-        members.append(Member(node_keys(f"made-up-{number}"), REALM.anchor, Chain(forged, grant)))
+        name, signature = f"made-up-{number}", bytes(len(signed.signature))
+        forged = replace(signed, node_public=node_keys(name).public.encode(), name=name, signature=signature)
+        members.append(Member(node_keys(name), REALM.anchor, Chain(forged, grant)))
     return members
 
 

@@ -155,12 +155,12 @@ def test_questions_of_a_node_are_rationed():
 
 
 def test_one_source_in_many_names_leaves_a_place_to_ask_others_at_once():
-    lists = lists_of()
+    lists, asked = lists_of(), body(lists_of(TWO))
     for number in range(1000):
         forged = NodeId(number.to_bytes(16))
         lists.hear(forged, b"another!", now=0.0, direct=True, source="flooder")
         with contextlib.suppress(RemoteProtocolError):
-            lists.receive_untrusted(forged, Kind.LISTS_ASK, body(lists_of(TWO)), "flooder", now=0.0)
+            lists.receive_untrusted(forged, Kind.LISTS_ASK, asked, "flooder", now=0.0)
     sends(lists)
     lists.hear(PEER, lists_of(ONE).digest, now=0.1, direct=True)
     assert kinds(lists) == [(PEER, Kind.LISTS_ASK)]

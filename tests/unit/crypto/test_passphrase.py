@@ -10,11 +10,17 @@ from conflux.crypto import passphrase
 from conflux.errors import AuthError, RemoteProtocolError
 
 
+def test_a_guess_costs_32_mib_of_memory():
+    assert passphrase.seal("one", b"content", entropy=os.urandom)[:3] == bytes((15, 8, 3))
+
+
+@pytest.mark.usefixtures("quick_scrypt")
 def test_what_was_sealed_opens_by_the_same_passphrase():
     sealed = passphrase.seal("pässwörd", b"content", entropy=os.urandom)
     assert passphrase.unseal_untrusted("pässwörd", sealed) == b"content"
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_another_passphrase_or_a_flipped_bit_opens_nothing():
     sealed = bytearray(passphrase.seal("one", b"content", entropy=os.urandom))
     with pytest.raises(AuthError):
@@ -26,6 +32,7 @@ def test_another_passphrase_or_a_flipped_bit_opens_nothing():
         sealed[at] ^= 1
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_the_same_content_is_never_sealed_to_the_same_bytes():
     assert len({passphrase.seal("one", b"content", entropy=os.urandom) for _ in range(2)}) == 2
 

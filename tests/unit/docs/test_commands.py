@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,12 @@ def code(page: Path) -> Iterator[str]:
     yield from code_spans(page)
 
 
+@cache
+def command_line() -> ArgumentParser:
+    """Return the parser, made once: it takes longer to make than to use."""
+    return parser()
+
+
 def is_made(target: str) -> bool:
     """Say whether the Makefile has a target, or a pattern of it."""
     rules = re.findall(r"^([a-z][\w% -]*):(?!=)", (TREE / "Makefile").read_text(), re.MULTILINE)
@@ -57,7 +65,7 @@ def is_taken(arguments: list[str]) -> bool:
     """Say whether the command line takes these arguments, or has help for them: text names commands without theirs."""
     for tried in (arguments, [*arguments, "--help"]):
         try:
-            parser().parse_args(tried)
+            command_line().parse_args(tried)
         except SystemExit as end:
             if end.code != 0:
                 continue

@@ -175,7 +175,7 @@ def test_a_member_that_renews_all_the_time_does_not_push_the_record_out():
     chain = office.join(office.invite(), "alpha").chain
     lines = len(office.records.log.lines)
     reasons = []
-    for minute in range(24 * 60):
+    for minute in range(0, 24 * 60, 5):
         try:
             office.issuer.renew(chain, now_unix=NOW_UNIX + 60 * minute)
         except RemoteProtocolError as error:

@@ -23,6 +23,8 @@ from conflux.state.founding import found_realm, issuer_of, make_grant
 from conflux.state.issuer_files import IssuerFiles
 from conflux.state.succession import make_backup, may_take_another_address, renew_self, restore_realm
 
+pytestmark = pytest.mark.usefixtures("quick_scrypt")
+
 ENTROPY = random.Random(6).randbytes
 DAY_S = 86400
 BINDING = b"B" * 32
