@@ -20,6 +20,7 @@ V = TypeVar("V")
 
 PATIENCE_S = 0.05  # about one WAN round trip
 PATIENCE_DIRECT_S = 0.3  # chosen: a cold link of a slow board, or one between two home routers
+SILENT_S = 1.0  # of dials that ended with their streams: the next one gets no more time than a relay
 RTT_GAIN = 1 / 8  # weight of the newest sample, as TCP smooths its own (RFC 6298)
 FAILURE_PAUSE_S_MIN = 2.0  # a path that failed is not offered again for this long; doubles
 FAILURE_PAUSE_S_MAX = 120.0
@@ -105,10 +106,11 @@ class FirstSearch:
         """Return 50 ms, or longer for a direct path to a node that is behind no other: a race costs bytes.
 
         A neighbour will answer.  A node of a broker will, unless the routers before it and before this node let nothing
-        in.
+        in: then the streams before this one ended while its dial was still unanswered.
         """
         behind = path.first not in self._neighbours and self._via.get(path.first, path.first) != path.first
-        return PATIENCE_S if path.relays or behind else PATIENCE_DIRECT_S
+        silent = self._cost_of(path).unanswered_s >= SILENT_S
+        return PATIENCE_S if path.relays or behind or silent else PATIENCE_DIRECT_S
 
     def direct_at(self, destination: NodeId, *, now: float) -> float | None:
         """Return when the pause of the direct path is over; None if a neighbour leads there, or after many failures.

@@ -11,6 +11,7 @@ from conflux.search.first import (
     PATIENCE_DIRECT_S,
     PATIENCE_S,
     PUBLIC_RELAY_COUNT_MAX,
+    SILENT_S,
     UNANSWERED_S,
     FirstSearch,
 )
@@ -153,6 +154,17 @@ def test_dials_that_end_with_their_streams_count_as_a_failure_only_together():
     assert made.paths(FAR, now=0.0) == ()
     made.unanswered(DIRECT, 0.9 * UNANSWERED_S, now=FAILURE_PAUSE_S_MIN)
     assert made.paths(FAR, now=FAILURE_PAUSE_S_MIN) == (DIRECT,)
+
+
+def test_a_direct_path_that_was_silent_has_less_patience_until_it_opens():
+    made = FirstSearch(ME)
+    made.unanswered(DIRECT, 0.9 * SILENT_S, now=0.0)
+    assert made.patience_s(DIRECT) == PATIENCE_DIRECT_S
+    made.unanswered(DIRECT, 0.1 * SILENT_S, now=0.0)
+    assert made.patience_s(DIRECT) == PATIENCE_S
+    assert made.paths(FAR, now=0.0) == (DIRECT,), "it is still the first that is tried"
+    made.opened(DIRECT, 0.1, now=0.0)
+    assert made.patience_s(DIRECT) == PATIENCE_DIRECT_S
 
 
 def test_only_a_node_that_no_neighbour_leads_to_wants_a_public_relay():
