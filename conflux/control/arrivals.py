@@ -38,12 +38,17 @@ SEALED_KINDS = frozenset(Kind) - PLAIN_KINDS
 
 
 class Verified(NamedTuple):
-    """A message to act on.  fresh: the sender's card came with it and is new.  repeated: it was here before."""
+    """A message to act on.
+
+    fresh: the sender's card came with it and is new.  repeated: it was here before.  newest: its sender sent it after
+    all that were here before.
+    """
 
     inner: Inner
     sender: KnownCard
     fresh: bool
     repeated: bool
+    newest: bool
 
 
 class Arrivals:
@@ -132,8 +137,9 @@ class Arrivals:
         elif inner.boot < known.card.boot:
             raise RemoteProtocolError(Drop.OLD_BOOT)
         self._seen.add(arrival.envelope, now)
+        newest = self._sources.is_newest(inner.src, inner.boot, inner.seq)
         self._sources.accept(inner.src, inner.boot, inner.seq)
-        return Verified(inner, known, fresh, verdict is Verdict.REPEATED)
+        return Verified(inner, known, fresh, verdict is Verdict.REPEATED, newest)
 
     def _receive_list_untrusted(self, inner: Inner, arrival: Arrival, now: float) -> None:
         """Take a LIST, which proves itself, or a LISTS_ASK, whose answer is large and goes to whom it names."""

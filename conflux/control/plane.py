@@ -393,7 +393,8 @@ class ControlPlane:
         if verified.repeated:  # which way it came this time says nothing: anyone who heard it can send it again
             self._repeat_answer(inner, sender, now)
             return
-        self._hear(inner.src, arrival)
+        if verified.newest:  # nor does the way of an older one, which was dropped here while its sender was unknown
+            self._hear(inner.src, arrival)
         if verified.fresh:
             self._store(sender, now)
         self._act(inner, sender, now)

@@ -44,6 +44,10 @@ class ReplayWindow:
             return Verdict.TOO_OLD
         return Verdict.REPEATED if self._bits >> behind & 1 else Verdict.FRESH
 
+    def is_newest(self, seq: int) -> bool:
+        """Say whether no higher number was seen."""
+        return seq > self._top
+
     def accept(self, seq: int) -> None:
         """Mark seq as seen.  Only after its signature verified: otherwise a forger could shut the sender out."""
         if seq > self._top:
@@ -68,6 +72,11 @@ class Sources:
         if boot < known[0]:
             return Verdict.OLD_BOOT
         return known[1].check(seq)
+
+    def is_newest(self, src: NodeId, boot: BootId, seq: int) -> bool:
+        """Say whether the source sent this message after all that were accepted of it."""
+        known = self._windows.get(src)
+        return known is None or boot > known[0] or (boot == known[0] and known[1].is_newest(seq))
 
     def accept(self, src: NodeId, boot: BootId, seq: int) -> None:
         """Mark a message whose signature verified and that check() did not refuse."""

@@ -181,6 +181,20 @@ def test_replayed_message_tells_nothing_of_the_way_to_its_sender() -> None:
     assert dora.plane.next_path() is None
 
 
+def test_message_that_is_older_than_what_was_heard_tells_nothing_of_the_way_to_its_sender() -> None:
+    """It was dropped when it came, as its sender was unknown then: nobody but who kept it sends it so late."""
+    world = World("far", "dora", "mallory")
+    far, dora, mallory = world["far"], world["dora"], world["mallory"]
+    world.run(3)
+    announcement = next(envelope for envelope in reversed(far.sent) if envelope.to is None)
+    dora.plane.who(Who(name="far"), now=world.now)
+    world.run(1)
+    assert Heard(far.node, far.node) in dora.seen
+    dora.seen.clear()
+    world.inject(dora, replace(announcement, id=b"another id of it"), via=mallory.node)
+    assert dora.seen == []
+
+
 def test_request_that_comes_again_another_way_is_answered_and_tells_nothing_of_the_way() -> None:
     world = acquainted()
     alice, bob = world["alice"], world["bob"]
