@@ -211,8 +211,8 @@ class Conflux(Overlay):
 
     def details(self) -> dict[str, Any]:
         """Return which datapath runs, as the daemon reports it, without the lists in its answer."""
-        datapath = self.realm.daemons["alpha"].status()["datapath"]
-        return {key: value for key, value in datapath.items() if isinstance(value, str | int | float)}
+        datapath = self.realm.daemons["alpha"].status().datapath
+        return {key: value for key, value in datapath._asdict().items() if isinstance(value, str | int | float)}
 
     def _note_addresses(self) -> None:
         self._addresses = {name: host.overlay_addresses()[0] for name, host in self.ground.hosts.items()}
@@ -223,7 +223,7 @@ class Conflux(Overlay):
 
     def _acquainted(self) -> bool:
         return all(
-            len(host.conflux_json("status")["control"][0]["neighbours"]) >= len(self.ground.hosts) - 1
+            len(host.status().control[0].neighbours) >= len(self.ground.hosts) - 1
             for host in self.ground.hosts.values()
         )
 

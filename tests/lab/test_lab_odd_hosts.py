@@ -40,7 +40,7 @@ def test_a_lease_inside_the_realm_has_the_daemon_start_anew_and_leave_the_lan_al
         host.run("ip", "-4", "addr", "flush", "dev", "eth0")
     alpha.conflux("realm", "create", "lab", "--node", "alpha", "--ipv4", REALM)
     realm = Realm(alpha, created=True)
-    realm.admit(bravo)
+    realm.admit(bravo, realm.invite())
     leases = {host.name: (host, f"10.7.200.{number}") for number, host in enumerate((alpha, bravo), 1)}
     for host, address in leases.values():
         host.run("ip", "addr", "add", f"{address}/24", "brd", "+", "dev", "eth0")

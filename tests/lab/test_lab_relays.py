@@ -227,7 +227,7 @@ def test_a_lost_relay_is_replaced_in_time_under_the_same_stream(
     address = quiet["bravo"].overlay_addresses()[1]
     assert quiet["alpha"].ping(address, "-c", "1", "-W", "5").lost == 0
     flow = Numbered(quiet["alpha"], quiet["bravo"], address, mbit=MBIT, seconds=7)
-    wait_for(lambda: quiet.stream("alpha", "bravo")["frames"] > 500, "packets flowing", within_s=5)
+    wait_for(lambda: quiet.stream("alpha", "bravo").frames > 500, "packets flowing", within_s=5)
     stream, (relay,) = quiet.stream("alpha", "bravo").stream, quiet.path("alpha", "bravo")
     lost_at = time.monotonic()
     if end == "killed":
