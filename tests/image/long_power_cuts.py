@@ -10,7 +10,6 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from image.bundles import bundle
@@ -19,6 +18,8 @@ from image.disk import Image, flashed
 from image.site import BOOT_S, DEAD, FIRST_BOOT_S, READY, Site, failed_units
 from image.vm import Machine, Shell
 from rig.enter import add_figures
+
+from conflux.cli.members import MemberRow, Members
 
 CUTS = int(os.environ.get("CONFLUX_CUTS", "20"))
 SEED = int(os.environ.get("CONFLUX_SEED", time.time_ns() % 1_000_000))
@@ -49,10 +50,10 @@ class Survival:
         machine.cut_power()
         return after_s
 
-    def members(self) -> list[dict[str, Any]]:
+    def members(self) -> list[MemberRow]:
         """Return the founder's rows of nodes with the board's name."""
-        rows: list[dict[str, Any]] = self.site.founder.conflux_json("realm", "members")["members"]
-        return [row for row in rows if row["name"].startswith(NAME) and row["state"] == "member"]
+        rows = self.site.founder.ask(Members, "realm", "members").members
+        return [row for row in rows if row.name.startswith(NAME) and row.state == "member"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_first_boot_whose_power_is_cut_ends_in_one_member(survival: Survival, nu
         machine.expect(READY, within_s=FIRST_BOOT_S, never=DEAD)
         shell = site.shell(name)
         mine, _, _ = identity(shell)
-        assert [row["node"] for row in survival.members() if row["name"] == name] == [mine]
+        assert [row.node for row in survival.members() if row.name == name] == [mine]
         assert failed_units(shell) == []
         survival.note()
     finally:

@@ -174,10 +174,10 @@ class RelayDemo:
 
         other = next(name for name in FAR if name != used)
         wait_for(healed, "another path", within_s=10, logs=self.lans.realm.logs())
+        same, way = self.lans.stream("alpha", "bravo").stream == stream, self.way()  # while it flows
         account = self.account(flow)
         heal_ms = account.healed_ms(killed_at)
-        same = self.lans.stream("alpha", "bravo").stream == stream
-        tell("alpha", f"packets arrive again {heal_ms:.0f} ms after the kill, by {self.way()}")
+        tell("alpha", f"packets arrive again {heal_ms:.0f} ms after the kill, by {way}")
         tell("alpha", f"{'the same' if same else 'ANOTHER'} stream; {len(account.lost)} of {len(account.sent_at)} lost")
         self.figures |= {
             "heal_ms": round(heal_ms),
