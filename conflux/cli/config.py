@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conflux.cli import entry, show
+from conflux.cli import context, entry, show
 from conflux.cli.grammar import EXIT_USAGE
 from conflux.cli.observe import print_json
 from conflux.config import settings
+from conflux.config.mask import masked
 from conflux.config.settings import Fault, Valued
 from conflux.errors import ConfigError
 from conflux.host import networks
@@ -26,6 +27,13 @@ class Checked(NamedTuple):
 
     file: str | None
     faults: tuple[Fault, ...]
+
+
+class MaskedFile(NamedTuple):
+    """The answer to `conflux config mask`.  keys: how many it sets."""
+
+    file: str
+    keys: int
 
 
 class ValueRow(NamedTuple):
@@ -107,6 +115,22 @@ def show_values(options: argparse.Namespace) -> int:
         return print_json(Values(None if file.path is None else str(file.path), values))
     table = [(key, shown(value), origin) for key, value, origin, _ in rows]
     sys.stdout.write(show.table(("key", "value", "from"), table, columns=show.columns()) + "\n")
+    return 0
+
+
+def write_masked(options: argparse.Namespace) -> int:
+    """Write the configuration without its secrets."""
+    context.require_new(options.file, force=options.force)
+    file = _file(options.config)
+    try:
+        text = masked(file.text)
+    except ConfigError:
+        settings.load(options.config)  # the same error, with the name of the file
+        raise
+    context.write_file(options.file, text.encode())
+    if options.json:
+        return print_json(MaskedFile(str(options.file), text.count("\n")))
+    sys.stdout.write(f"{options.file}: {show.plural(text.count(chr(10)), 'key')}, and no secret\n")
     return 0
 
 

@@ -26,3 +26,12 @@ def add_config(commands: Commands) -> None:
         "conflux config show\n  conflux config show --json",
     )
     json_option(show)
+    mask = add(
+        "mask",
+        "config:write_masked",
+        "write the configuration without its secrets, for a program that shall not have them",
+        "conflux config mask for-the-page.toml",
+    )
+    mask.add_argument("file", type=path, metavar="FILE", help="where it goes")
+    mask.add_argument("--force", action="store_true", help="replace the file")
+    json_option(mask)

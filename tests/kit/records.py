@@ -75,6 +75,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "down": (daemon.Down,),
     "config check": (config.Checked,),
     "config show": (config.Values,),
+    "config mask": (config.MaskedFile,),
     "doctor": (doctor.Examined,),
     "reload": (rows.Reloaded,),
     "report": (report.Written,),
