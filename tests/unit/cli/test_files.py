@@ -26,6 +26,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
         ("gate", ["realm", "sign", "new.request", "--answer", "FILE"]),
         ("gate", ["realm", "grant", "kitchen", "--issuer", "--file", "FILE"]),
         ("gate", ["realm", "backup", "FILE", "--plain"]),
+        ("gate", ["config", "mask", "FILE"]),
     ],
 )
 def test_a_file_that_is_there_stays_as_it_is_without_force(desk, board, words):
