@@ -20,9 +20,9 @@ from typing import Any, Final
 from conflux.api.client import ApiClient, HangsError, NotRunning
 from conflux.board import wifi
 from conflux.board.files import IDENTITY, Fat, System, read, write
-from conflux.board.firstboot import forget, write_log
 from conflux.board.light import BLINKS, Blink, Look, Shown, Watcher, light_of
 from conflux.board.places import CHAIN, Places
+from conflux.board.report import forget, write_log
 from conflux.errors import UserError, words_of
 from conflux.host.notices import notices
 
@@ -105,7 +105,7 @@ class Watch:
 
     def _say(self, line: str) -> None:
         log.info("%s", line)
-        with contextlib.suppress(OSError), self._places.console.open("w") as console:
+        with contextlib.suppress(OSError), self._places.console.open("a") as console:
             console.write(f"{line}\r\n")
 
     def _note(self, own: tuple[str, ...]) -> None:

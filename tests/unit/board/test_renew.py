@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kit.flashed import Programs
 
 from conflux.board import files, renew
 from conflux.board.places import Places
@@ -27,7 +28,7 @@ class Board:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.places = Places(data=path / "data", fat=path / "fat", run=path / "run")
-        self.fat = files.Fat(self.places.fat, remount=lambda how: None)
+        self.fat = files.Fat(self.places.fat, Programs())
         self.steps: int | None = None
         for top, names in ((self.places.data, STAYS + GOES), (self.places.fat, (*ON_FAT, "conflux.toml"))):
             for name in names:
