@@ -18,8 +18,6 @@ from conflux.cli import context, show
 from conflux.cli.observe import print_json
 from conflux.errors import UsageError, UserError
 
-STEP_PERCENT = 10  # between two lines, where no terminal shows one line that changes
-
 
 class Updated(NamedTuple):
     """What starts next.  peers: names of who answered, of whom one has to answer again.  restarting: at once."""
@@ -54,12 +52,12 @@ def update(options: argparse.Namespace) -> int:
         return _status(options)
     if options.bundle is None and not options.reboot:
         raise UsageError("name a bundle, or ask for --status or --reboot (see conflux update --help)")
-    board, progress = _board(options), Progress()
-    if options.bundle is None:
-        trial = board_update.remember_again(board, progress.tell)
-    else:
-        trial = board_update.install(board, options.bundle, progress.tell)
-    progress.end()
+    board = _board(options)
+    with Progress() as progress:
+        if options.bundle is None:
+            trial = board_update.remember_again(board, progress.tell)
+        else:
+            trial = board_update.install(board, options.bundle, progress.tell)
     _print(options, _updated(trial, options.reboot))
     if options.reboot:
         running.reboot()
@@ -150,26 +148,23 @@ def _pending(got: UpdateStatus) -> str:
 
 
 class Progress:
-    """Shows how far an update is, on standard error."""
+    """Shows how far an update is, on a terminal: there standard error has a line that changes."""
 
     def __init__(self) -> None:
-        self._said = ""
-        self._percent = 0
         self._on_terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the line away, so that an error has one of its own."""
+        if self._on_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
     def tell(self, percent: int, words: str) -> None:
         """Show a step: how far it is, and what it does."""
         if self._on_terminal:
             sys.stderr.write(f"\r\x1b[K{percent:>3} %  {words}")
-        elif words != self._said or percent >= self._percent + STEP_PERCENT:
-            sys.stderr.write(f"{percent:>3} %  {words}\n")
-        else:
-            return
-        self._said, self._percent = words, percent
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Leave the line that changes."""
-        if self._on_terminal and self._said:
-            sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
