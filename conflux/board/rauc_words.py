@@ -28,7 +28,7 @@ _MEANINGS = (
     (("certificate purpose",), "it is signed with a certificate that is not for updates"),
     (("certificate has expired", "not yet valid"), "the certificate that signed it was not valid on that day"),
     (("exceeds bundle size", "seek to end of bundle", "Signature size", "seek to start of signature"), _CUT),
-    (("signature verification failed", "parse signature", "inline signature"), _UNSIGNED),
+    (("signature verification failed", "no valid CMS", "parse signature", "inline signature"), _UNSIGNED),
     (("identifier", "Invalid bundle format"), _CUT),
     (("Input/output error", "payload is corrupted"), CHANGED),
     (("No space left",), "a slot is too small for it"),

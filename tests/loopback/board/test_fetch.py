@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -134,3 +138,14 @@ def test_no_server_is_said(tmp_path):
 def test_addresses_are_told_from_files():
     assert all(map(fetch.is_url, ("http://a/b", "HTTPS://a/b")))
     assert not any(map(fetch.is_url, ("a.raucb", "/a/b", "ftp://a/b", "http:/a", "https")))
+
+
+def test_a_redirect_from_https_to_http_is_not_followed():
+    request = urllib.request.Request("https://127.0.0.1/a.raucb")
+    for target, followed in (("http://127.0.0.1/a", False), ("https://127.0.0.1/b", True)):
+        handler = fetch._Redirects()
+        try:
+            found = handler.redirect_request(request, io.BytesIO(), 302, "Found", Message(), target)
+        except urllib.error.URLError:
+            found = None
+        assert (found is not None) == followed

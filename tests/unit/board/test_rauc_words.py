@@ -108,6 +108,10 @@ def test_progress_is_read_and_other_lines_are_not():
             "its signature does not fit: it was changed, or damaged",
         ),
         (
+            "Invalid bundle format: Signature data is no valid CMS",
+            "its signature does not fit: it was changed, or damaged",
+        ),
+        (
             "Invalid bundle format: Signature size (11261243654421635111) exceeds bundle size",
             "it is cut short, or no update bundle",
         ),
