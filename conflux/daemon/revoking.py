@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from conflux.errors import StateError
+from conflux.errors import StateError, UserError
 from conflux.ids import NodeId
 from conflux.realm.clock import RealmClock
 from conflux.realm.credential import Chain
 from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
-from conflux.state.directory import StateDir
+from conflux.state.directory import ROOT_KEY, StateDir
 from conflux.state.founding import issuer_of
+from conflux.state.issuer_files import IssuerFiles
 from conflux.state.list_files import ListFiles
-from conflux.state.revoking import Revoked, Revoker, load_book, revoked_words
+from conflux.state.revoking import Revoked, Revoker, find_member, load_book, revoked_words
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Revocation:
         self._state = state
         self._member = member
         self._clock = clock
+        self._records = IssuerFiles(state)
         self.settle()
         for words in self.warnings():
             log.warning("%s", words)
@@ -59,8 +61,14 @@ class Revocation:
             log.error("the deny list is not brought up to date: %s", error)
 
     def find(self, word: str) -> NodeId | None:
-        """Return a node on this issuer's record by name, id or IPv4 address.  Raises UserError if this node is none."""
-        return Revoker(self._state, self._member).find(word)
+        """Return a node on this issuer's record by name, id or IPv4 address.  Raises UserError if this node is none.
+
+        Who may only look makes the daemon ask this, for each word that is no node: it reads what has changed since the
+        last time, not every record.
+        """
+        if self._state.grant() is None and not (self._state.path / ROOT_KEY).exists():
+            raise UserError(f"{self._member.name} does not issue for realm {self._member.anchor.name}")
+        return find_member(self._records, word)
 
     def revoke(self, node: NodeId, reason: str) -> Revoked:
         """Revoke a node, and have all others hear of it.  Raises UserError, StateError."""

@@ -60,14 +60,8 @@ class Revoker:
             raise UserError(f"{member.name} does not issue for realm {member.anchor.name}: an issuer can revoke")
 
     def find(self, target: str) -> NodeId | None:
-        """Return the member on this issuer's record that a person names, by name or IPv4 address; or any node by id."""
-        entry = self._record(lambda each: each.is_member and target in (each.name, str(each.ipv4)))
-        if entry is not None:
-            return entry.node_id
-        try:
-            return parse_node_id(target)
-        except ConfigError:
-            return None
+        """See find_member()."""
+        return find_member(self._records, target)
 
     def revoke(self, book: ListBook, node: NodeId, *, reason: str, now_unix: int) -> Revoked:
         """Put a node on the deny list, on the disk, and end its membership, which frees its name and address.
@@ -135,6 +129,17 @@ class Revoker:
 
     def _record(self, is_it: Callable[[Issued], bool]) -> Issued | None:
         return next((each for each in self._records.issued() if is_it(each)), None)
+
+
+def find_member(records: IssuerFiles, target: str) -> NodeId | None:
+    """Return the member on this issuer's record that a person names, by name or IPv4 address; or any node by id."""
+    for each in records.issued():
+        if each.is_member and target in (each.name, str(each.ipv4)):
+            return each.node_id
+    try:
+        return parse_node_id(target)
+    except ConfigError:
+        return None
 
 
 def _is_long_gone(entry: Issued, now_unix: int) -> bool:
