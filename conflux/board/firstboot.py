@@ -136,9 +136,10 @@ class FirstBoot:
         seen = partition.prepare(had_identity=had_identity, invited=token_of(card) is not None)
         log.info("data partition: %s", ", ".join(step.value for step in partition.steps))
         self.notices += data.notices(seen)
-        if seen.mounted and renew.finish(self._places, self.fat):
-            self.lines.append("made new: it has forgotten which node it was (conflux board renew)")
-            had_identity = False
+        with self._step("making this board new"):
+            if seen.mounted and renew.finish(self._places, self.fat):
+                self.lines.append("made new: it has forgotten which node it was (conflux board renew)")
+            had_identity = self.fat is not None and bool(self.fat.read(IDENTITY))
         if seen.mounted and had_identity and not rescue.has_identity(self._places.state):
             self._without_key(is_invited=token_of(card) is not None)
         with contextlib.suppress(OSError):

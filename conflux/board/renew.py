@@ -17,6 +17,7 @@ from conflux.state import erasing
 
 MARK: Final = "renewing"  # the initramfs reads it too, and gives the board a new machine id
 MACHINE_ID: Final = "machine-id"
+CARD_MARK: Final = "renewing-card"  # the card is still to forget; it may be unreadable today
 SEED: Final = "systemd/random-seed"
 ON_FAT: Final = (files.IDENTITY, files.RESCUE, files.LOG)
 
@@ -36,18 +37,20 @@ def finish(places: Places, fat: files.Fat | None) -> bool:
 
     Called before anything of it is used, and safe to repeat.  Raises OSError and StateError: the next boot goes on.
     """
-    if not is_begun(places):
-        return False
-    if places.state.is_dir():
-        erasing.begin(places.state)
-        erasing.finish(places.state)
-    files.remove(places.own / MACHINE_ID)
-    if (places.own / "ssh").is_dir():
-        for key in sorted((places.own / "ssh").glob("ssh_host_*")):
-            files.remove(key)
-    files.remove(places.data / SEED)
-    if fat is not None:  # last but for the mark: until then it says that this board had an identity
+    begun = is_begun(places)
+    if begun:
+        if places.state.is_dir():
+            erasing.begin(places.state)
+            erasing.finish(places.state)
+        files.remove(places.own / MACHINE_ID)
+        if (places.own / "ssh").is_dir():
+            for key in sorted((places.own / "ssh").glob("ssh_host_*")):
+                files.remove(key)
+        files.remove(places.data / SEED)
+        files.write(places.own / CARD_MARK, b"")
+        files.remove(places.own / MARK)
+    if fat is not None and (places.own / CARD_MARK).exists():
         for name in ON_FAT:
             fat.remove(name)
-    files.remove(places.own / MARK)
-    return True
+        files.remove(places.own / CARD_MARK)
+    return begun

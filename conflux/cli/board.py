@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from conflux.api.client import NotRunning
+from conflux.bench.report import BYTES_MAX, JSON_NAME, PAGE_NAME
 from conflux.board import renew as board_renew
+from conflux.board.files import Fat
 from conflux.board.places import Places
 from conflux.cli import context
 from conflux.cli.daemon import DOWN_TIMEOUT_S
@@ -21,9 +23,11 @@ from conflux.realm.member import Member
 from conflux.state import erasing
 from conflux.state.directory import GRANT, ROOT_KEY, StateDir
 from conflux.state.founding import issuer_of
+from conflux.web.measured import PLACE
 
 FLASHED: Final = Path("/usr/lib/conflux-board/image")  # on a board that was flashed with an image of Conflux
 UNIT: Final = "conflux.service"
+ASKED: Final = ("bench", "bench.txt")  # on the card: who has no other way to this board asks by such a file
 
 
 class BoardRenewed(NamedTuple):
@@ -67,6 +71,27 @@ def renew(options: argparse.Namespace) -> int:
     elif restarts_service:
         _systemctl("start", UNIT)
     return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure this board; the report goes on the card's FAT partition, and is shown by the page."""
+    if not FLASHED.exists():
+        raise UserError("this board was not flashed with an image of Conflux: `conflux bench` measures any board")
+    fat = Fat(Places().fat)
+    for name in ASKED:
+        fat.remove(name)  # first: a board that fails at this must not try it at every start
+    code = measure(options.quick)
+    for name in (JSON_NAME, PAGE_NAME):
+        fat.write(name, context.read_file(PLACE / name, BYTES_MAX))
+    sys.stderr.write(f"the report is on the card, {PAGE_NAME}, and on this board's page, at /bench\n")
+    return code
+
+
+def measure(quick: bool) -> int:
+    """Measure, with the report in PLACE; return the exit code of `conflux bench`."""
+    from conflux.cli.bench import bench as run  # loads what it measures with
+
+    return run(argparse.Namespace(compare=None, quick=quick, out=PLACE, force=True, json=False))
 
 
 def _member(state: StateDir, *, force: bool) -> Member | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from conflux.cli.grammar import Commands, Help, Parser, json_option, node_name
+from conflux.cli.grammar import Commands, Help, Parser, json_option, node_name, path
 from conflux.config.checks import Refused
 
 
@@ -23,8 +22,8 @@ def add_sdcard(commands: Commands) -> None:
         "  sudo conflux realm invite --quiet |\n"
         "    sudo conflux sdcard write IMAGE /dev/sdb --token-file - --yes",
     )
-    write.add_argument("image", type=Path, metavar="IMAGE", help=".img, .img.zst or .img.xz")
-    write.add_argument("device", type=Path, metavar="DEVICE", help="the whole disk, as /dev/sdb or /dev/mmcblk0")
+    write.add_argument("image", type=path, metavar="IMAGE", help=".img, .img.zst or .img.xz")
+    write.add_argument("device", type=path, metavar="DEVICE", help="the whole disk, as /dev/sdb or /dev/mmcblk0")
     write.add_argument("--yes", action="store_true", help="do not ask")
     _options(write)
 
@@ -34,7 +33,7 @@ def add_sdcard(commands: Commands) -> None:
         "put conflux.toml on a card, or into an image, that is written",
         "sudo conflux sdcard prepare /dev/sdb --token-file token --name attic",
     )
-    prepare.add_argument("place", type=Path, metavar="DEVICE|IMAGE", help="the whole disk, or an .img file")
+    prepare.add_argument("place", type=path, metavar="DEVICE|IMAGE", help="the whole disk, or an .img file")
     _options(prepare)
 
 
@@ -48,15 +47,15 @@ def _add(below: Commands, name: str, text: str, example: str) -> Parser:
 
 def _options(command: Parser) -> None:
     """Add the options of what stands in conflux.toml on the card."""
-    command.add_argument("--config", type=Path, metavar="FILE", help="a conflux.toml for the card; other options win")
-    command.add_argument("--token-file", type=Path, metavar="FILE", help="the invitation; - is standard input")
+    command.add_argument("--config", type=path, metavar="FILE", help="a conflux.toml for the card; other options win")
+    command.add_argument("--token-file", type=path, metavar="FILE", help="the invitation; - is standard input")
     command.add_argument("--name", type=node_name, metavar="NAME", help="the board's name")
-    command.add_argument("--ssh-key", type=Path, metavar="FILE", action="append", help="a public key; repeatable")
+    command.add_argument("--ssh-key", type=path, metavar="FILE", action="append", help="a public key; repeatable")
     command.add_argument("--time-zone", type=zone, metavar="ZONE", help="as Europe/Berlin")
     command.add_argument("--wifi-ssid", metavar="SSID", help="a Wi-Fi network")
     command.add_argument("--wifi-country", type=country, metavar="CODE", help="two letters, as DE: where the board is")
     command.add_argument(
-        "--wifi-password-file", type=Path, metavar="FILE", help="its first line; without it, you are asked"
+        "--wifi-password-file", type=path, metavar="FILE", help="its first line; without it, you are asked"
     )
     command.add_argument(
         "--force", action="store_true", help="unmount the card, or take a disk that does not say it is removable"

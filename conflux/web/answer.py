@@ -86,11 +86,17 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def state(seen: Seen, findings: tuple[Finding, ...], samples: tuple[Sample, ...], *, now: float) -> Answer:
-    """Return what the page shows, as JSON: the daemon's status, whether it answers, what is wrong, the last hour."""
+def state(
+    seen: Seen, findings: tuple[Finding, ...], samples: tuple[Sample, ...], *, now: float, bench_at: float | None = None
+) -> Answer:
+    """Return what the page shows, as JSON: the daemon's status, whether it answers, what is wrong, the last hour.
+
+    bench_at: when this board was last measured, in Unix seconds.
+    """
     status = seen.status
     value = {
         "now_at": round(now, 1),
+        "bench_at": bench_at,
         "daemon": {"answering": seen.silent_at is None, "silent_at": seen.silent_at, "reason": seen.said},
         "status": None if status is None else _shown(status),
         "findings": [finding._asdict() for finding in findings],

@@ -310,7 +310,8 @@ function draw(got) {
     ["count", each => number(each.times), "number"],
     ["says", each => h("span", { class: each.kind === "alarming" ? "dot warn" : "soft" }, each.kind === "alarming" ? "look at this: " : "", each.text), "wide"],
   ], status.drops, "Nothing was dropped.");
-  show($("foot"), h("span", null, "Conflux " + status.version), h("span", null, "as of " + new Date(now * 1000).toLocaleTimeString([], { hour12: false })), h("a", { href: "/metrics" }, "metrics for Prometheus"));
+  show($("foot"), h("span", null, "Conflux " + status.version), h("span", null, "as of " + new Date(now * 1000).toLocaleTimeString([], { hour12: false })), h("a", { href: "/metrics" }, "metrics for Prometheus"),
+    known(got.bench_at) ? h("a", { href: "/bench" }, "bench of " + day(got.bench_at)) : null);
 }
 /* What is wrong: the doctor's bad findings, and warnings of the daemon that are newer than these. */
 function wrong(status, findings) {

@@ -22,6 +22,7 @@ from conflux.ids import IPAddress
 from conflux.web import answer
 from conflux.web.answer import Answer
 from conflux.web.health import Health
+from conflux.web.measured import measured, measured_at
 from conflux.web.places import is_near
 from conflux.web.request import HEAD_BYTES_MAX, HEAD_END, Refused, Turned, parse_untrusted, require_ours
 from conflux.web.source import Source
@@ -169,7 +170,10 @@ class PageServer:
                 return self._page
             case "/state.json":
                 seen = await self._source.seen()
-                return answer.state(seen, self._health.findings(), self._source.history.samples, now=time.time())
+                findings, samples = self._health.findings(), self._source.history.samples
+                return answer.state(seen, findings, samples, now=time.time(), bench_at=measured_at())
+            case "/bench":
+                return measured()
             case "/metrics":
                 from conflux.web.metrics import metrics  # 4 MB, and most boards are asked by no Prometheus
 

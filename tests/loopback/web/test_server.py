@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_address
 
 import pytest
 from kit.answers import status
 
 from conflux.errors import UserError
+from conflux.web import measured
 from conflux.web import server as server_module
 from conflux.web.health import Health
 from conflux.web.request import HEAD_BYTES_MAX
@@ -101,6 +103,20 @@ async def test_head_is_the_same_without_the_body():
         _, head, _ = await it.get("/")
         code, bare, body = await it.get("/", method="HEAD")
         assert (code, bare, body) == (200, head, b"")
+
+
+async def test_the_report_of_the_bench_is_served_and_linked_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module, "measured", partial(measured.measured, tmp_path))
+    monkeypatch.setattr(server_module, "measured_at", partial(measured.measured_at, tmp_path))
+    async with site() as it:
+        assert json.loads((await it.get("/state.json"))[2])["bench_at"] is None
+        code, _, body = await it.get("/bench")
+        assert (code, b"conflux board bench" in body) == (404, True)
+        (tmp_path / measured.REPORT).write_text("<p>1.84 Gbit/s")
+        assert json.loads((await it.get("/state.json"))[2])["bench_at"] > 0
+        code, head, body = await it.get("/bench")
+        assert (code, body) == (200, b"<p>1.84 Gbit/s")
+        assert b"sandbox" in head
 
 
 @pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/../etc/passwd", 404), ("//evil.example/", 404)])

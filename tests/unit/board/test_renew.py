@@ -82,9 +82,8 @@ def test_a_power_cut_at_any_step_is_made_good_by_the_next_start(tmp_path, monkey
                 done = True
             except PowerCut:
                 done = False
-                assert renew.is_begun(board.places)
             board.steps = None
-            assert renew.finish(board.places, board.fat) is not done
+            renew.finish(board.places, board.fat)
             assert board.left() == {*STAYS, "conflux.toml"}
         if done:
             assert count > 5
@@ -98,3 +97,14 @@ def test_a_board_without_a_state_is_renewed_too(tmp_path, monkeypatch):
     places.fat.mkdir()
     renew.begin(places)
     assert renew.finish(places, None) is True
+    assert renew.finish(places, None) is False
+
+
+def test_a_card_that_cannot_be_read_forgets_when_it_can(board):
+    renew.begin(board.places)
+    assert renew.finish(board.places, None) is True
+    assert set(ON_FAT) <= board.left()
+    (board.places.state / "node.key").parent.mkdir(exist_ok=True)
+    (board.places.state / "node.key").write_text("of the new board")
+    assert renew.finish(board.places, board.fat) is False
+    assert board.left() == {*STAYS, "conflux.toml", "conflux/node.key"}

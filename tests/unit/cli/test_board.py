@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 from kit.desk import Desk
+from kit.flashed import Programs
 
+from conflux.bench.report import JSON_NAME, PAGE_NAME
+from conflux.board.files import Fat
 from conflux.cli import board, context
 from conflux.ids import format_node_id
 from conflux.state.directory import NODE_KEY
@@ -97,3 +100,45 @@ def test_a_flashed_board_is_marked_and_starts_again(desk, tmp_path, monkeypatch)
     assert said == [("reboot",)]
     assert (tmp_path / "data" / "board" / "renewing").exists()
     assert desk.state("k").member() is not None
+
+
+@pytest.fixture
+def flashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A flashed board whose bench takes no time; return its FAT partition."""
+    (tmp_path / "image").write_text("BOARD=rpi4\n")
+    fat, measured = tmp_path / "fat", tmp_path / "measured"
+    fat.mkdir()
+    measured.mkdir()
+    monkeypatch.setattr(board, "FLASHED", tmp_path / "image")
+    monkeypatch.setattr(board, "PLACE", measured)
+    monkeypatch.setattr(board, "Fat", lambda path: Fat(fat, Programs()))
+
+    def measure(quick: bool) -> int:
+        assert not (fat / "bench").exists()
+        assert not (fat / "bench.txt").exists()
+        for name in (JSON_NAME, PAGE_NAME):
+            (measured / name).write_text(f"{name} {quick}")
+        return 1 if quick else 0
+
+    monkeypatch.setattr(board, "measure", measure)
+    return fat
+
+
+@pytest.mark.parametrize("asked", [(), ("bench",), ("bench.txt",)])
+def test_the_report_of_a_flashed_board_is_on_its_card(desk, flashed, asked):
+    for name in asked:
+        (flashed / name).touch()
+    code, _, err = desk.run("k", "board", "bench")
+    assert (code, err) == (0, "the report is on the card, conflux-bench.html, and on this board's page, at /bench\n")
+    assert {path.name: path.read_text() for path in flashed.iterdir()} == {
+        name: f"{name} False" for name in (JSON_NAME, PAGE_NAME)
+    }
+
+
+def test_a_part_that_failed_is_on_the_card_too(desk, flashed):
+    assert desk.run("k", "board", "bench", "--quick")[0] == 1
+    assert (flashed / PAGE_NAME).read_text() == f"{PAGE_NAME} True"
+
+
+def test_a_board_that_was_not_flashed_is_measured_by_another_command(desk):
+    assert "`conflux bench` measures any board" in desk.refused("k", "board", "bench")
