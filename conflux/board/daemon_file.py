@@ -55,7 +55,7 @@ def toml_of(table: Mapping[str, Any]) -> str:
 
 def _section(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     lines = [f"{_key(key)} = {_value(value)}\n" for key, value in table.items() if not isinstance(value, Mapping)]
-    if path and lines:
+    if path and (lines or not table):
         lines.insert(0, f"\n[{'.'.join(map(_key, path))}]\n")
     for key, value in table.items():
         if isinstance(value, Mapping):
