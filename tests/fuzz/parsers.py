@@ -11,9 +11,11 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +58,7 @@ from conflux.record import Record, decode_untrusted, encode
 from conflux.route import onion
 from conflux.route.message import decode_message_untrusted, encode_message
 from conflux.stream.handshake import Accept, Open, Refused, RekeyAnswer, RekeyOffer
+from conflux.web import request
 
 TEMPLATE_HEAD = base64.urlsafe_b64encode(b'{"alg":"ed25519-nkey","typ":"JWT"}').decode().rstrip("=") + "."
 
@@ -333,6 +336,35 @@ def api_request(data: bytes) -> bool:
     for name, argument in operation.arguments.items():
         assert arguments[name] is argument.default or type(arguments[name]) is argument.kind
     return True
+
+
+OUR_NAMES = frozenset({"attic", "attic.local", "localhost"})
+OUR_ADDRESSES = frozenset({ip_address("127.0.0.1"), ip_address("fd00::1")})
+
+
+def web_request(data: bytes) -> bool:
+    """Any head of a request to the page."""
+    try:
+        asked = request.parse_untrusted(data)
+    except request.Refused as refused:
+        _require(refused.status in request.PHRASES)
+        return False
+    assert re.fullmatch("/[!-~]*", asked.path)
+    assert "?" not in asked.path
+    hosts = [line for line in data.decode("ascii").split("\r\n")[1:] if line.lower().startswith("host:")]
+    assert len(hosts) == 1
+    assert asked.host in hosts[0].lower()
+    try:
+        request.require_ours(asked.host, OUR_NAMES, OUR_ADDRESSES)
+    except request.Refused as refused:
+        _require(refused.status == 421 and asked.host not in OUR_NAMES)
+    else:
+        assert asked.host in OUR_NAMES or ip_address(asked.host) in OUR_ADDRESSES
+    return True
+
+
+def _require(holds: bool) -> None:
+    assert holds
 
 
 def ip_packet(data: bytes) -> bool:

@@ -196,6 +196,11 @@ def others() -> dict[str, list[bytes]]:
         "onion": [bytes((1,)) + chunk(slot) + chunk(bytes(9)), bytes((1,)) + chunk(b"\0" + slot[1:]) + chunk(b"")],
         "packet": [udp(tos=1), udp("fd00::a", "fd00::b", tos=1), udp(body=b"x" * 9, tos=2)],
         "route": [shorten(encode_message(message)) for message in messages],
+        "web": [
+            b"GET / HTTP/1.1\r\nHost: attic.local:7480\r\nAccept: text/html, */*\r\nUser-Agent: a (b; c)",
+            b"HEAD /state.json?x=1 HTTP/1.0\r\nhost:[fd00::1]:7480\r\ncontent-length: 0",
+            b"GET /metrics HTTP/1.1\r\nX: y\r\nHost: \tevil.example. ",
+        ],
         "token": [b"\0" + token.format().encode(), b"\1" + shorten(token.encode())],
     }
 

@@ -28,6 +28,7 @@ TARGETS: dict[str, Target] = {
     "packet": parsers.ip_packet,
     "route": parsers.route_message,
     "token": parsers.token,
+    "web": parsers.web_request,
     "machine-datapath": machines.datapath,
     "machine-bridge": machines.bridge,
     "machine-crossing": machines.crossing,
@@ -38,5 +39,5 @@ TARGETS: dict[str, Target] = {
     "machine-stream": machines.streams,
 }
 
-TEXT = frozenset({"api", "carrier", "config", "jwt", "names", "token"})
+TEXT = frozenset({"api", "carrier", "config", "jwt", "names", "token", "web"})
 """Those whose input is text: a dictionary helps."""
