@@ -263,6 +263,7 @@ map: prepare-lint
 
 pictures: prepare-lab
 	PYTHONPATH=tests:tests/lab $(PYTHON) docs/pictures/page.py
+	PYTHONPATH=tests $(PYTHON) docs/pictures/card.py
 
 bump: prepare-lint
 	$(PYTHON) .ci/bump

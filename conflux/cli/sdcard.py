@@ -259,7 +259,7 @@ def _ask(options: argparse.Namespace, image: Image, target: Target) -> None:
     said = f"everything on {target.disk.words()} is lost"
     if not sys.stdin.isatty():
         raise UserError(f"no terminal to ask on, and {said}: --yes writes without asking")
-    sys.stderr.write(f"{image.name} goes to {target.what}; {said}.  Write? [y/N] ")
+    sys.stderr.write(f"{said}.  Write {image.name}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline(16).strip().lower() not in ("y", "yes"):
         raise UserError("not written; nothing was changed")
