@@ -41,6 +41,7 @@ for slot in "${BOOT_ORDER}"; do
   setenv left 0
   if test "${slot}" = "A"; then setenv left "${BOOT_A_LEFT}"; setenv label a; fi
   if test "${slot}" = "B"; then setenv left "${BOOT_B_LEFT}"; setenv label b; fi
+  if test "${left}" -gt 3; then setenv left 3; fi
   if test "${left}" -gt 0; then
     setexpr left ${left} - 1
     setenv BOOT_${slot}_LEFT ${left}
