@@ -37,17 +37,18 @@ setenv save 'env export -c -s 4000 ${ramdisk_addr_r} BOOT_ORDER BOOT_A_LEFT BOOT
 setenv read_args 'setenv kernel_args quiet; if load ${devtype} ${devnum}:${bootp} ${ramdisk_addr_r} slot.env; then env import -t ${ramdisk_addr_r} ${filesize} kernel_args; fi; setenv bootargs "root=PARTLABEL=system_${label} rootfstype=erofs ro rootwait panic=10 systemd.gpt_auto=no rauc.slot=${slot} console=${console} ${kernel_args}"'
 setenv boot_slot 'if part number ${devtype} ${devnum} boot_${label} bootp; then run read_args; load ${devtype} ${devnum}:${bootp} ${kernel_addr_r} vmlinuz && load ${devtype} ${devnum}:${bootp} ${ramdisk_addr_r} initrd.img && booti ${kernel_addr_r} ${ramdisk_addr_r}:${filesize} ${fdt}; fi'
 
-for slot in "${BOOT_ORDER}"; do
+# U-Boot ends a loop early when something in it sets an environment variable of the loop variable's name.
+for each in ${BOOT_ORDER}; do
   setenv left 0
-  if test "${slot}" = "A"; then setenv left "${BOOT_A_LEFT}"; setenv label a; fi
-  if test "${slot}" = "B"; then setenv left "${BOOT_B_LEFT}"; setenv label b; fi
+  if test "${each}" = "A"; then setenv left "${BOOT_A_LEFT}"; setenv label a; fi
+  if test "${each}" = "B"; then setenv left "${BOOT_B_LEFT}"; setenv label b; fi
   if test "${left}" -gt 3; then setenv left 3; fi
   if test "${left}" -gt 0; then
     setexpr left ${left} - 1
+    setenv slot ${each}
     setenv BOOT_${slot}_LEFT ${left}
     run save
     echo "conflux: slot ${slot}, ${left} tries left after this one"
-    setenv slot ${slot}
     run boot_slot
     # What cannot even be loaded needs no other try.
     echo "conflux: slot ${slot} does not load"
