@@ -1,7 +1,7 @@
 """Judges an update after the restart into it: `python -m conflux.board.judge`, run by conflux-judge.service.
 
-It marks the slot good, or restarts the board into the one before.  If it cannot even run, the unit restarts the board,
-and after three tries the boot loader falls back.
+It marks the slot good, or restarts the board into the one before.  If it cannot even run, conflux-give-up.service
+restarts the board, and after three tries the boot loader falls back.
 """
 
 from __future__ import annotations

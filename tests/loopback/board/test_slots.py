@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from kit.tree import TREE
 
+from conflux.board.trial import Trial
+
 BOARD = TREE / "firmware" / "tree" / "usr" / "lib" / "conflux-board"
 HOOK = TREE / "images" / "rauc" / "slot-hook"
 AUTOBOOT = (TREE / "images" / "boards" / "rpi5" / "autoboot.txt").read_text()
@@ -29,10 +31,14 @@ def root(tmp_path: Path) -> Path:
     for name in ("proc", "data/update", "etc/rauc", "bin"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "proc/cmdline").write_text("root=PARTLABEL=system_b ro rauc.slot=B quiet\n")
-    for name in ("fw_setenv", "grub-editenv"):
+    for name in ("fw_setenv", "fw_printenv", "grub-editenv"):
         program = tmp_path / "bin" / name
-        program.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/asked\n')
+        program.write_text(
+            f"#!/bin/sh\n[ -e {tmp_path}/record ] || exit 1\n"
+            f'case "$*" in *set* | *LEFT*) echo "{name} $*" >>{tmp_path}/asked ;; esac\n'
+        )
         program.chmod(0o755)
+    (tmp_path / "record").touch()
     return tmp_path
 
 
@@ -63,6 +69,35 @@ def test_firmware_that_does_not_count_is_told_nothing(root):
 def test_a_boot_without_slots_is_no_failure(root):
     (root / "proc/cmdline").write_text("root=/dev/sda1\n")
     assert asked(root, "uboot") == ""
+
+
+@pytest.mark.parametrize("bootloader", ["uboot", "grub"])
+def test_a_board_that_was_started_without_our_loader_is_no_failure(root, bootloader):
+    (root / "record").unlink()
+    assert asked(root, bootloader) == ""
+
+
+def test_what_was_wrong_with_an_update_is_shown_at_each_boot(root):
+    shown = root / "run/conflux-board/notices/update"
+    asked(root, "uboot")
+    assert not shown.exists()
+    (root / "data/update/notice").write_text("update: 0.2.0 was not taken\n")
+    (root / "data/update/trial.json").write_text("{}")
+    asked(root, "uboot")
+    assert shown.read_text() == "update: 0.2.0 was not taken\n"
+    assert shown.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("slot", "code"), [("A", 1), ("B", 0)])
+def test_only_the_slot_of_the_update_is_under_trial(root, slot, code):
+    trial = Trial("B", "0.2.0", "A", "0.1.0", "boot-1", True, (), ())
+    (root / "data/update/trial.json").write_text(trial.encode())
+    (root / "proc/cmdline").write_text(f"quiet rauc.slot={slot}\n")
+    assert run([BOARD / "under-trial"], ROOT=root).returncode == code
+
+
+def test_without_an_update_nothing_is_under_trial(root):
+    assert run([BOARD / "under-trial"], ROOT=root).returncode != 0
 
 
 # ── Raspberry Pi 5 ──
