@@ -62,6 +62,7 @@ To look at
   make bench-parts    the parts in C, each alone
   make compare        this tree beside BASE=COMMIT, ROUNDS=5 times in turn: WHAT=tcp (one flow) or parts (hot paths)
   make rivals         the newest of the other overlays, built in build/rivals for bench-peers
+  make cost           what links and boards at rest cost in bytes, message by message, in build/cost.json: 12 min
   make bench-peers    Conflux beside other overlays, ROUNDS=5 times; in build/bench-peers.json and .svg
   make coverage       which lines the unit and cext lanes run, of Python and of C, least first: 10 min
 
@@ -205,7 +206,7 @@ mutants: prepare-cext
 
 # --- to look at ---
 
-.PHONY: demo bench bench-parts compare rivals bench-peers coverage
+.PHONY: demo bench bench-parts compare cost rivals bench-peers coverage
 demo: prepare-demo
 	$(LAB) tests/lab/demo.py
 
@@ -223,6 +224,12 @@ bench-parts: prepare-bench
 
 compare: prepare-bench
 	$(PYTHON) bench/compare.py $(or $(BASE),HEAD) --what $(WHAT) --rounds $(ROUNDS)
+
+# BOARDS="2 10": how many are at rest, in turn.
+BOARDS ?= 2 10
+cost: prepare-lab
+	$(LAB) tests/lab/cost.py --boards $(BOARDS)
+	$(PYTHON) docs/pictures/cost.py
 
 # The newest rivals that ordinary clients can build, in build/rivals; what cannot be had is named.
 rivals:

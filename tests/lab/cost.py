@@ -1,0 +1,201 @@
+"""`make cost`: what an ephemeral link costs in bytes, message by message, and what boards at rest cost.
+
+Leaves build/cost.json with the figures, and build/cost.md with the ledger, which docs/explanation/cost.md shows.
+All bytes are counted on the wire of real daemons, in both directions; the sums are those of the kernel's counters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from rig import gauge
+from rig.enter import add_figures, deliver
+from rig.ledger.page import cost_page
+from rig.ledger.spells import Spell, Watched
+from rig.narration import chapter, paint, play, tell
+from rig.topology import Host, Lab, LabFailure, wait_for
+
+IDLE_S: Final = 15.0  # the default
+LEFT_ALONE_S: Final = 5.0  # after the link's linger, until nothing of an exchange is on the wire
+AGAIN_COUNT: Final = 3
+DAY_MINUTES: Final = 1440
+REST_S: Final = 180.0
+SETTLED_S: Final = 8.0  # after the start: presence, cards and mDNS's questions are through
+CONNECTED_WITHIN_S: Final = 120.0
+
+
+def exchanges() -> tuple[dict[str, float], list[Spell]]:
+    """Return the figures of two boards with the defaults, and the spells."""
+    lab = Lab({})
+    watched = Watched(lab, "alpha", "bravo")
+    alpha, bravo = watched.hosts
+    address = bravo.overlay_addresses()[1]
+    again_ms: list[float] = []
+
+    def ping() -> None:
+        again_ms.append(alpha.first_answer_ms(address))
+
+    def pings(count: int, pause_s: float) -> Callable[[], None]:
+        def several() -> None:
+            for _ in range(count):
+                began = time.monotonic()
+                ping()
+                time.sleep(max(0.0, began + pause_s - time.monotonic()))
+
+        return several
+
+    time.sleep(SETTLED_S)
+    cold_s = IDLE_S + LEFT_ALONE_S
+    tell("alpha", "the first contact with bravo")
+    watched.spell("first contact", ping, seconds=cold_s)
+    again_ms.clear()
+    tell("alpha", f"{AGAIN_COUNT} exchanges with bravo, nothing open before")
+    for _ in range(AGAIN_COUNT):
+        watched.spell("met before", ping, seconds=cold_s)
+    cold_ms = statistics.median(again_ms)
+    tell("alpha", "one ping a minute, three times")
+    watched.spell("one ping a minute", pings(3, 60.0))
+    tell("alpha", "one ping every 20 s, six times")
+    watched.spell("one ping every 20 s", pings(6, 20.0))
+    time.sleep(cold_s)
+    tell("bravo", "restarts: its control connection is made anew")
+    watched.realm.daemons["bravo"].down()
+    time.sleep(LEFT_ALONE_S)
+    watched.spell("connection", lambda: watched.realm.restart(bravo), seconds=SETTLED_S)
+    spells = watched.spells()
+    lab.close()
+    first, *again = spells[: 1 + AGAIN_COUNT]
+    minute, often, connection = spells[1 + AGAIN_COUNT :]
+    figures = {
+        "cold_first_kb": first.kb,
+        "cold_again_kb": statistics.median(spell.kb for spell in again),
+        "cold_again_ms": cold_ms,
+        "cold_cpu_ms": statistics.median(spell.cpu_ms["alpha"] for spell in again),
+        "ping_minute_mb_day": minute.kb / 1e3 * 60 * DAY_MINUTES / minute.seconds,
+        "ping_20s_mb_day": often.kb / 1e3 * 60 * DAY_MINUTES / often.seconds,
+        "on_demand_kb": sum(row.wire_bytes for row in connection.rows if row.group in ("control", "TCP")) / 1e3,
+    }
+    return figures, [first, again[len(again) // 2], minute, often, connection]
+
+
+def kept() -> tuple[dict[str, float], list[Spell]]:
+    """Return the figures of a link that is kept, per minute: idle, and with one ping."""
+    lab = Lab({"stream": {"idle_timeout": 120.0}})
+    watched = Watched(lab, "alpha", "bravo")
+    alpha, bravo = watched.hosts
+    address = bravo.overlay_addresses()[1]
+
+    def ping() -> None:
+        alpha.first_answer_ms(address)
+
+    time.sleep(SETTLED_S)
+    ping()
+    time.sleep(LEFT_ALONE_S)
+    tell("alpha", "a link that is kept, a minute without a packet")
+    watched.spell("link kept, nothing sent", lambda: None, seconds=60)
+    tell("alpha", "a link that is kept, one ping a minute, twice")
+    watched.spell("link kept, one ping", ping, seconds=60)
+    watched.spell("link kept, one ping", ping, seconds=60)
+    spells = watched.spells()
+    lab.close()
+    rest, *busy = spells
+    figures = {"kept_idle_kb_min": rest.kb, "kept_ping_kb_min": statistics.mean(spell.kb for spell in busy)}
+    return figures, [rest, busy[-1]]
+
+
+def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
+    """Return the figures of so many boards on one LAN: per board and minute, and a name that nobody has."""
+    lab = Lab({})
+    watched = Watched(lab, *(f"b{number}" for number in range(count)))
+    daemons = watched.realm.daemons
+
+    def connected() -> bool:
+        return all(_connections(daemon.pid) >= count - 1 for daemon in daemons.values())
+
+    if count <= 64:  # above it, boards need not be neighbours of all
+        wait_for(connected, f"{count} boards, each the neighbour of all", within_s=CONNECTED_WITHIN_S)
+    time.sleep(2 * SETTLED_S)
+    tell(f"{count}", f"boards at rest for {REST_S:g} s")
+    before, began = [host.wire() for host in watched.hosts], time.monotonic()
+    watched.spell(f"{count} boards at rest", lambda: None, seconds=REST_S)
+    minutes = (time.monotonic() - began) / 60
+    rest_kb = [_kb(host, earlier) for host, earlier in zip(watched.hosts, before, strict=True)]
+    tell(f"{count}", "boards are asked for a name that nobody has")
+    before = [host.wire() for host in watched.hosts]
+
+    def unknown() -> None:
+        if watched.alpha.conflux("ping", "nobody", "-c", "1", check=False).returncode == 0:
+            raise LabFailure("nobody answered")
+
+    watched.spell("a name that nobody has", unknown, seconds=SETTLED_S)
+    asked_kb = sum(_kb(host, earlier) for host, earlier in zip(watched.hosts, before, strict=True)) / 2
+    connections = max(_connections(daemon.pid) for daemon in daemons.values())
+    spells = watched.spells()
+    lab.close()
+    figures = {
+        f"rest_kb_min_{count}": statistics.mean(rest_kb) / minutes,
+        f"unknown_name_kb_{count}": asked_kb,
+        f"tls_per_board_max_{count}": float(connections),
+    }
+    return figures, spells
+
+
+def _kb(host: Host, earlier: gauge.Traffic) -> float:
+    passed = host.wire().since(earlier)
+    return (passed.rx_bytes + passed.tx_bytes) / 1e3
+
+
+def _connections(pid: int) -> int:
+    """Return the number of established TCP connections in a daemon's namespace: those with its neighbours."""
+    count = 0
+    for table in ("tcp", "tcp6"):
+        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        count += sum(row.split()[3] == "01" for row in rows)
+    return count
+
+
+def faults(spells: Sequence[Spell]) -> list[str]:
+    """Return what does not hold: one sentence each."""
+    return [
+        f"{spell.title}: the ledger has {spell.ledger_bytes:.0f} bytes, the kernel counted {spell.counted_bytes}"
+        for spell in spells
+        if round(spell.ledger_bytes) != spell.counted_bytes
+    ]
+
+
+def main() -> int:
+    """Measure, show and judge; return 1 if a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--boards", type=int, nargs="*", default=[2, 10], help="how many are at rest, in turn (2 10)")
+    parser.add_argument("--only", choices=("exchanges", "kept", "rest"), nargs="+", help="measure only this")
+    options = parser.parse_args()
+    chosen = options.only or ["exchanges", "kept", "rest"]
+    print(paint("1", "What an ephemeral link costs"))
+    figures: dict[str, float] = {}
+    spells: list[Spell] = []
+    labs = [(name, lab) for name, lab in (("exchanges", exchanges), ("kept", kept)) if name in chosen]
+    labs += [("rest", partial(at_rest, count)) for count in options.boards if "rest" in chosen]
+    for name, measure in labs:
+        chapter(name)
+        found, passed = measure()
+        spells += passed
+        figures |= {key: round(value, 3) for key, value in found.items()}
+        for key, value in found.items():
+            tell("", f"{key:<24} {value:10.2f}")
+        add_figures("cost.json", figures)
+    deliver("cost.md", cost_page(spells, figures, gauge.machine()))
+    print("\nbuild/cost.json has the figures, build/cost.md every message.", flush=True)
+    for fault in faults(spells):
+        print(f"{paint('31', 'cost: failed')}: {fault}", flush=True)
+    return int(bool(faults(spells)))
+
+
+if __name__ == "__main__":
+    sys.exit(play("cost", main))
