@@ -230,13 +230,18 @@ bool datagrams_pump(struct link *self)
 
 void datagrams_send_goodbye(struct link *self)
 {
-    if (link_flush(self))
-        link_send_train(self);
-    uint8_t record[DTLS_OVERHEAD_BYTES_MAX + DTLS_ALERT_BYTES];
-    memcpy(record + dtls_payload_offset(self->dtls), (uint8_t[]){1, 0}, DTLS_ALERT_BYTES); /* warning, close_notify */
-    size_t size = dtls_seal(self->dtls, DTLS_ALERT, record, DTLS_ALERT_BYTES);
-    if (size > 0 && self->out_bytes == 0)
-        train_send(self, record, size, size);
+    size_t offset = dtls_payload_offset(self->dtls), size = 0;
+    uint8_t *batch = self->engine->batch;
+
+    if (!link_flush(self))
+        return;
+    size_t packet = sctp_next_packet(self->sctp, batch + offset, SCTP_PACKET_BYTES_MAX, self->engine->now); /* ABORT */
+    if (packet > 0)
+        size = dtls_seal(self->dtls, DTLS_APPLICATION_DATA, batch, packet);
+    memcpy(batch + size + offset, (uint8_t[]){1, 0}, DTLS_ALERT_BYTES); /* warning, close_notify */
+    size += dtls_seal(self->dtls, DTLS_ALERT, batch + size, DTLS_ALERT_BYTES);
+    if (size > 0)
+        train_send(self, batch, size, size); /* in one datagram: the peer may close its socket at the first */
 }
 
 /* ── in ── */

@@ -466,7 +466,7 @@ static void heartbeat_timeout(struct sctp *self, uint64_t now)
             return;
         }
         self->due.heartbeat = true;
-        self->timers.heartbeat_at = now + (self->heartbeat_nonce != 0 ? self->rtt.rto_ns : SCTP_HEARTBEAT_NS);
+        self->timers.heartbeat_at = now + (self->heartbeat_nonce != 0 ? self->rtt.rto_ns : SCTP_HEARTBEAT_ANSWER_NS);
         return;
     }
     self->timers.heartbeat_at = self->heard_at + SCTP_HEARTBEAT_NS;

@@ -1,5 +1,6 @@
 /* How large a packet may be (RFC 8899).  A HEARTBEAT padded to a size (RFC 4820) probes it, and data uses that size
- * once the probe was answered.  The largest size is tried first, as most paths carry it, then the search halves.
+ * once the probe was answered.  The search begins when several packets were as full as they may be: a probe and its
+ * answer cost more than a few packets save, and most links carry a few small ones.  The largest size is tried first, as most paths carry it, then the search halves.
  * When only large packets are lost, the path has a black hole: the size goes back to the one that every path
  * carries, and the search begins again later. */
 
@@ -13,6 +14,7 @@ enum {
     LARGE_LOST_MAX = 8, /* rounds in a row; by chance once in 10^8, with one packet in ten lost */
     LARGE_TIMEOUTS_MAX = 2,
     HOLES_MAX = 8, /* bounds the exponent below */
+    FILLED_MIN = 8, /* a burst of bulk fills them at once; a lone packet of the overlay's MTU fills one */
     HEARTBEAT_BYTES = SCTP_CHUNK_HEADER_BYTES + 4 + 8,
 };
 
@@ -44,17 +46,27 @@ static void next_probe(struct sctp *self, uint64_t now)
     self->timers.mtu_at = self->due.mtu || low == self->packet_bytes_max ? NEVER : now + RAISE_NS;
 }
 
-void sctp_mtu_start(struct sctp *self, uint64_t now)
+static void start(struct sctp *self, uint64_t now)
 {
     self->mtu.failed_bytes = self->packet_bytes_max + 1;
     next_probe(self, now);
+}
+
+bool sctp_mtu_waits(const struct sctp *self) { return self->mtu.filled < FILLED_MIN; }
+
+void sctp_mtu_filled(struct sctp *self, uint64_t now)
+{
+    if (self->mtu.filled == FILLED_MIN || ++self->mtu.filled < FILLED_MIN)
+        return;
+    start(self, now);
+    sctp_pace_refresh(self);
 }
 
 void sctp_mtu_timeout(struct sctp *self, uint64_t now)
 {
     self->timers.mtu_at = NEVER;
     if (self->mtu.probe_bytes == 0) {
-        sctp_mtu_start(self, now);
+        start(self, now);
     } else if (self->mtu.tries < TRIES_MAX) {
         self->due.mtu = true;
     } else {

@@ -47,7 +47,7 @@ void sctp_opening_done(struct sctp *self, uint64_t now)
         sctp_end(self, SCTP_END_MEMORY);
         return;
     }
-    sctp_mtu_start(self, now);
+    self->mtu.filled = 0;
     self->handler->opened(self->context);
 }
 

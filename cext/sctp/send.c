@@ -247,6 +247,8 @@ size_t sctp_send_put(struct sctp *self, uint8_t *packet, size_t used, size_t roo
         tsn = sent->older;
     }
     self->loss.order_next++;
+    if (used + SCTP_DATA_HEADER_BYTES + PIECE_BYTES_MIN > limit)
+        sctp_mtu_filled(self, now);
     sctp_pace_sent(self, bytes, inflight_before, now);
     self->pace.idle_told = self->due.probe = false;
     /* This ends a burst: nothing follows that would make the peer answer soon. */

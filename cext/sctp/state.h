@@ -25,7 +25,9 @@
 #define SCTP_RTO_MIN_NS (200 * MS_NS)
 #define SCTP_RTO_MAX_NS (5 * SECOND_NS)
 #define SCTP_SACK_DELAY_NS (5 * MS_NS) /* after one lone packet: long enough for an answer to carry the SACK */
-#define SCTP_HEARTBEAT_NS (30 * SECOND_NS) /* of silence; RFC 9260's figure */
+/* Of silence.  RFC 9260 has 30 s, and lets it be off: ICE asks for consent more often, and finds a peer that is gone. */
+#define SCTP_HEARTBEAT_NS (300 * SECOND_NS)
+#define SCTP_HEARTBEAT_ANSWER_NS (30 * SECOND_NS) /* then it is sent again, and again after each RTO */
 #define SCTP_COOKIE_LIFE_NS (60 * SECOND_NS) /* RFC 9260's figure */
 
 enum {
@@ -266,6 +268,7 @@ struct sctp_request {
 struct sctp_mtu {
     uint32_t probe_bytes; /* 0: not searching */
     uint32_t failed_bytes; /* the smallest size known not to pass, or above all */
+    unsigned filled; /* packets sent as full as they may be, up to those that begin the search */
     unsigned tries, holes;
     uint64_t nonce;
     unsigned large_lost, large_timeouts; /* of packets above the base size, since one came through */
@@ -507,7 +510,8 @@ void sctp_reset_deferred(struct sctp *self); /* more has come: grant the request
 
 /* --- mtu.c ------------------------------------------------------------------------------------------------------- */
 
-void sctp_mtu_start(struct sctp *self, uint64_t now);
+bool sctp_mtu_waits(const struct sctp *self); /* the search has not begun: little was sent */
+void sctp_mtu_filled(struct sctp *self, uint64_t now); /* a packet went that had room for no more */
 void sctp_mtu_timeout(struct sctp *self, uint64_t now);
 size_t sctp_mtu_put_probe(struct sctp *self, uint8_t *packet, size_t room, uint64_t now);
 bool sctp_mtu_answered(struct sctp *self, uint64_t nonce, uint64_t now); /* false: not our probe's nonce */

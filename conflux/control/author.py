@@ -22,7 +22,7 @@ from conflux.crypto.seal import SealKey, seal
 from conflux.crypto.sign import VerifyKey, context
 from conflux.errors import AuthError, LocalProtocolError, RemoteProtocolError
 from conflux.ids import BootId, NodeId
-from conflux.realm.card import Card
+from conflux.realm.card import FEATURES_OF_BUILD, Card
 from conflux.realm.member import Member
 
 
@@ -83,7 +83,7 @@ class Author:
             boot=self.boot,
             hop_public=self.hop_keys.current.public,
             serial=self._serial,
-            features=self._features,
+            features=(*self._features, *FEATURES_OF_BUILD),
         )
         self.card_bytes = self.card.encode()
         self.short_card_bytes = self.card.encode_short()

@@ -21,6 +21,9 @@ from conflux.record import decode_untrusted, encode, nested, octets, sequence, t
 HOP_KEY_ID_BYTES = 8
 FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
+PATIENT = "patient"  # a feature: a stream to this node may be without frames for two minutes
+ONE_SLOT = "one-slot"  # a feature: this build takes an onion of one slot where a stream ends
+FEATURES_OF_BUILD = (ONE_SLOT,)  # on every card that this build makes
 CHAIN_ITEM_COUNT = 3  # version, credential, grant
 
 

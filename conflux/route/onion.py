@@ -8,6 +8,9 @@
 
     which is again four slots: the first one opens with the next hop's key, the last one is filler.
 
+A route of one hop has an onion of one slot, if the hop's card says that it takes one: there is nothing behind the slot,
+and nobody on the way whom the three others would tell less.  Source: docs/reference/protocol.md, "Onion".
+
 The sender builds it backwards, as Sphinx does (Danezis and Goldberg 2009).  It knows the fillers, because they are
 keystream, so it can give every hop the hash of what that hop will see.  If a hop changes anything, the next hop
 refuses.  This file knows nothing of links and labels.
@@ -38,11 +41,15 @@ LIFETIME_S_MAX = 86400
 
 
 class HopKey(NamedTuple):
-    """A hop as the sender sees it: its node id, and the key on its card."""
+    """A hop as the sender sees it: its node id, and the key on its card.
+
+    one_slot: the card says that the hop takes an onion of one slot, where the stream ends.
+    """
 
     node: NodeId
     key_id: bytes
     public: bytes
+    one_slot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Peeled:
     stream: StreamId | None  # the stream that ends here, or None
     lifetime_s: int
     route_key: bytes = field(repr=False)
-    rest: bytes = field(repr=False)  # the onion for the next hop
+    rest: bytes = field(repr=False)  # the onion for the next hop; empty where the stream ends
 
 
 def wrap(
@@ -76,6 +83,7 @@ def wrap(
     """
     if not 1 <= len(hops) <= SLOT_COUNT:
         raise LocalProtocolError(f"a route of {len(hops)} hops")
+    slot_count = 1 if len(hops) == 1 and hops[0].one_slot else SLOT_COUNT
     keys = tuple(entropy(ROUTE_KEY_BYTES) for _ in hops)
     streams = [keystream(key) for key in keys]
 
@@ -84,7 +92,7 @@ def wrap(
     filler = b""
     for number in range(len(hops) - 1):
         filler = xor(filler + bytes(SLOT_BYTES), streams[number][-SLOT_BYTES * (number + 1) :])
-    free = entropy(ONION_BYTES - SLOT_BYTES - len(filler))
+    free = entropy((slot_count - 1) * SLOT_BYTES - len(filler))
     tail = free + filler
 
     onion = b""
@@ -105,7 +113,7 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
 
     Raises RemoteProtocolError; "auth" also when the bytes after the slot are not those the sender put there.
     """
-    if len(onion) != ONION_BYTES:
+    if len(onion) not in (SLOT_BYTES, ONION_BYTES):
         raise RemoteProtocolError("malformed", f"onion of {len(onion)} bytes")
     key_id, sealed, tail = onion[:KEY_ID_BYTES], onion[KEY_ID_BYTES:SLOT_BYTES], onion[SLOT_BYTES:]
     plain = unseal(key_id, sealed, slot_info(realm, key_id))
@@ -117,9 +125,11 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
         raise RemoteProtocolError("auth", "the onion was altered behind the slot")
     if lifetime_s > LIFETIME_S_MAX:
         raise RemoteProtocolError("malformed", f"lifetime of {lifetime_s} s")
-    rest = xor(tail + bytes(SLOT_BYTES), keystream(route_key))
     if plain[0] == _DELIVER:
-        return Peeled(None, StreamId(target), lifetime_s, route_key, rest)
+        return Peeled(None, StreamId(target), lifetime_s, route_key, b"")
+    if not tail:
+        raise RemoteProtocolError("malformed", "one slot, and it passes on")
+    rest = xor(tail + bytes(SLOT_BYTES), keystream(route_key))
     return Peeled(NodeId(target), None, lifetime_s, route_key, rest)
 
 

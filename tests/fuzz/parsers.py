@@ -210,18 +210,20 @@ def route_message(data: bytes) -> bool:
 
 
 def onion_slot(data: bytes) -> bool:
-    """Any plaintext in our slot, its hash right or not, before any tail."""
+    """Any plaintext in our slot, its hash right or not, before any tail, or before none."""
     script = Script(data)
-    hash_is_right, plain = script.byte() & 1, script.chunk()
+    choices, plain = script.byte(), script.chunk()
     tail = script.chunk()[: onion.ONION_BYTES].rjust(onion.ONION_BYTES - onion.SLOT_BYTES, b"\0")
-    if hash_is_right:
+    if choices & 2:
+        tail = b""
+    if choices & 1:
         plain = plain[:-32] + hashlib.sha256(tail).digest()
     try:
         peeled = onion.peel_untrusted(bytes(onion.SLOT_BYTES) + tail, lambda *_: plain, realm=RealmId(bytes(16)))
     except RemoteProtocolError:
         return False
     assert (peeled.next is None) != (peeled.stream is None)
-    assert len(peeled.rest) == onion.ONION_BYTES
+    assert len(peeled.rest) == (0 if peeled.next is None else onion.ONION_BYTES)
     assert len(peeled.route_key) == onion.ROUTE_KEY_BYTES
     return True
 

@@ -72,10 +72,11 @@ class RtcSide(Side):
 
 
 class NativeSide(Side):
-    """A native carrier over an engine without a TUN device.  settings: of NativeCarrier."""
+    """A native carrier over an engine without a TUN device.  settings: of NativeCarrier; resets do not wait."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
+        settings.setdefault("resets_wait_s", 0.0)
         self.upcalls: list[WireUpcall] = []
         self.datapath = NativeDatapath()
         self.wire = self.datapath.wire

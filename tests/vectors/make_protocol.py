@@ -525,9 +525,10 @@ def xor(a: bytes, b: bytes) -> bytes:
     return bytes(x ^ y for x, y in zip(a, b, strict=True))
 
 
-def onions(hop_count: int) -> dict[str, Any]:
+def onions(hop_count: int, *, slot_count: int = 4) -> dict[str, Any]:
     """An onion for hop_count hops, and what each hop finds and passes on.
 
+    slot_count: 1 for a single hop that takes such an onion.
     Made hop by hop from the far end.  What a hop will see behind its slot is: the next hop's onion, XORed with this
     hop's keystream and cut by a slot; the last hop's is free, but for the filler that the hops before it make.
     """
@@ -536,7 +537,7 @@ def onions(hop_count: int) -> dict[str, Any]:
     for key in keys[:-1]:
         stream = keystream(key)
         filler = xor(filler + bytes(1229), stream[len(stream) - len(filler) - 1229 :])
-    behind = pattern("free", 3 * 1229 - len(filler)) + filler
+    behind = pattern("free", (slot_count - 1) * 1229 - len(filler)) + filler
     found: list[dict[str, Any]] = []
     onion = b""
     for number in reversed(range(hop_count)):
@@ -557,7 +558,7 @@ def make() -> dict[str, Any]:
         "made_once": {
             "signed_records": credential_and_card(),
             "sealed": sealed_envelope(),
-            "onions": [onions(count) for count in (1, 2, 3)],
+            "onions": [onions(1), onions(2), onions(3), onions(1, slot_count=1)],
         },
     }
 

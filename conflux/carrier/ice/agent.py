@@ -16,6 +16,7 @@ What differs from aioice, and why:
 - The kernel reports ICMP errors on the nominated pair.  Such an error can be forged, so it only starts a few quick
   connectivity checks, and only their silence ends the link.  That notices a killed peer in well under a second of
   traffic; consent (RFC 7675) takes half a minute.
+- Consent is asked for every 20 s, and more often only while no answer comes (see consent.py); aioice asks every 5 s.
 
 Offers to RTCDtlsTransport what it uses of an RTCIceTransport: role, state, _send, _recv.
 """
@@ -24,8 +25,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import random
 import re
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -35,15 +36,16 @@ from typing import Any
 
 from conflux.carrier import lean
 from conflux.carrier.drop import Drop
+from conflux.carrier.ice.consent import Consent
 from conflux.carrier.ice.datagrams import DatagramTransport, Watch, is_dtls
 from conflux.carrier.ice.early import Early
 from conflux.carrier.ice.endpoint import Agent, Endpoint, HandedOver
 from conflux.carrier.ice.ferry import Ferry
+from conflux.carrier.ice.reflexive import address_of, seen_by_stun
 from conflux.carrier.ice.server import IceServer
 from conflux.carrier.ice.sockets import bind
 from conflux.carrier.interface import CANDIDATE_COUNT_MAX, CarrierEnd
 from conflux.errors import RemoteProtocolError
-from conflux.host.names import NAMES, is_number
 
 lean.load()
 
@@ -179,7 +181,7 @@ class Ice(Agent):
             if server.scheme == "stun":
                 family = 6 if ":" in server.host else 4  # of a name, the IPv4 address
                 asks += [
-                    _seen_by_stun(endpoint, server)
+                    seen_by_stun(endpoint, server)
                     for endpoint in self.endpoints
                     if ipaddress.ip_address(endpoint.local_candidate.host).version == family
                     and not is_scoped(endpoint.local_candidate)
@@ -209,7 +211,7 @@ class Ice(Agent):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_turn(self, server: IceServer) -> tuple[Candidate, ice.StunProtocol]:
-        address = await _address_of(server)
+        address = await address_of(server)
         is_tls = server.scheme == "turns"  # its certificate has the name; aioice looks that up again, and it is known
         relayed: tuple[Candidate, ice.StunProtocol] = await ice.relayed_candidate(
             component=1,
@@ -455,6 +457,27 @@ class Ice(Agent):
         pair = self._nominated.get(1)
         return pair.protocol.local_candidate.host if pair is not None and isinstance(pair.protocol, Endpoint) else None
 
+    async def query_consent(self) -> None:
+        """Ask the peer for consent until it is lost; aioice calls it when a pair is nominated."""
+        consent = Consent(random.random, now=time.monotonic())
+        while (wait_s := consent.wait_s(now=time.monotonic())) is not None:
+            await asyncio.sleep(wait_s)
+            if consent.is_due(now=time.monotonic()):
+                is_answered = await self._check_again(self._nominated[1])
+                consent.checked(is_answered=is_answered, now=time.monotonic())
+        self._query_consent_task = None  # or close() would cancel the task that it runs in
+        await self.close()
+
+    async def _check_again(self, pair: ice.CandidatePair) -> bool:
+        """Send one check on the nominated pair, once; say whether it was answered."""
+        assert self.remote_password is not None
+        request, key = self.build_request(pair, nominate=False), self.remote_password.encode()
+        try:
+            await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+        except stun.TransactionError:
+            return False
+        return True
+
     # ── a dead peer ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def error_about(self, endpoint: Endpoint, address: tuple[str, int]) -> None:
@@ -558,40 +581,6 @@ class Ice(Agent):
         else:
             for each in self._early.made(data):
                 self._send_early(data, each)
-
-
-async def _seen_by_stun(endpoint: Endpoint, server: IceServer) -> tuple[Candidate, None]:
-    """Return the address that a STUN server sees an endpoint at, as a candidate.
-
-    aioice has the same, and looks numbers up by name in a thread.  Raises OSError and stun.TransactionError.
-    """
-    address = await _address_of(server)
-    request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
-    response, _ = await endpoint.request(request, (address, server.port))
-    if "XOR-MAPPED-ADDRESS" not in response.attributes:
-        raise stun.TransactionFailed(response)
-    ours = endpoint.local_candidate
-    host, port = response.attributes["XOR-MAPPED-ADDRESS"]
-    candidate = Candidate(
-        foundation=candidate_foundation("srflx", "udp", ours.host),
-        component=ours.component,
-        transport=ours.transport,
-        priority=candidate_priority(ours.component, "srflx"),
-        host=host,
-        port=port,
-        type="srflx",
-        related_address=ours.host,
-        related_port=ours.port,
-    )
-    return candidate, None
-
-
-async def _address_of(server: IceServer) -> str:
-    """Return the address of a server; of a name, an IPv4 one.  Raises OSError."""
-    if is_number(server.host):
-        return server.host
-    rows = await NAMES.look_up(server.host, server.port, family=socket.AF_INET)
-    return str(rows[0][4][0])
 
 
 def _ignore(reason: CarrierEnd) -> None:

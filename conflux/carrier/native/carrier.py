@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class NativeCarrier(Carrier["NativeLink"]):
-    """See Carrier.  wire: the engine; it must outlive close()."""
+    """See Carrier.  wire: the engine; it must outlive close().
+
+    resets_wait_s: how long streams that this side closes wait to be reset; None: as long as link.py says.
+    """
 
     def __init__(
         self,
@@ -31,9 +34,11 @@ class NativeCarrier(Carrier["NativeLink"]):
         ice_servers: Sequence[IceServer] = (),
         excluded: Sequence[IPv4Network | IPv6Network] = (),
         addresses: Callable[[], Sequence[str]] | None = None,
+        resets_wait_s: float | None = None,
     ) -> None:
         super().__init__(on_event=on_event, ice_servers=ice_servers, excluded=excluded, addresses=addresses)
         self._wire = wire
+        self._resets_wait_s = resets_wait_s
 
     @staticmethod
     def prepare() -> None:
@@ -49,6 +54,7 @@ class NativeCarrier(Carrier["NativeLink"]):
             link.upcall(upcall)
 
     def _new_link(self, context: LinkContext) -> NativeLink:
-        from conflux.carrier.native.link import NativeLink
+        from conflux.carrier.native.link import RESETS_WAIT_S, NativeLink
 
-        return NativeLink(context, wire=self._wire)
+        wait_s = RESETS_WAIT_S if self._resets_wait_s is None else self._resets_wait_s
+        return NativeLink(context, wire=self._wire, resets_wait_s=wait_s)

@@ -53,9 +53,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Reset our side of streams."""
+    """Reset our side of streams.  is_answer: the peer has reset its side, and waits for ours."""
 
     streams: tuple[int, ...]
+    is_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class Channels:
     def _reset(self, *streams: int) -> None:
         for stream in streams:
             self._channels[stream].answer_due = True
-        self._commands.append(Reset(streams))
+        self._commands.append(Reset(streams, any(self._channels[stream].reset_in for stream in streams)))
 
     @property
     def stream_count(self) -> int:

@@ -7,7 +7,9 @@ Ice ◄─ STUN ─┘ │    └─ records of the handshake ─► Handshake
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import Final
 
 from conflux.carrier.context import LinkContext
 from conflux.carrier.drop import Drop
@@ -29,6 +31,7 @@ from conflux.carrier.native.channels import (
     ChannelOffered,
     Channels,
     ChannelUp,
+    Reset,
     Send,
 )
 from conflux.carrier.native.dcep import PPID_DCEP, Reliability
@@ -53,6 +56,11 @@ from conflux.carrier.wire import (
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import TetherId
 
+# How long streams wait to be reset that this side closes.  As a rule the link ends with its last route, two seconds
+# later, and the streams with it: twelve packets less.  A peer learns by the route's TEARDOWN what ends.
+RESETS_WAIT_S: Final = 5.0
+RESETS_WAITING_MAX: Final = 64  # streams; then they are reset at once, so that a link never runs out of them
+
 CARRIER_ENDS = {  # what the engine's words mean for a link
     WireEnd.ASKED: CarrierEnd.ASKED,
     WireEnd.SHUTDOWN: CarrierEnd.PEER,
@@ -67,10 +75,13 @@ CARRIER_ENDS = {  # what the engine's words mean for a link
 
 
 class NativeLink(Link[StreamTether, int]):
-    """See Link.  wire: the engine."""
+    """See Link.  wire: the engine.  resets_wait_s: see RESETS_WAIT_S."""
 
-    def __init__(self, context: LinkContext, *, wire: Wire) -> None:
+    def __init__(self, context: LinkContext, *, wire: Wire, resets_wait_s: float = RESETS_WAIT_S) -> None:
         super().__init__(context)
+        self._resets_wait_s = resets_wait_s
+        self._resets: list[int] = []  # streams to reset, unless the association ends before
+        self._resetting: asyncio.TimerHandle | None = None
         self._wire = wire
         self._is_added = False
         self._dtls = Handshake(self._ice, is_client=not self._initiator, drop_counts=context.drop_counts)
@@ -111,6 +122,8 @@ class NativeLink(Link[StreamTether, int]):
         self._is_added = True
 
     async def _stop_carrying(self) -> None:
+        if self._resetting is not None:
+            self._resetting.cancel()
         if self._is_added:
             self._wire.close(self.link)
             self._wire.remove(self.link)  # before the socket is closed
@@ -149,6 +162,8 @@ class NativeLink(Link[StreamTether, int]):
             case WireReset(incoming=incoming, accepted=accepted, streams=streams):
                 self._channels.reset_untrusted(streams, incoming=incoming, accepted=accepted)
                 self._settle()
+                if incoming and self._resets:  # the peer closes too, and waits for ours
+                    self._reset_now()
             case WireDatagram(data=data, address=address):
                 if is_dtls(data):
                     self._dtls.received_untrusted(data)
@@ -165,7 +180,7 @@ class NativeLink(Link[StreamTether, int]):
         while True:
             while (command := channels.next_command()) is not None:
                 if not isinstance(command, Send):
-                    self._wire.reset(self.link, command.streams)
+                    self._reset(command)
                 elif not self._wire.send(self.link, command.stream, command.ppid, command.data):
                     if command.ppid == PPID_DCEP:
                         self.end(CarrierEnd.STALLED)  # it would never be sent again
@@ -175,6 +190,20 @@ class NativeLink(Link[StreamTether, int]):
             if event is None:
                 return
             self._channel_event_untrusted(event)
+
+    def _reset(self, command: Reset) -> None:
+        self._resets += command.streams
+        if command.is_answer or self._resets_wait_s == 0 or len(self._resets) >= RESETS_WAITING_MAX:
+            self._reset_now()
+        elif self._resetting is None:
+            self._resetting = self._loop.call_later(self._resets_wait_s, self._reset_now)
+
+    def _reset_now(self) -> None:
+        if self._resetting is not None:
+            self._resetting.cancel()
+            self._resetting = None
+        streams, self._resets = tuple(self._resets), []
+        self._wire.reset(self.link, streams)
 
     def _channel_event_untrusted(self, event: ChannelEvent) -> None:
         match event:

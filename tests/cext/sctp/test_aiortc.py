@@ -172,7 +172,11 @@ def test_messages_of_every_size_pass_both_ways(sctp: ctypes.CDLL, unordered: boo
 def test_the_largest_packet_is_probed_for(sctp: ctypes.CDLL) -> None:
     async def scenario() -> None:
         async with opened(sctp) as link:
+            _, came = channel_of(link, 4)
+            assert link.ours.send(bytes(20_000), time.monotonic_ns(), stream=4)
+            link.push()
             await link.until(lambda: link.ours.state.packet_bytes == 1400)
+            await link.until(lambda: came == [bytes(20_000)])
 
     run(scenario())
 

@@ -24,6 +24,7 @@ from kit.forger import (
 )
 from kit.sctp import (
     MS,
+    PACKET_BYTES_MIN,
     SECOND,
     Association,
     chunk,
@@ -31,6 +32,7 @@ from kit.sctp import (
     exchange,
     opened_pair,
     packet_of,
+    run_until,
     sack_chunk,
 )
 
@@ -171,9 +173,28 @@ def test_floods_of_questions_get_bounded_answers(forger: Forger) -> None:
 # --- data that goes ---------------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_cut_into_equal_packets(pair: tuple[Association, Association]) -> None:
+def grown(pair: tuple[Association, Association]) -> tuple[Association, Association]:
+    """Have the first send so much that it finds how large packets may be."""
     a, b = pair
+    assert a.send(bytes(20_000), 100 * MS, unordered=1)
+    run_until(a, b, 100 * MS, 300 * MS)
     assert a.state.packet_bytes == 1400
+    b.messages.clear()
+    return a, b
+
+
+def test_no_packet_is_probed_for_by_those_who_send_little(pair: tuple[Association, Association]) -> None:
+    a, b = pair
+    for number in range(200):
+        assert a.send(bytes(500), (100 + number) * MS, unordered=1)
+        run_until(a, b, (100 + number) * MS, (101 + number) * MS)
+    assert a.state.packet_bytes == b.state.packet_bytes == PACKET_BYTES_MIN
+    grown(pair)
+    assert b.state.packet_bytes == PACKET_BYTES_MIN, "who only receives needs no larger packets"
+
+
+def test_a_message_is_cut_into_equal_packets(pair: tuple[Association, Association]) -> None:
+    a, b = grown(pair)
     assert a.send(bytes(60000), SECOND, unordered=1)
     sizes = []
     for now in range(SECOND, SECOND + 500 * MS, MS):
@@ -190,7 +211,7 @@ def test_a_message_is_cut_into_equal_packets(pair: tuple[Association, Associatio
 
 
 def test_small_messages_share_packets(pair: tuple[Association, Association]) -> None:
-    a, b = pair
+    a, b = grown(pair)
     assert a.send(b"first", SECOND)
     exchange(a, b, SECOND)  # now a round trip is measured
     for _ in range(30):
@@ -260,8 +281,8 @@ def test_messages_expire_behind_a_closed_window(forger: Forger) -> None:
     said = forger.wait(forger.now + 3 * SECOND)
     assert forger.a.state.unsent_bytes == 0
     assert forger.a.counts.messages_abandoned == 50
-    # One message was sent, and the beginning of the next; one more TSN stands for the rest of that.
-    assert struct.unpack("!I", of_kind(said, FORWARD)[-1][1][:4]) == (forger.a.first_tsn + 2,)
+    # One message was sent, as one packet holds no more; behind a closed window it is the only one.
+    assert struct.unpack("!I", of_kind(said, FORWARD)[-1][1][:4]) == (forger.a.first_tsn,)
 
 
 def test_room_is_never_shut_for_good(forger: Forger) -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 from kit.builders import make_realm
 
+from conflux.crypto import kdf
 from conflux.crypto.seal import SealKey
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import NodeId, StreamId
@@ -100,7 +101,7 @@ def test_another_realms_onion_does_not_open():
         peel_untrusted(build(1)[0], unsealer(KEYS[0]), realm=make_realm("others").anchor.realm_id)
 
 
-@pytest.mark.parametrize("size", [0, 1, onion.SLOT_BYTES, onion.ONION_BYTES - 1, onion.ONION_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, onion.SLOT_BYTES + 1, onion.ONION_BYTES - 1, onion.ONION_BYTES + 1])
 def test_another_size_is_refused(size):
     with pytest.raises(RemoteProtocolError, match="malformed"):
         peel_untrusted((build(2)[0] + b"x")[:size], unsealer(KEYS[0]), realm=REALM)
@@ -121,3 +122,36 @@ def test_a_route_lives_for_a_day_at_most():
     assert peeled(onion.LIFETIME_S_MAX).lifetime_s == onion.LIFETIME_S_MAX
     with pytest.raises(RemoteProtocolError, match="lifetime"):
         peeled(onion.LIFETIME_S_MAX + 1)
+
+
+def one_slot(seed: int = 1) -> bytes:
+    hop = HOPS[0]._replace(one_slot=True)
+    return wrap([hop], STREAM, lifetime_s=60, realm=REALM, entropy=random.Random(seed).randbytes)[0]
+
+
+def test_a_route_of_one_hop_has_one_slot_if_the_hop_takes_it():
+    data = one_slot()
+    assert len(data) == onion.SLOT_BYTES
+    peeled = peel_untrusted(data, unsealer(KEYS[0]), realm=REALM)
+    assert (peeled.next, peeled.stream, peeled.rest) == (None, STREAM, b"")
+
+
+def test_a_route_of_several_hops_has_four_slots_whatever_the_hops_take():
+    hops = [hop._replace(one_slot=True) for hop in HOPS[:2]]
+    data, _ = wrap(hops, STREAM, lifetime_s=60, realm=REALM, entropy=random.Random(1).randbytes)
+    assert len(data) == onion.ONION_BYTES
+    assert len(peel_untrusted(data, unsealer(KEYS[0]), realm=REALM).rest) == onion.ONION_BYTES
+
+
+def test_slots_cut_off_behind_a_hops_own_are_refused():
+    for count in (1, 2, 4):
+        with pytest.raises(RemoteProtocolError, match="auth"):
+            peel_untrusted(build(count)[0][: onion.SLOT_BYTES], unsealer(KEYS[0]), realm=REALM)
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            peel_untrusted(build(count)[0][: 2 * onion.SLOT_BYTES], unsealer(KEYS[0]), realm=REALM)
+
+
+def test_one_slot_that_passes_on_is_malformed():
+    plain = bytes([0]) + bytes(16) + (60).to_bytes(4) + bytes(32) + kdf.sha256(b"")
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        peel_untrusted(one_slot(), lambda *_: plain, realm=REALM)

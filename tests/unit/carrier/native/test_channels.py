@@ -195,7 +195,7 @@ def reopened(pair: Pair) -> int:
     stream = opened(pair)
     server = pair.server.channels
     server.reset_untrusted((stream,), incoming=True, accepted=True)
-    assert pair.server.commands() == [Reset((stream,))]
+    assert pair.server.commands() == [Reset((stream,), is_answer=True)]
     assert pair.server.events() == [ChannelDown(stream)]
     server.message_untrusted(stream, PPID_DCEP, OPEN)
     assert [type(event) for event in pair.server.events()] == [ChannelOffered]
@@ -248,7 +248,7 @@ def test_channel_closed_before_the_answer_to_the_last_reset_is_reset_after_it(
     with pytest.raises(RemoteProtocolError, match="dcep"):
         server.message_untrusted(reopened, PPID_DCEP, OPEN)  # the peer may not open it anew: we have not reset it
     server.reset_untrusted((reopened,), incoming=False, accepted=True)
-    assert pair.server.commands() == [Reset((reopened,))]
+    assert pair.server.commands() == [Reset((reopened,), is_answer=True)]
     assert server.stream_count == 1
     server.reset_untrusted((reopened,), incoming=False, accepted=True)
     assert server.stream_count == 0
@@ -277,7 +277,7 @@ def test_channel_closed_while_opening_never_comes_up(pair: Pair) -> None:
     for command in pair.client.commands():
         deliver(command, pair.server)
     pair.server.channels.accept(stream)
-    assert pair.server.commands() == [Reset((stream,))]
+    assert pair.server.commands() == [Reset((stream,), is_answer=True)]
     pair.client.channels.message_untrusted(stream, PPID_DCEP, ACK)
     assert pair.client.events() == []
     assert [type(event) for event in pair.server.events()] == [ChannelOffered, ChannelDown]
