@@ -194,8 +194,20 @@ class StreamSettings(NamedTuple):
     """[stream]"""
 
     idle_timeout: Annotated[
-        float, Key(seconds(1, 3600), "A stream without packets ends after this many seconds.", live=True)
-    ] = 15.0
+        float | None,
+        Key(
+            seconds(1, 3600),
+            "A stream without packets ends after this many seconds. Not set: for each node after as long as staying "
+            "costs less than opening again, by its past pauses, within the two bounds below.",
+            live=True,
+        ),
+    ] = None
+    idle_timeout_min: Annotated[float, Key(seconds(1, 120), "The least that is chosen.", live=True)] = 5.0
+    idle_timeout_max: Annotated[float, Key(seconds(1, 120), "The most that is chosen.", live=True)] = 120.0
+    metered: Annotated[
+        bool,
+        Key(boolean, "Bytes cost money here: what stays open without packets weighs twice as much.", live=True),
+    ] = False
     queue_bytes: Annotated[
         int,
         Key(

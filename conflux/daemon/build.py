@@ -39,7 +39,7 @@ from conflux.daemon.issuing import Issuing
 from conflux.daemon.kind import Given
 from conflux.daemon.kind import Kind as DaemonKind
 from conflux.daemon.late import LateRenewal
-from conflux.daemon.limits import datapath_config, features, link_config
+from conflux.daemon.limits import datapath_config, features, link_config, patience_bounds
 from conflux.daemon.passing import Passing
 from conflux.daemon.reloading import Reloading, takers
 from conflux.daemon.renewal import Renewal
@@ -355,7 +355,7 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
     return Node(
         member,
         boot=start.boot,
-        config=NodeConfig(aead=best_aead(), relaying=relays, early=early),
+        config=NodeConfig(aead=best_aead(), relaying=relays, early=early, patience=patience_bounds(start.config)),
         datapath=datapath,
         plane=ControlPlane(
             member,

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conflux.config.settings import Config
-from conflux.datapath.config import DatapathConfig
+from conflux.datapath.config import RECEIVER_IDLE_S, DatapathConfig
 from conflux.ids import IPAddress
 from conflux.link.event import LinkConfig
+from conflux.node.patience import Bounds
 from conflux.node.relaying import FEATURE, NO_IPV6, PUBLIC
+from conflux.realm.card import PATIENT
 
 
 def features(config: Config, own: Sequence[IPAddress], *, relays: bool) -> tuple[str, ...]:
     """Return what the node's card says of it."""
-    lacks = () if any(address.version == 6 for address in own) else (NO_IPV6,)
+    says = (PATIENT,) if any(address.version == 6 for address in own) else (NO_IPV6, PATIENT)
     if not relays:
-        return lacks
-    return (FEATURE, PUBLIC, *lacks) if config.relay.public else (FEATURE, *lacks)
+        return says
+    return (FEATURE, PUBLIC, *says) if config.relay.public else (FEATURE, *says)
 
 
 def link_config(config: Config) -> LinkConfig:
@@ -25,10 +27,18 @@ def link_config(config: Config) -> LinkConfig:
     return LinkConfig(dial_count_max=limits.dial_count_max, dial_timeout_s=limits.dial_timeout, linger_s=limits.linger)
 
 
+def patience_bounds(config: Config) -> Bounds:
+    """Return within what the idle timeout of a stream is chosen."""
+    limits = config.stream
+    least_s = min(limits.idle_timeout_min, limits.idle_timeout_max)
+    return Bounds(least_s, limits.idle_timeout_max, fixed_s=limits.idle_timeout, metered=limits.metered)
+
+
 def datapath_config(config: Config) -> DatapathConfig:
     """Return the limits of the datapath."""
     return DatapathConfig(
-        idle_timeout_s=config.stream.idle_timeout,
+        idle_timeout_s=config.stream.idle_timeout or DatapathConfig().idle_timeout_s,
+        receiver_idle_s=RECEIVER_IDLE_S,
         queue_bytes_max=config.stream.queue_bytes,
         queues_bytes_max=max(DatapathConfig().queues_bytes_max, 2 * config.stream.queue_bytes),
         hold_age_s_max=config.stream.queue_age,

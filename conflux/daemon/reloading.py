@@ -11,7 +11,7 @@ from conflux.config.settings import Config, Origin
 from conflux.control.channel import ControlChannel
 from conflux.control.lan.channel import LanChannel
 from conflux.daemon.issuing import Issuing
-from conflux.daemon.limits import features, link_config
+from conflux.daemon.limits import features, link_config, patience_bounds
 from conflux.errors import ConfigError
 from conflux.host.log import set_level
 from conflux.node.node import Node
@@ -39,7 +39,7 @@ def takers(pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: 
                 channel.set_peers(config.control.lan.peers)
 
     def idle_timeout(config: Config) -> None:
-        node.datapath.set_idle_timeout(config.stream.idle_timeout)
+        node.set_patience(patience_bounds(config))
         pump.touch()
 
     def links(config: Config) -> None:
@@ -55,6 +55,9 @@ def takers(pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: 
         "realm.renew_expired": renew_expired,
         "control.lan.peers": peers,
         "stream.idle_timeout": idle_timeout,
+        "stream.idle_timeout_min": idle_timeout,
+        "stream.idle_timeout_max": idle_timeout,
+        "stream.metered": idle_timeout,
         "link.dial_count_max": links,
         "link.dial_timeout": links,
         "link.linger": links,

@@ -4,12 +4,16 @@ from typing import NamedTuple
 
 from conflux.anchor.key import EPOCH_BYTES_LOG2_MAX, EPOCH_S_MAX
 
+IDLE_S_MAX = 120.0  # a sender chooses no more for a stream; a receiver waits for it
+RECEIVER_IDLE_S = IDLE_S_MAX + 5.0
+
 
 class DatapathConfig(NamedTuple):
     """Times in seconds, sizes in bytes."""
 
     idle_timeout_s: float = 15.0  # a pause in a conversation; `stream.idle_timeout` in conflux.toml
     receiver_grace_s: float = 5.0  # a receiver waits so much longer than its sender: then only a lost END is the cause
+    receiver_idle_s: float = 0.0  # a receiver waits so long at least: each sender chooses its own idle timeout
 
     # 1 MiB is 2 s of a 4 Mbit/s uplink, or 0.2 s at 40 Mbit/s.  On a faster path the bound is what leaves in 50 ms, up
     # to four times as much (reference/served.py).  A destination may queue as much as all queues together leave free:
@@ -33,6 +37,10 @@ class DatapathConfig(NamedTuple):
     suspect_unmeasured_s_min: float = 1.0  # before the route's first RTT: the initial RTO of RFC 6298, section 2.1
 
     epoch_s: float = EPOCH_S_MAX
+    # An exchange of keys is 2.7 kB: more than an hour of a ping a minute.  So the key of a stream with fewer frames is
+    # looked at again after epoch_s, until it is so old.
+    epoch_frames_min: int = 64
+    epoch_quiet_s: float = 1800.0
     epoch_bytes_max: int = 2**EPOCH_BYTES_LOG2_MAX
     epoch_grace_s: float = 10.0  # frames of the epoch before may still be under way
 

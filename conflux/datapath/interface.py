@@ -44,7 +44,7 @@ class SenderIdle:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverIdle:
-    """For the idle timeout and receiver_grace_s, no frame of the stream came: its END was lost."""
+    """For the idle timeout and receiver_grace_s, or receiver_idle_s, no frame of the stream came: its END was lost."""
 
     stream: StreamId
 
@@ -85,7 +85,11 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class RekeyDue:
-    """The sender's key was used for epoch_s or has sealed epoch_bytes_max: the next epoch is due."""
+    """The next epoch is due.
+
+    The sender's key was used for epoch_s, or for epoch_quiet_s if it sealed fewer than epoch_frames_min frames; or it
+    has sealed epoch_bytes_max.
+    """
 
     stream: StreamId
 
@@ -119,8 +123,11 @@ class Tables(Protocol):
     name: str  # "reference" or "native"
     offload_kinds: tuple[int, ...]  # entry kinds, beside plain packets, that it sends and takes
 
-    def set_idle_timeout(self, timeout_s: float) -> None:
-        """End streams after another time of silence than that given at the start: those that are open, and new ones."""
+    def set_idle_timeout(self, timeout_s: float, stream: StreamId | None = None) -> None:
+        """End streams after another time of silence than that given at the start: those that are open, and new ones.
+
+        stream: only that one, which is sent from here.  No-op if it is unknown.
+        """
 
     # ── tables: egress ──
 

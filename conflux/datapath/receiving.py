@@ -247,7 +247,8 @@ class Receiving(ABC, Generic[Epoch]):
 
     def _idle_deadline(self) -> float | None:
         config = self._config
-        return None if self._idle_told else self._active_at() + config.idle_timeout_s + config.receiver_grace_s
+        wait_s = max(config.receiver_idle_s, config.idle_timeout_s + config.receiver_grace_s)
+        return None if self._idle_told else self._active_at() + wait_s
 
     def _idle_fire(self, now: float) -> None:
         self._idle_told = True

@@ -39,12 +39,13 @@ class Moved(NamedTuple):
 class SendingEpoch:
     """One epoch of the stream: the key that opens its feedback, and what the feedback said."""
 
-    __slots__ = ("feedback", "number", "received_count", "rekey_told", "used_at")
+    __slots__ = ("feedback", "number", "received_count", "rekey_at", "rekey_told", "used_at")
 
     def __init__(self, feedback: EpochKey) -> None:
         self.number = feedback.epoch
         self.feedback = Receiver(feedback.aead, feedback.key, feedback.nonce_prefix, feedback.epoch)
         self.used_at: float | None = None  # when its first frame was sealed
+        self.rekey_at: float | None = None  # when its age is looked at next
         self.rekey_told = False
         self.received_count = 0  # by the newest report: an older report that comes late counts fewer
 
@@ -204,6 +205,7 @@ class Sending(ABC, Generic[Epoch]):
                 self._timers.arm(self._timer_silence)
         if self._epoch.used_at is None:
             self._epoch.used_at = now
+            self._epoch.rekey_at = now + self._config.epoch_s
             self._timers.arm(self._timer_rekey)
 
     # ── feedback ──
@@ -315,10 +317,19 @@ class Sending(ABC, Generic[Epoch]):
         self._outlets.upcall(Suspect(self.stream))
 
     def _rekey_deadline(self) -> float | None:
-        epoch = self._epoch
-        return None if epoch.used_at is None or epoch.rekey_told else epoch.used_at + self._config.epoch_s
+        return None if self._epoch.rekey_told else self._epoch.rekey_at
 
     def _rekey_fire(self, now: float) -> None:
+        epoch, config = self._epoch, self._config
+        assert epoch.used_at is not None
+        old_at = epoch.used_at + config.epoch_quiet_s
+        if self._counter() < config.epoch_frames_min and now < old_at:
+            epoch.rekey_at = min(now + config.epoch_s, old_at)
+        else:
+            self._rekey_due()
+
+    def _rekey_due(self) -> None:
+        """Tell that the next epoch is due; once in each epoch."""
         self._epoch.rekey_told = True
         self._outlets.upcall(RekeyDue(self.stream))
 

@@ -64,8 +64,12 @@ class StreamTables(ABC, Generic[S, R]):
         self._pending = Pending(self._outlets)
         self._ended = TrafficBook()
 
-    def set_idle_timeout(self, timeout_s: float) -> None:
+    def set_idle_timeout(self, timeout_s: float, stream: StreamId | None = None) -> None:
         """End streams after another time of silence; see interface.Tables."""
+        if stream is not None:
+            if (sender := self._senders.get(stream)) is not None:
+                sender.use(self._config._replace(idle_timeout_s=timeout_s))
+            return
         self._config = self._config._replace(idle_timeout_s=timeout_s)
         self._outlets = self._outlets._replace(config=self._config)
         for sender in self._senders.values():

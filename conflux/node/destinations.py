@@ -25,6 +25,7 @@ from conflux.node.carrying import Carrying
 from conflux.node.destination import Counts
 from conflux.node.event import Event, EventKind, NodeEnd, Reason
 from conflux.node.lives import Lives
+from conflux.node.patience import Bounds, Patience
 from conflux.node.pauses import Pauses
 from conflux.node.racing import Races
 from conflux.node.relaying import is_public_relay
@@ -56,9 +57,14 @@ class Destinations:
         search: Search,
         rng: Random,
         early: Callable[[NodeId], bool] = lambda node: False,
+        patience: Patience | None = None,
     ) -> None:
-        """early: says whether packets may go by a direct route to a node before it is confirmed."""
+        """early: says whether packets may go by a direct route to a node before it is confirmed.
+
+        patience: chooses idle timeouts; None: all are the datapath's own.
+        """
         self._early = early
+        self._patience = patience
         self._datapath = datapath
         self._plane = plane
         self._streams = streams
@@ -85,6 +91,7 @@ class Destinations:
             answering=self._answering,
             races=self._races,
             events=self._events,
+            patience=patience,
         )
 
     def nodes(self) -> tuple[NodeId, ...]:
@@ -144,6 +151,15 @@ class Destinations:
         destination = self._lives.of_stream(feedback.stream)
         if destination is not None and destination.sending is not None:
             self._carrying.feedback(destination.sending, feedback, now)
+            if self._patience is not None and self._patience.active(destination.node, now=now):
+                self._lives.choose_timeout(destination)
+
+    def set_patience(self, bounds: Bounds) -> None:
+        """Choose idle timeouts within other bounds from now on; no-op if none are chosen here."""
+        if self._patience is not None:
+            self._patience.bounds = bounds
+            for destination in self._lives.all():
+                self._lives.choose_timeout(destination)
 
     # ── what the control plane reports ──
 

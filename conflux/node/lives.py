@@ -14,14 +14,16 @@ from conflux.ids import NodeId, StreamId
 from conflux.node.answering import Answering
 from conflux.node.destination import Destination, Sending, Try, retry_delay_s
 from conflux.node.event import Event, EventKind, Reason
+from conflux.node.patience import Patience
 from conflux.node.pauses import Pauses
 from conflux.node.racing import Races
-from conflux.realm.card import Card
+from conflux.realm.card import PATIENT, Card
 from conflux.route.onion import HopKey
 from conflux.search.interface import Search
 from conflux.stream.event import SenderReady
 from conflux.stream.streams import Streams
 
+IMPATIENT_S = 15.0  # for nodes whose card does not say "patient": they end what is silent for five seconds more
 GIVE_UP_COUNT = 3  # failures in a row; what waited is then dropped, and nothing is tried before a pause is over
 
 
@@ -40,7 +42,10 @@ class Lives:
         answering: Answering,
         races: Races,
         events: deque[Event],
+        patience: Patience | None,
     ) -> None:
+        """patience: chooses idle timeouts; None: all are the datapath's own."""
+        self._patience = patience
         self._datapath = datapath
         self._plane = plane
         self._streams = streams
@@ -94,6 +99,8 @@ class Lives:
             self._datapath.add_egress(card.node_id, card.addresses, now=now)
             return
         self._events.append(Event(EventKind.QUEUE, card.node_id))
+        if self._patience is not None:
+            self._patience.active(card.node_id, now=now)
         self.prepare(card, now)
 
     def prepare(self, card: Card, now: float, *, early: bool = False) -> None:
@@ -124,6 +131,7 @@ class Lives:
         self._datapath.add_sender(
             event.peer, event.stream, event.data, event.feedback, offload_kinds=event.offload_kinds, now=now
         )
+        self.choose_timeout(destination)
         self._events.append(Event(EventKind.HANDSHAKE, destination.node, took_s=now - sending.began_at))
         sending.vantage = {
             NodeId(entry.node): HopKey(NodeId(entry.node), entry.hop_key_id, entry.hop_public)
@@ -133,6 +141,16 @@ class Lives:
         self._search.vantage_of(event.peer, tuple(sending.vantage))
         self._races.agreed(destination, now)
         self.end_lost(destination, now)
+
+    def choose_timeout(self, destination: Destination) -> None:
+        """Have the stream of a destination end after as long a silence as pays; no-op before it is agreed."""
+        sending, patience = destination.sending, self._patience
+        if patience is None or sending is None or not sending.agreed:
+            return
+        timeout_s = patience.timeout_s(destination.node)
+        if patience.bounds.fixed_s is None and PATIENT not in destination.card.features:
+            timeout_s = min(timeout_s, IMPATIENT_S)
+        self._datapath.set_idle_timeout(timeout_s, sending.stream)
 
     # ── ending ──
 

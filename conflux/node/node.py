@@ -46,6 +46,7 @@ from conflux.node.event import Event, EventKind, Reason
 from conflux.node.hearing import Hearing
 from conflux.node.naming import node_name, who_of
 from conflux.node.neighbours import Neighbours
+from conflux.node.patience import Bounds, Patience
 from conflux.node.precedence import Precedence
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
@@ -73,12 +74,14 @@ class NodeConfig(NamedTuple):
     aead: the cipher this processor opens fastest (conflux.anchor.speed.best_aead()).  relaying: pass on the routes of
     other nodes, if the credential allows it.  early: send packets by a direct route before it is confirmed, to nodes
     that are no neighbours; the datapath keeps them until the route's tether is whole.  The first of them may overtake
-    each other at the far end, and a neighbour's confirmation comes in a millisecond.
+    each other at the far end, and a neighbour's confirmation comes in a millisecond.  patience: within what bounds idle
+    timeouts are chosen; None: none is, and that of the datapath holds.
     """
 
     aead: int
     relaying: bool = True
     early: bool = False
+    patience: Bounds | None = None
 
 
 class Node:
@@ -138,6 +141,7 @@ class Node:
             search=search,
             rng=rng,
             early=lambda node: config.early and node not in self._reached,
+            patience=None if config.patience is None else Patience(config.patience),
         )
         # When the first of them wants to be woken.  To say so each looks through all it holds, but most packets and
         # frames change nothing there.  So they are asked again only after a settling, which follows every change.
@@ -333,6 +337,10 @@ class Node:
         self.streams.adopt(member)
         self.plane.adopt(member, now=now)
         self._settle(now)
+
+    def set_patience(self, bounds: Bounds) -> None:
+        """Choose idle timeouts within other bounds from now on."""
+        self._to.set_patience(bounds)
 
     def set_relaying(self, relaying: bool, features: tuple[str, ...], *, now: float) -> None:
         """Pass new routes of other nodes on, or no longer; those that pass stay.  features: for the card."""

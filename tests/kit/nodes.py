@@ -21,8 +21,9 @@ from conflux.ids import IPAddress, LinkId, NodeId, StreamId, TetherId
 from conflux.node.destination import Destination, Sending, Try
 from conflux.node.destinations import Destinations
 from conflux.node.event import Event, EventKind
+from conflux.node.patience import Patience
 from conflux.node.relaying import FEATURE, PUBLIC
-from conflux.realm.card import Card
+from conflux.realm.card import PATIENT, Card
 from conflux.realm.credential import RELAY, Chain
 from conflux.route.event import RouteAsked, RouteEnd, RouteFailed, RouteLost, RouteReady
 from conflux.route.message import Refusal, RefusalWord
@@ -36,10 +37,13 @@ CHANNEL_COUNT = 4
 
 
 @functools.cache
-def card_of(name: str, *, relays: bool = True, may: bool = True, public: bool = False) -> Card:
-    """Return a node's card.  relays: it offers to relay.  may: its credential allows it.  public: for any two."""
+def card_of(name: str, *, relays: bool = True, may: bool = True, public: bool = False, patient: bool = False) -> Card:
+    """Return a node's card.
+
+    relays: it offers to relay.  may: its credential allows it.  public: for any two.  patient: as PATIENT says.
+    """
     chain = Chain(make_credential(REALM, name, capabilities=(RELAY,) if may else ()), None)
-    features = (*((FEATURE,) if relays else ()), *((PUBLIC,) if public else ()))
+    features = (*((FEATURE,) if relays else ()), *((PUBLIC,) if public else ()), *((PATIENT,) if patient else ()))
     hop_public = hop_key(name).public
     return Card.build(node_keys(name), chain, boot=FIRST_BOOT, hop_public=hop_public, serial=1, features=features)
 
@@ -63,7 +67,11 @@ class FakeDatapath:
     routes: dict[StreamId, Hop | None] = field(default_factory=dict)
     refused: list[tuple[IPAddress, str]] = field(default_factory=list)
     removed: list[tuple[NodeId, str]] = field(default_factory=list)
+    timeouts: dict[StreamId | None, float] = field(default_factory=dict)
     relays: dict[tuple[LinkId, int], Hop] = field(default_factory=dict)
+
+    def set_idle_timeout(self, timeout_s: float, stream: StreamId | None = None) -> None:
+        self.timeouts[stream] = timeout_s
 
     def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
         self.egresses[destination] = addresses
@@ -276,8 +284,14 @@ class FakeSearch:
 class Sender:
     """Destinations among fakes.  Time stands still until the test moves it."""
 
-    def __init__(self, *paths: Path, known: tuple[str, ...] = ("bravo",), early: bool = False) -> None:
-        """paths: what the search offers.  known: nodes whose cards are here.  early: of Destinations."""
+    def __init__(
+        self,
+        *paths: Path,
+        known: tuple[str, ...] = ("bravo",),
+        early: bool = False,
+        patience: Patience | None = None,
+    ) -> None:
+        """paths: what the search offers.  known: nodes whose cards are here.  early, patience: of Destinations."""
         self.now = 100.0
         self.datapath = FakeDatapath()
         self.plane = FakePlane(id_of("alpha"), {id_of(name): card_of(name) for name in known})
@@ -294,6 +308,7 @@ class Sender:
             search=self.search,  # type: ignore[arg-type]
             rng=Random(1),
             early=lambda node: early,
+            patience=patience,
         )
 
     # ── what happens ──

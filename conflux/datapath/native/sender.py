@@ -92,7 +92,7 @@ class NativeSender(Sending[SendingEpoch]):
         if counter >= state.counter:
             raise RemoteProtocolError(Drop.BAD_REPORT, "a counter never sent")
         if state.bytes_sealed >= self._config.epoch_bytes_max and not epoch.rekey_told:
-            self._rekey_fire(now)
+            self._rekey_due()
         return self._engine.sender_reported(self.handle, counter, now)
 
     def _unreported_count(self) -> int:

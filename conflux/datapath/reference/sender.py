@@ -86,7 +86,7 @@ class StreamSender(Sending[SenderEpoch]):
         self.bytes_sent += len(frame)
         self._sent(now)
         if epoch.data.bytes_sealed >= self._config.epoch_bytes_max and not epoch.rekey_told:
-            self._rekey_fire(now)
+            self._rekey_due()
         return OutFrame(hop.link, hop.tether, bucket % hop.channel_count, frame)
 
     def last_frame(self) -> bytes:

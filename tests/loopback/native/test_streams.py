@@ -242,7 +242,7 @@ def test_a_stream_that_never_carried_anything_is_idle_too(pair: Pair) -> None:
 
 
 def test_a_rekey_is_due_once_after_its_time_of_use(made: World) -> None:
-    pair = Pair(made, DatapathConfig(idle_timeout_s=1000.0))
+    pair = Pair(made, DatapathConfig(idle_timeout_s=1000.0, epoch_frames_min=1))
     assert fire(pair.a, time.monotonic() + 500) == []
     one_way(pair)
     reported(pair)

@@ -66,7 +66,7 @@ def test_every_key_is_shown_with_the_value_that_counts_and_the_line_that_sets_it
     assert list(found) == [key for key, _, _ in every_key()]
     assert (found["tun.mtu"].value, found["tun.mtu"].line) == (1400, 3)
     assert (found["control.lan.peers"].value, found["control.lan.peers"].line) == (["a:1", "[fe80::1]:2"], 5)
-    assert (found["stream.idle_timeout"].value, found["stream.idle_timeout"].line) == (15.0, None)
+    assert (found["stream.idle_timeout_max"].value, found["stream.idle_timeout_max"].line) == (120.0, None)
     json.dumps([each.value for each in found.values()])
 
 

@@ -43,6 +43,9 @@ ca = '/etc/conflux/ca.pem'
 area = "north"
 [stream]
 idle_timeout = 1.5
+idle_timeout_min = 6
+idle_timeout_max = 60
+metered = true
 queue_bytes = 70_000
 queue_age = 3
 [link]

@@ -166,7 +166,7 @@ def test_an_end_that_comes_in_a_data_frame_ends_nothing(pair: Pair) -> None:
 
 
 def test_a_rekey_is_due_once_per_epoch_after_its_time_of_use() -> None:
-    pair = Pair(DatapathConfig(idle_timeout_s=1000.0, epoch_s=120.0))
+    pair = Pair(DatapathConfig(idle_timeout_s=1000.0, epoch_s=120.0, epoch_frames_min=1))
     pair.a.handle_timeout(now=500.0)
     assert upcalls(pair.a) == []
     for start, epoch in ((500.0, 1), (700.0, 2)):
@@ -181,6 +181,36 @@ def test_a_rekey_is_due_once_per_epoch_after_its_time_of_use() -> None:
         assert upcalls(pair.a) == [RekeyDue(STREAM)]
         pair.b.rekey_receiver(STREAM, *keys(epoch), now=start + 130.0)
         pair.a.rekey_sender(STREAM, *keys(epoch), now=start + 130.0)
+
+
+def test_a_key_that_sealed_few_frames_is_not_renewed_by_the_clock_alone() -> None:
+    pair = Pair(DatapathConfig(idle_timeout_s=10_000.0, epoch_s=120.0, epoch_frames_min=64, epoch_quiet_s=1800.0))
+
+    def ping(now: float) -> None:
+        pair.a.packet(udp(), now=now)
+        pair.carry(now)
+        pair.report(now)
+        upcalls(pair.a)
+
+    for minute in range(30):
+        ping(60.0 * minute)
+        pair.a.handle_timeout(now=60.0 * minute + 59.0)
+        assert RekeyDue(STREAM) not in upcalls(pair.a)
+    pair.a.handle_timeout(now=1800.0)
+    assert upcalls(pair.a).count(RekeyDue(STREAM)) == 1, "half an hour is the most"
+
+
+def test_a_key_is_renewed_as_soon_as_it_is_old_and_sealed_enough() -> None:
+    pair = Pair(DatapathConfig(idle_timeout_s=10_000.0, epoch_s=120.0, epoch_frames_min=64))
+    due_at = []
+    for second in range(400):
+        now = float(second)
+        pair.a.packet(udp(), now=now)
+        pair.carry(now)
+        pair.report(now)
+        pair.a.handle_timeout(now=now)
+        due_at += [second] * upcalls(pair.a).count(RekeyDue(STREAM))
+    assert due_at == [120]
 
 
 def test_a_new_epoch_is_measured_from_its_first_frame_on(pair: Pair) -> None:

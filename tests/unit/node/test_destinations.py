@@ -6,13 +6,15 @@ import pytest
 from kit.nodes import Sender, card_of, id_of, path_of
 
 from conflux.control.who import Who
+from conflux.datapath.interface import Feedback
 from conflux.errors import UserError
 from conflux.ids import StreamId
 from conflux.link.event import DialEnd, DialFailed
 from conflux.node.destination import RETRY_S_MAX, RETRY_S_MIN, retry_delay_s
 from conflux.node.destinations import BRIDGE_BURST, BRIDGE_RATE
 from conflux.node.event import EventKind, NodeEnd, Reason
-from conflux.node.lives import GIVE_UP_COUNT
+from conflux.node.lives import GIVE_UP_COUNT, IMPATIENT_S
+from conflux.node.patience import FIRST_S, Bounds, Patience
 from conflux.node.pauses import PAUSE_S_MIN
 from conflux.route.event import RouteEnd, RouteFailed
 from conflux.stream.event import SenderEnd, SenderFailed
@@ -439,3 +441,52 @@ def test_way_back_leads_by_the_public_relay_that_the_others_route_came_through()
     sender.plane.cards[id_of("rod")] = card_of("rod", public=True)
     sender.to.reached_by(BRAVO, id_of("rod"), sender.now)
     assert sender.search.learned == [("heard", BRAVO, id_of("rod")), ("relay", id_of("rod"))]
+
+
+# ── how long a stream stays ──
+
+
+def patient_sender(*, patient: bool = True, bounds: Bounds | None = None) -> Sender:
+    sender = Sender(DIRECT, patience=Patience(bounds or Bounds()))
+    sender.plane.cards[BRAVO] = card_of("bravo", patient=patient)
+    return sender
+
+
+def carried(sender: Sender) -> StreamId:
+    """Open a stream to bravo and have it carried."""
+    sender.packet()
+    stream = sender.agree()
+    sender.link("bravo")
+    sender.confirm("bravo")
+    return stream
+
+
+def test_a_stream_to_a_node_whose_pauses_are_known_stays_for_as_long_as_pays():
+    sender = patient_sender()
+    first = carried(sender)
+    assert sender.datapath.timeouts[first] == FIRST_S
+    sender.now += FIRST_S
+    sender.to.sender_idle(first, sender.now)
+    sender.now += 60.0 - FIRST_S
+    assert sender.datapath.timeouts[carried(sender)] > 60.0
+
+
+def test_a_pause_that_ends_while_the_stream_is_open_counts_too():
+    sender = patient_sender()
+    stream = carried(sender)
+    for _ in range(2):
+        sender.now += 25.0
+        report = Feedback(stream, 0, 1, 2, 0, 0, 200, None, None)
+        sender.to.feedback(report, sender.now)
+    assert 25.0 < sender.datapath.timeouts[stream] != FIRST_S
+
+
+def test_a_stream_to_an_earlier_build_ends_before_its_receiver_gives_it_up():
+    stream = carried(sender := patient_sender(patient=False))
+    assert sender.datapath.timeouts[stream] == IMPATIENT_S
+
+
+def test_other_bounds_count_at_once_for_open_streams():
+    stream = carried(sender := patient_sender())
+    sender.to.set_patience(Bounds(fixed_s=3.0))
+    assert sender.datapath.timeouts[stream] == 3.0
