@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 30.0  # what asks other nodes may take as long
 LOOK_TIMEOUT_S = 5.0  # what only looks takes milliseconds: a daemon that is silent for longer hangs
+PATIENCE_S = 1.0  # then what takes long is told from a daemon that hangs, by a question that takes no time
 LOOK = "links"  # the request that costs least
 LINE_BYTES_MAX = 1 << 24  # a status with every stream and link of a busy node
 
@@ -43,12 +44,12 @@ class ApiClient:
         return self._call(do, arguments, LOOK_TIMEOUT_S)
 
     def call(self, do: str, **arguments: object) -> object:
-        """Return the answer to one request.  Raises UserError with the daemon's text."""
-        return self._call(do, arguments, ANSWER_TIMEOUT_S)
+        """Return the answer to one request, soon if the daemon hangs.  Raises UserError with the daemon's text."""
+        return self._call(do, arguments, ANSWER_TIMEOUT_S, is_slow=True)
 
-    def _call(self, do: str, arguments: dict[str, object], timeout_s: float) -> object:
+    def _call(self, do: str, arguments: dict[str, object], timeout_s: float, *, is_slow: bool = False) -> object:
         answer: object = None
-        for kind, value in self._lines(do, arguments, timeout_s):
+        for kind, value in self._lines(do, arguments, timeout_s, is_slow=is_slow):
             if kind == "done":
                 answer = value
         return answer
@@ -82,7 +83,18 @@ class ApiClient:
         except UserError:
             pass  # an answer, of which the request itself will hear
 
-    def _lines(self, do: str, arguments: dict[str, object], timeout_s: float | None) -> Iterator[tuple[str, object]]:
+    def _await(self, connection: socket.socket) -> None:
+        """Return when an answer begins, or the daemon answers something else at least.  Raises HangsError."""
+        connection.settimeout(PATIENCE_S)
+        try:
+            connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            self._require_awake()
+
+    def _lines(
+        self, do: str, arguments: dict[str, object], timeout_s: float | None, *, is_slow: bool = False
+    ) -> Iterator[tuple[str, object]]:
+        """Yield the kind and value of each line of an answer.  is_slow: the daemon may have to ask other nodes."""
         with self._connect() as connection:
             holder = self._holder = _pid(connection)
             connection.settimeout(timeout_s)
@@ -90,6 +102,9 @@ class ApiClient:
             ended = False
             try:
                 connection.sendall(json.dumps({"do": do, **given}).encode() + b"\n")
+                if is_slow:
+                    self._await(connection)
+                    connection.settimeout(timeout_s)
                 with connection.makefile("rb") as lines:
                     while line := lines.readline(LINE_BYTES_MAX):
                         kind, value = _parse(line)

@@ -5,7 +5,9 @@ It imports next to nothing, so that what is imported later is imported under its
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -29,7 +31,9 @@ def import_module(name: str) -> ModuleType:
 def main() -> int:
     """Run the command of this process, and return its exit code."""
     try:
+        sys.unraisablehook = raise_later
         open_missing()
+        print_anything()
         hide_tokens()
         code = int(import_module("conflux.cli.parser").run(None))
     except KeyboardInterrupt:
@@ -39,6 +43,17 @@ def main() -> int:
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on, Ctrl-C ends the process without a word
     return end_output(code)
+
+
+def raise_later(lost: sys.UnraisableHookArgs) -> None:
+    """Have a Ctrl-C that came where nothing can be raised, as in a callback of an import, come a moment later.
+
+    Python would print a traceback, and the command go on.
+    """
+    if lost.exc_type is KeyboardInterrupt:
+        _thread.start_new_thread(_thread.interrupt_main, ())
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def open_missing() -> None:
@@ -51,6 +66,12 @@ def open_missing() -> None:
         if getattr(sys, name) is None:
             mode = "r" if number == 0 else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+def print_anything() -> None:
+    """Have standard output show as \\udcff or the like what its encoding lacks, such as bytes in the name of a file."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def hide_tokens() -> None:

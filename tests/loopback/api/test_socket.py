@@ -390,10 +390,12 @@ def test_waiting_for_the_end_returns_when_the_daemon_ends(path):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("ask", ["look", "stream", "end"])
+@pytest.mark.parametrize("ask", ["look", "stream", "end", "call"])
 def test_a_daemon_that_hangs_is_told_soon_and_by_its_pid(path, monkeypatch, ask):
     monkeypatch.setattr(client_module, "LOOK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.1)
     asks = {
+        "call": lambda client: client.call("echo", name="x"),
         "look": lambda client: client.look("status"),
         "stream": lambda client: next(client.stream("watch")),
         "end": lambda client: client.call_to_end("down", 30),
@@ -403,6 +405,29 @@ def test_a_daemon_that_hangs_is_told_soon_and_by_its_pid(path, monkeypatch, ask)
         listener.listen()
         with pytest.raises(HangsError, match=rf"the daemon \(pid {os.getpid()}\) has not answered for 0.2 seconds"):
             asks[ask](ApiClient(path))
+
+
+def test_what_takes_long_is_waited_for_while_the_daemon_answers_anything_else(path, monkeypatch):
+    monkeypatch.setattr(client_module, "LOOK_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.05)
+    asked = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer():
+            slow, _ = listener.accept()
+            quick, _ = listener.accept()  # it comes as the first question has no answer yet
+            asked.extend(json.loads(connection.recv(1024))["do"] for connection in (slow, quick))
+            for connection, said in ((quick, 1), (slow, 2)):
+                connection.sendall(json.dumps({"done": said}).encode() + b"\n")
+                connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert ApiClient(path).call("move", name="x") == 2
+        thread.join()
+    assert asked == ["move", client_module.LOOK]
 
 
 def test_a_daemon_whose_clients_queue_up_is_told_too(path, monkeypatch):

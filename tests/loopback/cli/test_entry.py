@@ -99,3 +99,37 @@ def test_ctrl_c_from_our_first_line_on_is_no_traceback() -> None:
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
         assert (err, running.returncode in (0, 130, -signal.SIGINT)) == ("", True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_file_name_that_is_no_text_is_printed_all_the_same(encoding: str, tmp_path: Path) -> None:
+    script = '"$@" --state-dir "$0/s" "$0/"$\'caf\\xff\\xc3\\xa9\''
+    line = [sys.executable, "-m", "conflux", "config", "mask"]
+    done = subprocess.run(
+        ["bash", "-c", script, str(tmp_path), *line],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**ENVIRONMENT, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"caf\\udcff" in done.stdout
+
+
+def test_ctrl_c_in_a_place_that_cannot_raise_it_is_not_lost_and_no_traceback() -> None:
+    program = (
+        "import signal, sys, time, weakref\n"
+        "from conflux.cli import entry\n"
+        "class Held: pass\n"
+        "def hung(name):\n"
+        "    held = Held()\n"
+        "    kept = weakref.ref(held, lambda ref: signal.raise_signal(signal.SIGINT))\n"
+        "    del held  # the callback runs here, and what it raises is ignored\n"
+        "    time.sleep(30)\n"
+        "entry.import_module = hung\n"
+        "sys.exit(entry.main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 130)

@@ -10,16 +10,14 @@ import pytest
 from kit.grammar import parsers
 
 from conflux.api import client
-from conflux.cli import parser
+from conflux.cli import entry, parser
 from conflux.cli.grammar import Parser
 
-# They do not end by themselves, or take seconds without asking anything; test_up.py and others have them.
-LONG = {("up",), ("bench",), ("page",), ("top",), ("doctor",), ("report",), ("help",)}
-COMMANDS = [
-    (words, below)
-    for words, below in parsers(parser.parser())
-    if words not in LONG and below.get_default("run") is not None
-]
+# They do not end by themselves, or take seconds without asking anything: here they get what is wrong by its look.  The
+# rest of them, and every command as a process, is in tests/lab/test_lab_every_command.py.
+LONG = {("up",), ("bench",), ("page",), ("doctor",), ("report",)}
+EVERY = [(words, below) for words, below in parsers(parser.parser()) if below.get_default("run") is not None]
+COMMANDS = [(words, below) for words, below in EVERY if words not in LONG]
 NAMES = [" ".join(words) for words, _ in COMMANDS]
 HOSTILE = [
     "",
@@ -61,6 +59,7 @@ def arguments(below: Parser, word: str, *, with_options: bool) -> list[str]:
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """Run a command; return its exit code and its errors, which are lines of this program and no traceback."""
+    entry.print_anything()
     try:
         code = parser.main(words)
     except SystemExit as ended:  # help
@@ -88,6 +87,21 @@ def test_without_arguments_and_with_hostile_ones(capsys, tmp_path, words, below)
             said(capsys, *words, *arguments(below, word, with_options=with_options), *at)
 
 
+@pytest.mark.parametrize(("words", "below"), EVERY, ids=[" ".join(words) for words, _ in EVERY])
+def test_one_word_too_many_and_an_option_that_is_none(capsys, tmp_path, words, below) -> None:
+    line = arguments(below, "kitchen", with_options=False)
+    for more in (["--no-such-option"], ["--config"], ["--\x1b[2J"], ["a", "b", "c"] if words != ("help",) else ["a b"]):
+        code, err = said(capsys, *words, *line, *more)
+        assert (code, bool(err)) == (2, True), (words, more)
+
+
+@pytest.mark.parametrize(("words", "below"), [each for each in EVERY if each[0] in {("up",), ("page",)}])
+def test_what_runs_on_begins_with_no_broken_configuration(capsys, tmp_path, words, below) -> None:
+    (tmp_path / "broken.toml").write_text("[node\nname =")
+    code, err = said(capsys, *words, "--config", str(tmp_path / "broken.toml"), "--state-dir", str(tmp_path / "s"))
+    assert (code, "broken.toml:1" in err) == (1, True)
+
+
 @pytest.mark.parametrize(("words", "below"), COMMANDS, ids=NAMES)
 def test_with_a_configuration_and_a_directory_that_are_none(capsys, tmp_path, words, below) -> None:
     (tmp_path / "broken.toml").write_text("[node\nname = \udc00".encode("utf-8", "replace").decode())
@@ -104,6 +118,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state directory whose daemon takes connections and says nothing, as after SIGSTOP."""
     monkeypatch.setattr(client, "LOOK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "PATIENCE_S", 0.05)
     (tmp_path / "state").mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "state" / "conflux.sock"))
@@ -112,29 +127,31 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 ASK = {
-    "status",
-    "streams",
+    "down",
+    "hosts",
+    "ip",
     "links",
     "paths",
-    "watch",
     "ping",
-    "route",
-    "route move",
-    "why",
-    "ip",
-    "hosts",
-    "down",
     "reload",
+    "route move",
+    "route",
+    "status",
+    "streams",
+    "top",
+    "watch",
+    "why",
 }
 
 
-@pytest.mark.parametrize(("words", "below"), [each for each in COMMANDS if " ".join(each[0]) in ASK])
-def test_a_daemon_that_hangs_is_said_with_what_to_do(capsys, hung, words, below) -> None:
+@pytest.mark.parametrize(("words", "below"), COMMANDS, ids=NAMES)
+def test_a_daemon_that_hangs_holds_no_command_up_and_is_said_with_what_to_do(capsys, hung, words, below) -> None:
     line = arguments(below, "kitchen", with_options=False)
     code, err = said(capsys, *words, *line, "--state-dir", str(hung))
-    assert code == 1
-    assert "has not answered for" in err
-    assert "kill" in err
+    if " ".join(words) in ASK:
+        assert code == 1
+        assert "has not answered for" in err
+        assert "kill" in err
 
 
 def test_the_commands_that_ask_are_commands() -> None:
