@@ -22,6 +22,7 @@ FIRMWARE_WANTED = (
     "./usr/bin/grub-editenv",
     *(f"./usr/share/doc/{package}/copyright" for package in FIRMWARE_PACKAGES),
 )
+NATIVE = "images/recipe/native"
 KERNEL = "linux-image-arm64"
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
@@ -53,11 +54,30 @@ class Debian:
 
     def _mmdebstrap(self, log: str, target: Path, *options: str, backports: bool = False) -> None:
         self.shop.host(
-            ["mmdebstrap", "--mode=root", *COMMON, *options, SUITE, target, *sources(self.mirror, backports)],
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--verbose",
+                *COMMON,
+                *options,
+                SUITE,
+                target,
+                *sources(self.mirror, backports),
+            ],
             log,
             {"INITRD": "No", "SOURCE_DATE_EPOCH": str(BASE_DATE)},
             counted=r"^Setting up ",
         )
+
+    def _native(self, tools: Path) -> list[str]:
+        """Return the options that let this machine run what need not be emulated."""
+        if output_of("dpkg", "--print-architecture").strip() == ARCH:
+            return []
+        script = self.shop.tree / NATIVE
+        return [
+            f'--extract-hook={script} begin "$1" {tools}',
+            f'--customize-hook={script} end "$1" {tools}',
+        ]
 
     def tools(self) -> Path:
         """Return the root of the tools tree, of this machine's own architecture."""
@@ -79,6 +99,8 @@ class Debian:
         if kernel == "backports":
             wanted = [f"{KERNEL}/{SUITE}-backports" if each == KERNEL else each for each in wanted]
 
+        tools = self.tools()
+
         def build(part: Path) -> None:
             lists = part / "lists"
             lists.mkdir()
@@ -91,13 +113,14 @@ class Debian:
                 "--dpkgopt=force-unsafe-io",
                 f"--include={','.join(wanted)}",
                 f"--essential-hook={NO_HOST_KEYS}",
+                *self._native(tools),
                 f'--customize-hook=cp "$1"/var/lib/apt/lists/*_Packages {lists}/',
                 backports=kernel == "backports",
             )
 
         return self.stages.make(
             f"base-{kernel}",
-            self._inputs("images/packages.list", "images/dpkg-min.opts", kernel=kernel),
+            self._inputs("images/packages.list", "images/dpkg-min.opts", NATIVE, kernel=kernel),
             build,
             "setting up Debian for arm64 (ten minutes where it is emulated)",
         )

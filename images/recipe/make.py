@@ -151,9 +151,9 @@ def build(tree: Path, name: str) -> None:
     debian = Debian(shop, stages, os.environ.get("MIRROR") or MIRROR)
     trees = Trees(debian, date_of(tree, PACKAGE_SOURCES))
     # The long one is emulated, on one core; what it does not need is made beside it.
+    shop.tools = debian.tools()
     with ThreadPoolExecutor(1) as beside:
         coming = beside.submit(debian.base, board.kernel)
-        shop.tools = debian.tools()
         link = place / "tools"
         link.unlink(missing_ok=True)
         link.symlink_to(shop.tools.relative_to(place))

@@ -47,6 +47,7 @@ REMOVED = (
     "etc/hostname",
     "etc/resolv.conf",
     "etc/.pwd.lock",
+    "etc/.resolv.conf*",
     "etc/*-",
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
@@ -65,6 +66,7 @@ REMOVED = (
     "root/.[!.]*",
     "dev/*",
 )
+MACHINE = b"\xb7\x00"  # AArch64, as an ELF file has it in its bytes 18 and 19
 PRESET = re.compile(r"\s*(enable|disable)\s+(\S+)\s*\Z")
 FIRMWARE_FILES = ("usr/lib/firmware", "usr/bin")
 
@@ -133,8 +135,11 @@ class Trees:
                 copy_tree(shop.tree / "images/initramfs" / each, folder / each)
             version = max(each.name.removeprefix("vmlinuz-") for each in (root / "boot").glob("vmlinuz-*"))
             extra = {"SOURCE_DATE_EPOCH": str(BASE_DATE)}
-            shop.inside(root, ["mkinitramfs", "-o", "/boot/initrd.img", version], f"kernel-{kind}", extra)
-            shop.leave(root)
+            command = ["mkinitramfs", "-k", "-o", "/boot/initrd.img", version]
+            shop.quickly(root, command, f"kernel-{kind}", extra)
+            foreign = foreign_in(root / "var/tmp")
+            if foreign:
+                raise RecipeError(f"the initrd has a program of another architecture in it: {foreign[0]}")
             shutil.copyfile(root / "boot" / f"vmlinuz-{version}", part / "vmlinuz")
             shutil.copyfile(root / "boot/initrd.img", part / "initrd.img")
             (part / "dtb").mkdir()
@@ -145,7 +150,7 @@ class Trees:
             remove(root)
 
         inputs = {"base": base.name, "files": digest_of(shop.tree, ["images/recipe/tree.py", *INITRAMFS])}
-        return self.debian.stages.make(f"kernel-{kind}", inputs, build, "making the initrd (a minute)")
+        return self.debian.stages.make(f"kernel-{kind}", inputs, build, "making the initrd")
 
     def tree(self, kind: str) -> Path:
         """Return a folder with root/, the root tree of all boards that have the kernel of a kind."""
@@ -168,7 +173,8 @@ class Trees:
             for folder in FOLDERS:
                 (root / folder).mkdir(exist_ok=True)
             for pattern in REMOVED:
-                for each in root.glob(pattern):
+                # A link that leads nowhere here is no match of a pattern without a *.
+                for each in root.glob(pattern) if "*" in pattern else [root / pattern]:
                     remove(each)
             (root / "etc/machine-id").touch()
             (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
@@ -193,8 +199,7 @@ class Trees:
         compiler.write_text("#!/bin/sh\n")
         compiler.chmod(0o755)
         shutil.copyfile(package, root / "conflux.deb")
-        self.debian.shop.inside(root, ["dpkg", "--force-unsafe-io", "-i", "/conflux.deb"], "package-install")
-        self.debian.shop.leave(root)
+        self.debian.shop.quickly(root, ["dpkg", "--force-unsafe-io", "-i", "/conflux.deb"], "package-install")
         (root / "conflux.deb").unlink()
         compiler.unlink()
         shutil.move(aside, compiler)
@@ -206,6 +211,18 @@ class Trees:
         folders = [root / each for each in COMPILED if (root / each).is_dir()]
         make = [PYTHON, "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash"]
         self.debian.shop.tool([*make, "-s", root, "-p", "/", *folders], "bytecode")
+
+
+def foreign_in(root: Path) -> list[Path]:
+    """Return the ELF files below a folder that are not for arm64."""
+    found = []
+    for each in sorted(root.rglob("*")):
+        if each.is_file() and not each.is_symlink():
+            with each.open("rb") as file:
+                begin = file.read(20)
+            if begin[:4] == b"\x7fELF" and begin[18:] != MACHINE:
+                found.append(each)
+    return found
 
 
 def unpack(archive: Path, root: Path) -> None:
