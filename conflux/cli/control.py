@@ -86,12 +86,11 @@ def init(options: argparse.Namespace) -> int:
     realm = desk.member.anchor.name
     directory = Directory.make(path, layout, desk.member.realm_id, realm, now)
     save_signer(desk.state, desk.member.realm_id, directory.signer())
-    own = _renew_own(options)
+    own, own_words = _renew_own(options)
     notice = directory.notice()
     told = _tell(options, desk.state, notice)
     if options.json:
         return print_json(BrokerMade(realm, str(path), tuple(layout.hosts), tuple(layout.leaves), own, told))
-    own_words = "Its own credential has one now." if own is None else f"Its own credential has none yet: {own}."
     rows = [(f"{path}/{SERVERS}/{host}/", f"to {PLACE}/ on {host}") for host in layout.hosts]
     rows += [(f"{path}/{LEAVES}/{host}/", f"to {PLACE}/ on {host}, a site's gateway") for host in layout.leaves]
     rows.append((f"{path}/ca.pem", "what nodes trust: `ca` in [control.nats]"))
@@ -100,7 +99,7 @@ def init(options: argparse.Namespace) -> int:
         f"broker of realm {realm}: {show.plural(len(rows) - 2, 'server')}\n"
         + "".join(f"  {name}\n      {text}\n" for name, text in rows)
         + f"\nOn each host: systemctl enable --now {PLACE}/{UNIT}\n"
-        f"{desk.member.name} puts a NATS user JWT into every credential that it signs from now on.\n{own_words}\n"
+        f"{desk.member.name} puts a NATS user JWT into every credential that it signs from now on.\n{own_words}"
         + _told_words(notice, told=told)
     )
     return 0
@@ -138,17 +137,20 @@ def _told_words(notice: BrokerNotice, *, told: bool) -> str:
     return f"Members are told {'now' if told else 'when the daemon of this issuer runs'}: {what}\n"
 
 
-def _renew_own(options: argparse.Namespace) -> str | None:
-    """Give this issuer itself a credential with a JWT, if it has none; return why that cannot be, or None."""
+def _renew_own(options: argparse.Namespace) -> tuple[str | None, str]:
+    """Give this issuer itself a credential with a JWT, if it has none.
+
+    Returns why that cannot be, or None; and what there is to say.
+    """
     desk = office.open_office(options)  # anew: it has the signing key now
     if desk.member.chain.credential.nats_jwt:
-        return None
+        return None, ""
     try:
         chain = desk.issuer.renew(desk.member.chain, now_unix=desk.now_unix)
     except RemoteProtocolError as error:
-        return str(error)
+        return str(error), f"Its own credential has none yet: {error}.\n"
     desk.state.save_member(Member(desk.member.keys, desk.member.anchor, chain))
-    return None
+    return None, "Its own credential has one now.\n"
 
 
 def _require_own_key(desk: Office, path: Path) -> None:

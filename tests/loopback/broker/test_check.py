@@ -96,8 +96,8 @@ def test_servers_that_the_realm_announces_are_checked_where_none_is_configured(b
     assert broker.conflux("control", "check", "--config", str(config)) == 1
     said = capsys.readouterr().err
     assert "no server is configured or announced: [control.nats] servers, or --server HOST:PORT" in said
-    assert broker.check("--server", "here") == 1
-    assert "--server: 'here' is not HOST:PORT" in capsys.readouterr().err
+    assert broker.check("--server", "here:there") == 2
+    assert "--server: must be HOST, HOST:PORT or [IPV6]:PORT, not 'here:there'" in capsys.readouterr().err
 
 
 def test_a_name_that_does_not_resolve_is_said(broker, capsys):
