@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterator
@@ -38,6 +39,12 @@ def _log_without_python() -> Iterator[None]:
     yield
     logger.removeHandler(handler)
     assert handler.wrong == []
+
+
+def pytest_collection_finish() -> None:
+    """Take what was made until now, as hundreds of syntax trees, out of the collector's rounds: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 settings.register_profile("conflux", deadline=None, print_blob=True)  # a busy machine is no counterexample

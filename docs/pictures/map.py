@@ -29,6 +29,7 @@ LANE_WIDTH = 10  # an arrow that crosses a row
 GAP = 18
 ROW_HEIGHT = 122
 MARGIN_X, MARGIN_TOP, MARGIN_BOTTOM = 56, 84, 24
+IMPORTED = re.compile(r"^ *(?:from conflux\.|import conflux\.|from conflux import )(\w+)", re.MULTILINE)
 SWEEPS = 40  # the order is at rest long before
 TEXT_COLUMNS, TEXT_LINES = 28, 3
 
@@ -69,16 +70,9 @@ def files_of(room: str) -> list[Path]:
     return sorted((package / room).rglob("*.py")) or [package / f"{room}.py"]
 
 
-def imported(file: Path) -> Iterator[str]:
-    """Yield the rooms that a module imports from."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name.split(".")[1] for name in names if name.startswith("conflux."))
+def imported(file: Path) -> set[str]:
+    """Return the rooms that a module imports from, by its lines: parsing all modules takes a second."""
+    return set(IMPORTED.findall(file.read_text()))
 
 
 def imports(floors: dict[str, int]) -> set[Edge]:

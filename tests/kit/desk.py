@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.founded import template
 
 from conflux.api import scheme
 from conflux.api.failure import Failure
@@ -54,6 +56,15 @@ class Desk:
         code = parser.main([*map(str, words), "--state-dir", str(self.path / board)])
         said = self._capsys.readouterr()
         return code, said.out, said.err
+
+    def found(self) -> None:
+        """Have the board gate be the first node of a new realm home, as `conflux realm create` makes one."""
+        shutil.copytree(template("gate", self._found), self.path / "gate")
+
+    def _found(self, path: Path) -> None:
+        code = parser.main(["realm", "create", "home", "--node", "gate", "--state-dir", str(path)])
+        said = self._capsys.readouterr()
+        assert (code, said.err) == (0, "")
 
     def do(self, board: str, *words: object) -> str:
         """Run a command that has to succeed; return what it said."""

@@ -22,6 +22,8 @@ SHAPES = (
     r"Address\(|Network\(|PosixPath",
 )
 CLASS = re.compile(r"^ *class (\w+)", re.MULTILINE)
+NAME = re.compile(r"\b(?:[A-Z][a-z]+){2,}\b")
+SHAPE = re.compile("|".join(SHAPES))
 # Names of classes that are a word of the trade as well.
 WORDS = frozenset({"IPv4", "IPv6"})
 
@@ -30,19 +32,15 @@ WORDS = frozenset({"IPv4", "IPv6"})
 def _names() -> frozenset[str]:
     """Return the names of the package's classes of more than one word: no text for people has one by chance.
 
-    By their lines: parsing the package takes a second, in every process that sees a warning.
+    By their lines: parsing the package takes a second, in every process that sees such a word.
     """
     files = (TREE / "conflux").rglob("*.py")
     classes = (name for file in files for name in CLASS.findall(file.read_text()))
-    return frozenset(name for name in classes if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name)) - WORDS
-
-
-@cache
-def _python() -> re.Pattern[str]:
-    return re.compile("|".join((*SHAPES, rf"\b(?:{'|'.join(sorted(_names()))})\b")))
+    return frozenset(name for name in classes if NAME.fullmatch(name)) - WORDS
 
 
 def python_in(text: str) -> str | None:
     """Return the first piece of Python in a text, or None."""
-    found = _python().search(text)
-    return None if found is None else found.group()
+    if found := SHAPE.search(text):
+        return found.group()
+    return next((name for name in NAME.findall(text) if name in _names()), None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kit.builders import NOW_UNIX
+from kit.founded import gate_in
 
 from conflux.control.envelope import Kind
 from conflux.control.event import Message
@@ -19,8 +20,7 @@ from conflux.realm.identity import NodeKeys
 from conflux.realm.issuer import Issuer
 from conflux.realm.join import OfflineRequest, accept_offline_untrusted
 from conflux.realm.member import Member
-from conflux.state.directory import StateDir
-from conflux.state.founding import found_realm, issuer_of
+from conflux.state.founding import issuer_of
 
 LATE_S = 90 * 86400  # for how long the founder renews what has expired
 
@@ -87,8 +87,9 @@ class Pair:
     def __init__(self, path: Path) -> None:
         self.now_unix = NOW_UNIX
         self.path = path
-        state = StateDir.open(path, create=True)
-        gate = found_realm(state, "home", "gate", now_unix=NOW_UNIX, entropy=random.Random(2).randbytes)
+        state = gate_in(path)
+        gate = state.member()
+        assert gate is not None
         issuer = issuer_of(state, gate)
         assert issuer is not None
         keys = NodeKeys.generate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -35,6 +36,7 @@ SHELLS = ("conflux.control.lan", "conflux.control.nats")
 FORBIDDEN_IN_MACHINES = frozenset({"asyncio", "os", "select", "socket", "ssl", "subprocess", "threading", "time"})
 FOLDERS = ("conflux", "cext", "tests", "bench")
 LINE_COUNT_MAX = 600  # a longer file probably holds a second noun
+SLOW_COUNT_MAX = 8
 FORBIDDEN_IN_UNIT_TESTS = frozenset({"asyncio", "socket", "subprocess", "threading"})
 
 
@@ -127,7 +129,18 @@ def test_machines_do_no_input_or_output_and_read_no_clock(name):
 
 
 def test_unit_tests_use_no_socket_process_thread_or_event_loop():
-    assert outside((TREE / "tests" / "unit").rglob("*.py"), FORBIDDEN_IN_UNIT_TESTS) == []
+    named = re.compile(rf"^ *(?:import|from) .*\b(?:{'|'.join(FORBIDDEN_IN_UNIT_TESTS)})\b", re.MULTILINE)
+    files = (file for file in (TREE / "tests" / "unit").rglob("*.py") if named.search(file.read_text()))
+    assert outside(files, FORBIDDEN_IN_UNIT_TESTS) == []
+
+
+def test_few_tests_are_left_out_of_make_quick_and_each_says_why():
+    """What need not take long is made quick instead: what a mark hides at each save is broken for longer."""
+    marked = re.compile(r"pytest\.mark\.slow\b(?:\(\s*(?:\"(.*)\")?)?")
+    files = [file for folder in ("unit", "vectors") for file in (TREE / "tests" / folder).rglob("test_*.py")]
+    found = [(file.name, why) for file in files if file != Path(__file__) for why in marked.findall(file.read_text())]
+    assert [name for name, why in found if not why] == []
+    assert 0 < len(found) <= SLOW_COUNT_MAX
 
 
 def test_no_test_changes_where_modules_are_found():

@@ -48,7 +48,7 @@ def test_without_a_descriptor_the_device_has_lost_no_route() -> None:
 
 
 def test_without_a_descriptor_neither_networks_nor_interfaces_are_said_to_be_wrong() -> None:
-    python_in("")  # every line of the log is looked at: what that reads is read before
+    python_in("TwoWords")  # every line of the log is looked at: what that reads is read before
     with limit(0):
         said = collisions((IPv6Network("fd00:7::/48"),), "conflux0"), interface_warnings(WLAN)
     assert said == ((), ())

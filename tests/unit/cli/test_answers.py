@@ -90,6 +90,7 @@ def test_who_waits_and_what_is_decided(desk):
     assert desk.get("gate", "realm", "audit", "--verify")["verified_entries"] > 0
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_another_founder(desk):
     (desk.path / "word").write_text("correct horse battery")
     word = ("--passphrase-file", desk.path / "word")

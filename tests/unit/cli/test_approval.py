@@ -20,7 +20,7 @@ from conflux.state.issuer_files import IssuerFiles
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     return desk
 
 

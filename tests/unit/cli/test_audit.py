@@ -11,7 +11,7 @@ from kit.desk import Desk
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     desk.join_by_file("k", "kitchen")
     desk.do("gate", "realm", "rename", "kitchen", "cellar")
     return desk

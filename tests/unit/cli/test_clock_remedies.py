@@ -114,6 +114,7 @@ def test_a_realm_that_lived_ahead_goes_on_by_itself(boards: Boards) -> None:
         assert "if this clock is right, nothing has to be done" in warning
 
 
+@pytest.mark.usefixtures("quick_scrypt")
 def test_the_remedy_of_the_page_brings_the_present_back(boards: Boards) -> None:
     boards.conflux("gate", f"realm backup {boards.path / 'home.backup'} --passphrase-file {boards.word}")
     before = {board: boards.member(board) for board in ("gate", "kitchen")}

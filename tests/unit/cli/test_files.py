@@ -13,7 +13,7 @@ KEPT = "what was there"
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     desk.join_by_file("k", "kitchen")
     desk.do("new", "join", "--request", desk.path / "new.request", "--name", "barn")
     return desk

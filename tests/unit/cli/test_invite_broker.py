@@ -14,7 +14,7 @@ from conflux.state.broker_files import broker_of, save_notice, wanted_notice
 @pytest.fixture
 def desk(tmp_path, capsys):
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     return desk
 
 

@@ -19,7 +19,7 @@ from conflux.realm.invite import Token
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.delenv(cli_join.TOKEN_VARIABLE, raising=False)
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     return desk
 
 

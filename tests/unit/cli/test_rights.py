@@ -13,7 +13,7 @@ from conflux.ids import format_node_id
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     desk.join_by_file("k", "kitchen", "--tag", "light")
     return desk
 

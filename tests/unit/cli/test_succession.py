@@ -18,7 +18,7 @@ WORD = "correct horse battery"
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.do("gate", "realm", "create", "home", "--node", "gate")
+    desk.found()
     (tmp_path / "word").write_text(f"{WORD}\n")
     return desk
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from kit.builders import make_card, make_credential, make_grant, make_member, make_realm, node_keys, signing_key
@@ -14,10 +15,10 @@ from conflux.control.channel import Arrival
 from conflux.control.envelope import Envelope, Inner, Kind, signed_message
 from conflux.control.who import Question, Who
 from conflux.crypto.seal import seal
-from conflux.crypto.sign import context
+from conflux.crypto.sign import SigningKey, context
 from conflux.ids import NodeId
 from conflux.realm.card import Card
-from conflux.realm.credential import Chain
+from conflux.realm.credential import Chain, Credential, Grant
 from conflux.realm.member import Member
 
 REALM = make_realm()
@@ -90,15 +91,21 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[Card]:
 
 def made_up(count: int) -> list[Member]:
     """Nodes with keys of their own, and a credential whose signature is forged."""
-    issuer = signing_key("issuer")
-    grant = make_grant(REALM, issuer)
-    signed = make_credential(REALM, "made-up", issuer=issuer)
-    members = []
-    for number in range(count):
-        name, signature = f"made-up-{number}", bytes(len(signed.signature))
-        forged = replace(signed, node_public=node_keys(name).public.encode(), name=name, signature=signature)
-        members.append(Member(node_keys(name), REALM.anchor, Chain(forged, grant)))
-    return members
+    return [_made_up(number) for number in range(count)]
+
+
+@cache
+def _made_up(number: int) -> Member:
+    name, issuer = f"made-up-{number}", signing_key("issuer")
+    signed, grant = _signed(issuer)
+    signature = bytes(len(signed.signature))
+    forged = replace(signed, node_public=node_keys(name).public.encode(), name=name, signature=signature)
+    return Member(node_keys(name), REALM.anchor, Chain(forged, grant))
+
+
+@cache
+def _signed(issuer: SigningKey) -> tuple[Credential, Grant]:
+    return make_credential(REALM, "made-up", issuer=issuer), make_grant(REALM, issuer)
 
 
 # ── cards that are asked for and given ──

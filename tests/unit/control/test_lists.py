@@ -76,6 +76,7 @@ def counted_flood() -> Iterator[Counter[str]]:
         refused[error.reason] += 1
 
 
+CROWD = pytest.param(30, marks=pytest.mark.slow("thirty nodes that all hear each other"))
 ONE, TWO = deny_list(ALPHA.node_id, number=1), deny_list(ALPHA.node_id, BRAVO.node_id, number=2)
 
 
@@ -368,7 +369,7 @@ def lists_sent(stations: list[Station], kind: Kind) -> int:
     return sum(Inner.decode_untrusted(envelope.payload).kind == kind for envelope in plain)
 
 
-@pytest.mark.parametrize("count", [10, 30])
+@pytest.mark.parametrize("count", [10, CROWD])
 def test_list_reaches_all_with_one_sending_and_no_question(count):
     world, stations = world_of(count)
     for station in stations:
@@ -391,7 +392,7 @@ def test_list_reaches_all_although_a_third_of_all_messages_is_lost(seed):
     assert all(know(station, ONE) for station in stations)
 
 
-@pytest.mark.parametrize("count", [10, 30])
+@pytest.mark.parametrize("count", [10, CROWD])
 def test_healed_partition_has_both_lists_everywhere_and_no_storm(count):
     """Two halves learnt of different lists; one pair of nodes meets first, then all do."""
     world, stations = world_of(count)

@@ -10,6 +10,7 @@ from conflux.crypto import passphrase
 from conflux.errors import AuthError, RemoteProtocolError
 
 
+@pytest.mark.slow("a guess shall cost that")
 def test_a_guess_costs_32_mib_of_memory():
     assert passphrase.seal("one", b"content", entropy=os.urandom)[:3] == bytes((15, 8, 3))
 

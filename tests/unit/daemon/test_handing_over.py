@@ -101,7 +101,8 @@ def test_an_acknowledgement_of_nothing_or_of_another_node_is_refused(pair):
     assert pair.gate.issuing.issuer.due() == [kitchen(pair)]
 
 
-def test_chains_under_way_are_bounded(pair):
+def test_chains_under_way_are_bounded(pair, monkeypatch):
+    monkeypatch.setattr(issuing, "HANDED_COUNT_MAX", 8)  # each takes two signatures
     change(pair, kitchen(pair), tags=("t",))
     for number in range(issuing.HANDED_COUNT_MAX + 5):
         pair.gate.issuing.hand_due(now=number * 10000.0)

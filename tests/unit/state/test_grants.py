@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from kit.builders import NOW_UNIX, make_realm
+from kit.founded import gate_in
 
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.realm.identity import NodeKeys
 from conflux.realm.join import OfflineRequest
 from conflux.realm.member import Member
 from conflux.state.directory import StateDir
-from conflux.state.founding import found_realm, issuer_of
+from conflux.state.founding import issuer_of
 from conflux.state.grants import accept_grant, give_block, given_grant, given_grants
 
 ENTROPY = random.Random(7).randbytes
@@ -25,8 +26,8 @@ class Realm:
     """gate founded it, shed is a member."""
 
     def __init__(self, path: Path) -> None:
-        self.gate = StateDir.open(path / "gate", create=True)
-        founder = found_realm(self.gate, "home", "gate", now_unix=NOW_UNIX, entropy=ENTROPY)
+        self.gate = gate_in(path / "gate")
+        founder = self.gate.member()
         self.shed = StateDir.open(path / "shed", create=True)
         keys = self.shed.make_node_keys()
         request = OfflineRequest.build(keys, "shed", nonce=bytes(32))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kit.builders import NOW_UNIX
+from kit.founded import gate_in
 
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.ids import NodeId, format_node_id
@@ -35,8 +36,8 @@ class Home:
     """A realm's founder, and a member that it let in by an invitation for three."""
 
     def __init__(self, path: Path) -> None:
-        self.state = StateDir.open(path / "gate", create=True)
-        self.gate = found_realm(self.state, "home", "gate", now_unix=NOW_UNIX, entropy=ENTROPY)
+        self.state = gate_in(path / "gate")
+        self.gate = self.state.member()
         self.other = StateDir.open(path / "kitchen", create=True)
         invite, token = make_invite(self.gate.anchor, self.gate.node_id, now_unix=NOW_UNIX, entropy=ENTROPY, count=3)
         IssuerFiles(self.state).save_invite(invite)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kit.builders import NOW_UNIX
+from kit.founded import gate_in
 
 from conflux.errors import ConfigError, StateError, UserError
 from conflux.ids import format_node_id
@@ -32,9 +33,7 @@ BINDING = b"B" * 32
 
 @pytest.fixture
 def gate(tmp_path: Path) -> StateDir:
-    state = StateDir.open(tmp_path / "gate", create=True)
-    found_realm(state, "home", "gate", now_unix=NOW_UNIX, entropy=ENTROPY)
-    return state
+    return gate_in(tmp_path / "gate")
 
 
 def clock(now_unix: int) -> RealmClock:
