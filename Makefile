@@ -93,7 +93,7 @@ help:
 .PHONY: quick fmt unit cext lab lint
 # Half of the tests run beside the others: one process takes twice as long.  Bytecode is kept, whatever the environment
 # says: pytest rewrites every test that it reads.
-QUICK := PYTHONDONTWRITEBYTECODE= $(PYTEST) -m 'not slow'
+QUICK := PYTHONDONTWRITEBYTECODE= $(PYTEST) -m 'not slow' --hypothesis-profile=quick
 quick: prepare-lint
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .

@@ -48,6 +48,7 @@ def pytest_collection_finish() -> None:
 
 
 settings.register_profile("conflux", deadline=None, print_blob=True)  # a busy machine is no counterexample
+settings.register_profile("quick", settings.get_profile("conflux"), max_examples=15)  # of `make quick`
 settings.load_profile("conflux")
 
 # A test that hangs fails.  Each wait inside a test has a deadline of its own, and a shorter one.

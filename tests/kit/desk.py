@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from kit.founded import template
+from kit.founded import copy_of
 
 from conflux.api import scheme
 from conflux.api.failure import Failure
@@ -31,6 +31,16 @@ class Desk:
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self._capsys = capsys
+
+    @classmethod
+    def after(cls, furnish: Callable[[Self], None], path: Path, capsys: pytest.CaptureFixture[str]) -> Self:
+        """Return boards as furnish() leaves them, which is called once in a process; each test has a copy."""
+
+        def fill(place: Path) -> None:
+            furnish(cls(place, capsys))
+
+        copy_of(f"{furnish.__module__}.{furnish.__qualname__}", fill, path)
+        return cls(path, capsys)
 
     def pass_days(self, days: float, *boards: str) -> None:
         """Let the boards see a date that the realm signed so many days from now: their clock is then never earlier."""
@@ -58,13 +68,8 @@ class Desk:
         return code, said.out, said.err
 
     def found(self) -> None:
-        """Have the board gate be the first node of a new realm home, as `conflux realm create` makes one."""
-        shutil.copytree(template("gate", self._found), self.path / "gate")
-
-    def _found(self, path: Path) -> None:
-        code = parser.main(["realm", "create", "home", "--node", "gate", "--state-dir", str(path)])
-        said = self._capsys.readouterr()
-        assert (code, said.err) == (0, "")
+        """Have the board gate make the realm home."""
+        self.do("gate", "realm", "create", "home", "--node", "gate")
 
     def do(self, board: str, *words: object) -> str:
         """Run a command that has to succeed; return what it said."""

@@ -1,4 +1,4 @@
-"""A realm's first state directory, made once in a process and then copied: to found one takes five signatures."""
+"""Folders that a test begins with, made once in a process and then copied: to found a realm takes five signatures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from kit.builders import NOW_UNIX
@@ -15,21 +14,26 @@ from kit.builders import NOW_UNIX
 from conflux.state.directory import StateDir
 from conflux.state.founding import found_realm
 
+_made: dict[str, Path] = {}
 
-@cache
-def template(name: str, make: Callable[[Path], object]) -> Path:
-    """Return a directory that make() filled, the same for all tests of the process."""
-    above = Path(tempfile.mkdtemp(prefix="conflux-"))
-    atexit.register(shutil.rmtree, above, ignore_errors=True)
-    make(above / name)
-    return above / name
+
+def copy_of(name: str, make: Callable[[Path], object], to: Path) -> None:
+    """Fill a folder with what make() puts into one, called for the first of this name alone."""
+    if name not in _made:
+        above = Path(tempfile.mkdtemp(prefix="conflux-"))
+        atexit.register(shutil.rmtree, above, ignore_errors=True)
+        place = above / "made"
+        place.mkdir(mode=0o700)
+        make(place)
+        _made[name] = place
+    shutil.copytree(_made[name], to, dirs_exist_ok=True)
 
 
 def _found(path: Path) -> None:
-    found_realm(StateDir.open(path, create=True), "home", "gate", now_unix=NOW_UNIX, entropy=random.Random(6).randbytes)
+    found_realm(StateDir.open(path), "home", "gate", now_unix=NOW_UNIX, entropy=random.Random(6).randbytes)
 
 
 def gate_in(path: Path) -> StateDir:
     """Return the state directory `path` of gate, the first node of realm home, founded at NOW_UNIX."""
-    shutil.copytree(template("gate", _found), path, dirs_exist_ok=True)
+    copy_of("gate", _found, path)
     return StateDir.open(path)

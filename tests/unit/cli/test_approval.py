@@ -19,9 +19,7 @@ from conflux.state.issuer_files import IssuerFiles
 
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
-    desk.found()
-    return desk
+    return Desk.after(Desk.found, tmp_path, capsys)
 
 
 def ask(desk: Desk, token: Token, keys: NodeKeys, name: str) -> str:

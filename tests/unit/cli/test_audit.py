@@ -8,13 +8,15 @@ import pytest
 from kit.desk import Desk
 
 
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
+def _furnish(desk: Desk) -> None:
     desk.found()
     desk.join_by_file("k", "kitchen")
     desk.do("gate", "realm", "rename", "kitchen", "cellar")
-    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 def segment(desk: Desk) -> Path:

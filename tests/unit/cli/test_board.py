@@ -16,12 +16,14 @@ from conflux.ids import format_node_id
 from conflux.state.directory import NODE_KEY
 
 
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
+def _furnish(desk: Desk) -> None:
     desk.found()
     desk.join_by_file("k", "kitchen")
-    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 def test_a_copy_forgets_whose_copy_it_is_and_joins_as_another_node(desk):

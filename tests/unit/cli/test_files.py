@@ -10,13 +10,15 @@ from kit.desk import Desk
 KEPT = "what was there"
 
 
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
+def _furnish(desk: Desk) -> None:
     desk.found()
     desk.join_by_file("k", "kitchen")
     desk.do("new", "join", "--request", desk.path / "new.request", "--name", "barn")
-    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(

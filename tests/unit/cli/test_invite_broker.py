@@ -13,9 +13,7 @@ from conflux.state.broker_files import broker_of, save_notice, wanted_notice
 
 @pytest.fixture
 def desk(tmp_path, capsys):
-    desk = Desk(tmp_path, capsys)
-    desk.found()
-    return desk
+    return Desk.after(Desk.found, tmp_path, capsys)
 
 
 def init(desk: Desk, *servers: str) -> None:

@@ -18,9 +18,7 @@ from conflux.realm.invite import Token
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.delenv(cli_join.TOKEN_VARIABLE, raising=False)
-    desk = Desk(tmp_path, capsys)
-    desk.found()
-    return desk
+    return Desk.after(Desk.found, tmp_path, capsys)
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ from kit.desk import Desk
 from conflux.ids import format_node_id
 
 
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
+def _furnish(desk: Desk) -> None:
     desk.found()
     desk.join_by_file("k", "kitchen")
-    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 def test_who_leaves_keeps_its_keys_and_can_join_again_or_elsewhere(desk):

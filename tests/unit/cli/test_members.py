@@ -18,9 +18,7 @@ from conflux.state.issuer_files import IssuerFiles
 
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
-    desk.found()
-    return desk
+    return Desk.after(Desk.found, tmp_path, capsys)
 
 
 def test_members_are_listed_with_addresses_rights_and_date(desk):

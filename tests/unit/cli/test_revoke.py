@@ -16,12 +16,14 @@ from conflux.realm.broker.jwt import AccountJwt
 from conflux.state.founding import issuer_of
 
 
-@pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
+def _furnish(desk: Desk) -> None:
     desk.found()
     desk.join_by_file("k", "kitchen")
-    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 def test_a_node_is_revoked_without_a_daemon_and_listed(desk):

@@ -15,12 +15,14 @@ pytestmark = pytest.mark.usefixtures("quick_scrypt")
 WORD = "correct horse battery"
 
 
+def _furnish(desk: Desk) -> None:
+    desk.found()
+    (desk.path / "word").write_text(f"{WORD}\n")
+
+
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
-    desk.found()
-    (tmp_path / "word").write_text(f"{WORD}\n")
-    return desk
+    return Desk.after(_furnish, tmp_path, capsys)
 
 
 def backup(desk: Desk) -> Path:
