@@ -132,7 +132,7 @@ def written(image_bytes: int = IMAGE_BYTES, full_bytes: int = FULL_BYTES) -> lis
         more = os.urandom(full_bytes) + bytes(image_bytes - full_bytes)
         Path("plain").write_bytes(with_table((*content, ("more", more))))
         subprocess.run(["zstd", "-q", "-1", "plain", "-o", IMAGE], check=True)  # noqa: S603, S607
-        Path(f"{IMAGE}.sha256").write_text(hashlib.sha256(Path(IMAGE).read_bytes()).hexdigest())
+        Path("conflux-rpi4.sha256").write_text(hashlib.sha256(Path(IMAGE).read_bytes()).hexdigest())
         stack.enter_context(patch.object(sdcard, "Target", lambda path: reader))
         stack.enter_context(patch.object(sdcard, "Progress", clock))
         stack.enter_context(patch.object(sys, "stdin", person))

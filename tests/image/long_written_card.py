@@ -53,7 +53,7 @@ def shell() -> Iterator[Shell]:
             file.truncate(CARD_BYTES)
         said = write(card, site)
         assert said["configured"] is True
-        assert said["checked_by"] == f"conflux-{BOARD}.img.zst.sha256"
+        assert said["checked_by"] == f"conflux-{BOARD}.sha256"
         machine = site.machine("attic", site.disk(Image(BOARD, card, partitions(card)), "attic", None))
         machine.power_on()
         machine.expect(READY, within_s=FIRST_BOOT_S, never=DEAD)

@@ -134,6 +134,7 @@ class LanChannel:
             track=self._track,
             admit=lambda connection, peer: self._admit(connection, peer, dialled=True),
         )
+        self._twins.is_there = self._dialling.finds_twin
 
     # ── the control channel ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -103,6 +103,20 @@ class Dialling:
         target.node, target.instance = peer.node, peer.instance
         self._admit(connection, peer)
 
+    async def finds_twin(self, place: Place) -> bool:
+        """Say whether the board at a place proves to have this node's key.  Another member there is a neighbour."""
+        try:
+            for address in (await underlay_addresses((place,), self._config))[:TRIED_COUNT_MAX]:
+                async with asyncio.timeout(HANDSHAKE_S):
+                    connection = await open_connection(address, self._client_context, asyncio.Event())
+                    peer = await self._introduce(connection)
+                self._admit(connection, peer)
+        except TwinError:
+            return True
+        except (OSError, RemoteProtocolError, UserError) as error:
+            log.debug("no twin at %s port %d: %s", *place, error)
+        return False
+
     async def _try(
         self, target: Target, address: Address, answered: asyncio.Event, others: list[NodeId]
     ) -> tuple[Connection, Peer]:

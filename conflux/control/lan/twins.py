@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from conflux.control.lan.lans import SocketAddress
@@ -42,7 +42,12 @@ class Twins:
     boot: ours.  now: monotonic seconds.  again(boot): called when the newer board is gone, so that this daemon is
     started again as a boot that is newer still; False: it is not, and may be asked again later.  rests: this start is
     one of those, so the next one comes in an hour at the soonest.
+
+    is_there: says whether the board at a place has our key still.  That something listens there is not enough: a copy
+    that was made a new node is at the same address, and the original has to be heard again.
     """
+
+    is_there: Callable[[Place], Awaitable[bool]]
 
     def __init__(
         self, boot: BootId, now: Callable[[], float], again: Callable[[BootId], bool], *, rests: bool = False
@@ -51,6 +56,7 @@ class Twins:
         self._now = now
         self._again = again
         self._rests_until = now() + REST_S if rests else now()
+        self.is_there = _listens
         self._twin: Twin | None = None
         self._others: dict[NodeId, tuple[str, float]] = {}  # by node: what to say, and when it was met
         self._said: dict[NodeId | None, float] = {}
@@ -83,7 +89,7 @@ class Twins:
             if twin is None or self._now() < twin.met_at + QUIET_S:
                 continue
             is_newer = twin.boot > self._boot
-            if (is_newer and self._now() < self._rests_until) or await _listens(twin.place):
+            if (is_newer and self._now() < self._rests_until) or await self.is_there(twin.place):
                 continue
             log.warning("the other board with this node's identity is gone")
             if not is_newer:

@@ -124,3 +124,24 @@ def test_words_about_others_end_and_are_bounded() -> None:
     assert len(twins.warnings()) == twins_module.OTHER_COUNT_MAX
     now = twins_module.KEPT_S
     assert twins.warnings() == []
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_copy_that_was_made_a_new_node_at_the_same_place_is_no_twin_any_more() -> None:
+    """Else the original, whose boot is the older one, would not be heard until that board is switched off."""
+    async with LanNode("alice") as alice:
+        calls: list[BootId] = []
+        alice.channel._twins._again = lambda newer: not calls.append(newer)
+        port = free_port()
+        async with LanNode("alice", alice.port, boot=2, port=port):
+            await alice.drops.until("twin")
+        twins = alice.channel._twins
+        twins.met(boot_id(2), ("127.0.0.1", port))
+        async with LanNode("alice", boot=2, port=port):
+            watching = asyncio.create_task(twins.watch())
+            await asyncio.sleep(0.3)
+            assert (calls, len(twins.warnings())) == ([], 1), "it has our key still"
+        async with LanNode("bob", port=port) as new:
+            await asyncio.wait_for(watching, 10)
+            assert (calls, twins.warnings()) == ([boot_id(2)], [])
+            await new.ear.sees("alice")
