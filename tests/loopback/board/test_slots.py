@@ -230,6 +230,19 @@ def test_a_damaged_autoboot_is_said(pi, text):
     assert "autoboot.txt" in done.stderr
 
 
+def test_a_damaged_autoboot_is_no_reason_to_try_a_slot(pi):
+    (pi.folder / "autoboot.txt").write_text("")
+    assert pi.ask("set-primary", "B").returncode == 1
+    assert not pi.argument.exists()
+
+
+def test_a_damaged_autoboot_is_written_anew_by_the_slot_that_runs_and_is_good(pi):
+    (pi.folder / "autoboot.txt").write_text("")
+    pi.say("set-state", "A", "good")
+    assert pi.say("get-primary") == "A"
+    assert (pi.folder / "autoboot.txt").read_text() == AUTOBOOT
+
+
 # ── the hook of a bundle ──
 
 
