@@ -11,24 +11,30 @@ from image.disk import command
 
 HEADER_BYTES = 110
 MAGIC, END = b"070701", "TRAILER!!!"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MODE, SIZE, NAME_SIZE = 1, 6, 11  # of the numbers
 FOLDER, PROGRAM, FILE = 0o040755, 0o100755, 0o100644
 
 
 def unpack(initrd: bytes) -> dict[str, bytes]:
-    """Return the files of an initrd that is compressed by zstd, by name."""
-    archive = command("zstd", "-dc", given=initrd)
+    """Return the files of an initrd by name: of archives as they are, and at last of one that zstd compressed."""
     files: dict[str, bytes] = {}
     at = 0
-    while archive[at : at + 6] == MAGIC:
-        size, name_size = (int(archive[at + 6 + 8 * number :][:8], 16) for number in (SIZE, NAME_SIZE))
-        name = archive[at + HEADER_BYTES : at + HEADER_BYTES + name_size - 1].decode()
-        if name == END:
-            return files
+    while initrd[at : at + 6] == MAGIC:
+        size, name_size = (int(initrd[at + 6 + 8 * number :][:8], 16) for number in (SIZE, NAME_SIZE))
+        name = initrd[at + HEADER_BYTES : at + HEADER_BYTES + name_size - 1].decode()
         body = _aligned(at + HEADER_BYTES + name_size)
-        files[name] = archive[body : body + size]
         at = _aligned(body + size)
-    raise AssertionError(f"the archive breaks off after {list(files)[-1:]}")
+        if name != END:
+            files[name] = initrd[body : body + size]
+            continue
+        rest = initrd[at:].lstrip(b"\0")
+        at = len(initrd) - len(rest)
+    if initrd[at:].startswith(ZSTD_MAGIC):
+        files.update(unpack(command("zstd", "-dc", given=initrd[at:])))
+    elif initrd[at:].strip(b"\0"):
+        raise AssertionError(f"the archive breaks off after {list(files)[-1:]}")
+    return files
 
 
 def pack(files: Mapping[str, tuple[int, bytes]]) -> bytes:

@@ -17,7 +17,7 @@ from rig.enter import STATE, add_figures
 
 LAYOUT = ("bootconfig", "bootstate", "boot_a", "boot_b", "system_a", "system_b", "data")
 COMPRESSED_MB_MAX, RAW_MB_MAX = 250.0, 1400.0
-PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n[0-9A-Za-z+/=]{40}")
 TOKEN = re.compile(rb"cfx1[0-9A-Za-z_-]{40}")
 TEXT_BYTES_MAX = MIB  # of a file that is looked into for a key; a library that knows the words is no secret
 # Where something that a board makes for itself could have been left: path, and why it must not be there.

@@ -111,4 +111,6 @@ def test_files_that_are_added_to_an_initrd_are_read_as_the_kernel_does() -> None
     assert unpack(command("zstd", "-c", given=pack(first))) == {name: content for name, (_, content) in first.items()}
     whole = add(b"12345", {"conf/a": (FILE, b"two")})
     assert whole[:8] == b"12345\0\0\0"
+    early = {"kernel": (FOLDER, b"")}
+    assert list(unpack(pack(early) + bytes(512) + command("zstd", "-c", given=pack(first)))) == ["kernel", *first]
     assert unpack(command("zstd", "-c", given=whole[8:])) == {"conf/a": b"two"}

@@ -27,7 +27,7 @@ from rig.topology import Host, LabFailure
 MEMORY_MB = 512  # as a Raspberry Pi Zero 2 W has
 LINES_SHOWN = 40
 POLL_S = 0.25
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>78]|\r")
+_TERMINAL = re.compile(r"\x1b\[[0-9;?!]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>78c]|\r")
 
 
 class Cable(NamedTuple):
