@@ -39,14 +39,14 @@ WIFI_ANSWER_S: Final = 2.0
 
 
 class Watch:
-    """The program.  socket: the daemon's."""
+    """The program.  socket: the daemon's.  system: of the board, or of a test."""
 
-    def __init__(self, places: Places, fat: Fat | None, socket: Path = SOCKET) -> None:
+    def __init__(self, places: Places, fat: Fat | None, socket: Path = SOCKET, system: System | None = None) -> None:
         self._places = places
         self._fat = fat
         self._client = ApiClient(socket)
         self._watcher = Watcher(now=time.monotonic())
-        self._lamp = Lamp(places.leds)
+        self._lamp = Lamp(places.leds, system)
         self._wifi_at = self._log_at = self._error_at = self._searching_at = float("-inf")
         self._wifi_notice: str | None = None
         self._last_error = ""
@@ -142,8 +142,11 @@ def _token_on(fat: Fat | None) -> str | None:
 class Lamp:
     """A board's light; none on a board without one.  The kernel blinks: it goes on when this program ends."""
 
-    def __init__(self, leds: Path) -> None:
+    def __init__(self, leds: Path, system: System | None = None) -> None:
         triggers = {}
+        if leds.is_dir() and any(leds.iterdir()):
+            with contextlib.suppress(OSError):  # a kernel may have it built in
+                (system or System()).run(["modprobe", "-q", "ledtrig-timer"])
         with contextlib.suppress(OSError):
             for light in leds.iterdir():
                 triggers[light.name] = (read(light / "trigger") or b"").decode("ascii", "replace")

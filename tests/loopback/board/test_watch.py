@@ -70,7 +70,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def watch(board: Flashed) -> Watch:
-    return Watch(board.places, Fat(board.places.fat, Programs()), board.places.root / "sock")
+    programs = Programs()
+    return Watch(board.places, Fat(board.places.fat, programs), board.places.root / "sock", programs)
 
 
 def lit(board: Flashed, name: str) -> str:
@@ -136,4 +137,6 @@ def test_a_refused_wifi_password_is_told(board, daemon, tmp_path):
 
 
 def test_a_board_without_a_light_is_no_fault(tmp_path):
-    Lamp(tmp_path / "absent").show(BLINKS[Light.FAULT])
+    programs = Programs()
+    Lamp(tmp_path / "absent", programs).show(BLINKS[Light.FAULT])
+    assert programs.ran == []
