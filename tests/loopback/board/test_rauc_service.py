@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,8 +115,12 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Service]:
-    with start(tmp_path, more=f"<include>{OURS}</include>") as started:
+def guarded() -> Iterator[Service]:
+    """A service whose files every user of this machine can reach, as pytest's own folders cannot be."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start(Path(folder), more=f"<include>{OURS}</include>") as started,
+    ):
         yield started
 
 
