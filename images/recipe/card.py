@@ -20,7 +20,7 @@ MKE2FS = ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-i", "16384", "-J", "size
 GRUB_MODULES = (
     "boot", "echo", "fat", "linux", "loadenv", "normal", "part_gpt", "reboot", "regexp", "sleep", "test",
 )  # fmt: skip
-EROFS = ("-zzstd,8", "-C65536", "-Efragments,dedupe,ztailpacking")
+EROFS = ("-zzstd,level=6", "-C65536", "-Eztailpacking", "--workers=2")
 FLOOR = f"{FIRMWARE_TREE}/usr/lib/conflux-board/floor"
 # How RAUC is told who keeps which slot is next, and what it runs where that is a program of ours.
 BOOTLOADERS = {
