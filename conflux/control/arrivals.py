@@ -55,7 +55,8 @@ class Arrivals:
     """Verifies what the channels hand over.
 
     wanted: says whether something waits for the card in a message.  introduce: asks a node for its card, because of an
-    arrival.  follow: asks only the node itself for a newer one.  offer_card: gives this node's card to the neighbour
+    arrival.  ask_back: the same, because of its question, which came without a card.
+    follow: asks only the node itself for a newer one.  offer_card: gives this node's card to the neighbour
     that brought an envelope sealed to a key that is not here.
     """
 
@@ -67,6 +68,7 @@ class Arrivals:
         lists: Lists,
         wanted: Callable[[Inner], bool],
         introduce: Callable[[NodeId, Arrival, float], None],
+        ask_back: Callable[[NodeId, Arrival, float], None],
         follow: Callable[[NodeId, float], None],
         offer_card: Callable[[Arrival, float], None],
     ) -> None:
@@ -75,6 +77,7 @@ class Arrivals:
         self._lists = lists
         self._wanted = wanted
         self._introduce = introduce
+        self._ask_back = ask_back
         self._follow = follow
         self._offer_card = offer_card
         self._sources = Sources()
@@ -103,6 +106,10 @@ class Arrivals:
         if inner.kind in LIST_KINDS:
             self._receive_list_untrusted(inner, arrival, now)
             return None
+        if inner.kind == Kind.WHO and self._is_from_stranger_untrusted(inner):
+            # Its signature cannot be verified, so nothing comes of it but our own question, which has our card.
+            self._ask_back(inner.src, arrival, now)
+            return None
         told = Presence.decode_untrusted(inner.body) if inner.kind == Kind.PRESENCE else None
         if told is not None:
             direct = envelope.to is not None
@@ -110,6 +117,14 @@ class Arrivals:
             if envelope.to is not None and self._book.find(inner.src) is None:
                 return None  # a new neighbour whose card nothing here needs yet
         return self._admit_untrusted(inner, told, arrival, now)
+
+    def _is_from_stranger_untrusted(self, inner: Inner) -> bool:
+        """Say whether a question has no card, and its sender's is not here.  Raises RemoteProtocolError if denied."""
+        if Question.decode_untrusted(inner.body).card or self._book.find(inner.src) is not None:
+            return False
+        if self._lists.book.denies(inner.src):
+            raise RemoteProtocolError(Drop.REVOKED)
+        return True
 
     def resume_untrusted(self, src: NodeId, *, now: float) -> tuple[Verified, Arrival] | None:
         """Return the message that waited for the card of src, which is here now.  Raises RemoteProtocolError."""
@@ -186,6 +201,9 @@ class Arrivals:
         data = inner.body
         if inner.kind == Kind.WHO:
             data = Question.decode_untrusted(inner.body).card
+            if held is not None and not data:
+                self._author.verify_untrusted(inner, arrival.envelope.to, held.verify_key)
+                return held, False
         elif held is None and not self._wanted(inner):
             raise RemoteProtocolError(Drop.UNSOLICITED)
 

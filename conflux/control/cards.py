@@ -16,7 +16,7 @@ from conflux.crypto.sign import ED25519_PUBLIC_BYTES, VerifyKey
 from conflux.errors import RemoteProtocolError
 from conflux.ids import IPAddress, NodeId
 from conflux.realm.anchor import RealmAnchor
-from conflux.realm.card import Card, whole_card_untrusted
+from conflux.realm.card import ASKS_BACK, Card, whole_card_untrusted
 from conflux.realm.credential import Chain
 from conflux.realm.reason import Reason
 
@@ -143,6 +143,11 @@ class CardBook:
         if who.address is not None:
             return self._by_address.owner(who.address)
         return who.node if who.name is None else self._by_name.owner(who.name)
+
+    @property
+    def knows_earlier(self) -> bool:
+        """Whether a node is known of an earlier build, which drops questions without a card."""
+        return any(ASKS_BACK not in known.card.features for known in self._known.values())
 
     def contested(self) -> dict[str, tuple[NodeId, ...]]:
         """Return the names that several nodes have, and these nodes; the first one is who answers to it."""

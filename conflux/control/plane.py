@@ -59,7 +59,14 @@ from conflux.realm.member import Member
 # questions (questions.py), of which this node's own keep a fifth at the worst.
 INTRODUCTIONS_EACH, INTRODUCTIONS_TOTAL = Ration(1.0, 8.0), Ration(2.0, 16.0)
 CARDS_GIVEN_EACH, CARDS_GIVEN_TOTAL = Ration(1.0, 8.0), Ration(4.0, 32.0)
+# Nodes that are asked for their card because of a question without one.  The question may be made up: 11 kB then go to
+# the node that it names.  Chosen: a hundred nodes behind one bridge that look for one gateway together.
+ASKED_BACK_EACH, ASKED_BACK_TOTAL = Ration(4.0, 32.0), Ration(20.0, 128.0)
 SOURCE_COUNT_MAX = 1024
+# So long no answer to a question for a name or an address counts as one, unless a node is new.  Beyond the neighbours,
+# behind a bridge or at a broker, nodes come up without a word to this one.
+MISSING_S, MISSING_FAR_S = 30.0, 3.0
+MISSING_COUNT_MAX = 256
 REFRESH = "refresh"  # what this node itself wants to know anew is in no channel's budget
 
 BEHIND_COUNT_MAX = 1024
@@ -107,7 +114,9 @@ class ControlPlane:
         self._book = CardBook(member.anchor, clock, observe, book.judge, self._grants)
         self._was_revoked = self.is_revoked
         self._requests = Requests(author=self._author, book=self._book, denies=book.denies, rng=rng)
-        self._questions = Questions(next_seq=self._author.next_seq, rng=rng)
+        self._questions = Questions(
+            next_seq=self._author.next_seq, rng=rng, repeats=lambda: self._reaches_far or self._book.knows_earlier
+        )
         self._answers = Answers()
         self._arrivals = Arrivals(
             author=self._author,
@@ -115,18 +124,22 @@ class ControlPlane:
             lists=self.lists,
             wanted=self._wanted,
             introduce=self._introduce,
+            ask_back=self._ask_back,
             follow=lambda node, now: self.refresh(node, now=now),
             offer_card=self._offer_card,
         )
         self._introductions = SharedBudget(
             each=INTRODUCTIONS_EACH, total=INTRODUCTIONS_TOTAL, count_max=SOURCE_COUNT_MAX
         )
+        self._asked_back = SharedBudget(each=ASKED_BACK_EACH, total=ASKED_BACK_TOTAL, count_max=SOURCE_COUNT_MAX)
         self._cards_given = SharedBudget(each=CARDS_GIVEN_EACH, total=CARDS_GIVEN_TOTAL, count_max=SOURCE_COUNT_MAX)
         self._presences = Presences(rng=rng, now=now)
         self._transmits: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
         self._paths: deque[Learnt] = deque(maxlen=PATH_COUNT_MAX)
         self._behind: dict[NodeId, None] = {}  # nodes whose last message another node handed to a broker
+        self._missing: dict[Who, float] = {}  # names and addresses that no node answered to, and until when none does
+        self._reaches_far = False  # questions go to more nodes than the neighbours
         self._looks = BudgetTable(LOOK_AROUND_RATE, LOOK_AROUND_BURST, BEHIND_COUNT_MAX)
 
     # ── commands of the node ──────────────────────────────────────────────────────────────────────────────────────────
@@ -175,6 +188,9 @@ class ControlPlane:
         known = self._book.find_answer(query)
         if known is not None:
             self._events.append(CardFound(known.card, query))
+            return
+        if self._missing.get(query, now) > now:
+            self._events.append(WhoFailed(query, Unanswered.NO_ANSWER))
             return
         if query.node is not None and self.lists.book.denies(query.node):
             self._events.append(WhoFailed(query, Unanswered.REVOKED))
@@ -231,6 +247,8 @@ class ControlPlane:
                 if verified.fresh and (resumed := self._arrivals.resume_untrusted(verified.inner.src, now=now)):
                     self._take(*resumed, now)
         except RemoteProtocolError as error:
+            if error.reason == Drop.UNKNOWN_SENDER:
+                self._missing.clear()  # a node is there that was not known
             self._drop(error.reason)
         self._drain_lists(now)
 
@@ -257,6 +275,7 @@ class ControlPlane:
 
         The next handle_timeout() repeats every request to it, and every open question.
         """
+        self._missing.clear()
         self.lists.met(now=now)
         self._say_presence(peer)
         self._requests.hurry(peer, now=now)
@@ -268,10 +287,17 @@ class ControlPlane:
         The nodes that hear of this one there compare its lists with theirs.  The next handle_timeout() repeats every
         request and question.
         """
+        self._missing.clear()
+        self._reaches_far = True
         self.lists.met(now=now)
         self._say_presence(None)
         self._requests.hurry(None, now=now)
         self._questions.hurry(now=now)
+
+    def bridge_up(self) -> None:
+        """Take note that a neighbour passes on what is for nodes beyond."""
+        self._missing.clear()
+        self._reaches_far = True
 
     # ── doors of a machine ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -438,6 +464,7 @@ class ControlPlane:
         if kind in (Kind.CARD, Kind.PRESENCE):
             return
         if kind is Kind.WHO:
+            self._answered(known)  # it may ask back because of a question of ours, which its card answers
             grant, ours = known.card.chain.grant, self._author.card.chain.grant
             body = self._author.short_card_bytes if grant == ours else self._author.card_bytes  # it has its own grant
             card = self._author.sign(inner.src, self._author.next_seq(), Kind.CARD, body, re=inner.seq)
@@ -456,6 +483,7 @@ class ControlPlane:
     def _store(self, fresh: KnownCard, now: float) -> None:
         """Keep a verified card, tell what it changes, and send what waited for it."""
         replaced = self._book.store(fresh)
+        self._missing.clear()
         if replaced is not None and replaced.boot != fresh.card.boot:
             self._events.append(CardChanged(fresh.card))
             # The new process does not know our card either: a question, which carries it, goes ahead of what is sealed
@@ -512,6 +540,11 @@ class ControlPlane:
         """Ask a node for its card because of a message that is not verified yet: the budget for that is small."""
         self._ask_stranger(node, arrival.channel, arrival.source, now)
 
+    def _ask_back(self, node: NodeId, arrival: Arrival, now: float) -> None:
+        """Ask the sender of a question for its card; the question carries ours, which answers it."""
+        if Who(node=node) not in self._questions and self._asked_back.take(arrival.channel, arrival.source, now):
+            self._ask(Who(node=node), now, asked=False, quiet=True)
+
     def _ask_stranger(self, node: NodeId, group: str, source: Hashable, now: float, *, quiet: bool = False) -> None:
         if Who(node=node) not in self._questions and self._introductions.take(group, source, now):
             self._ask(Who(node=node), now, asked=False, quiet=quiet)
@@ -529,6 +562,8 @@ class ControlPlane:
         while (ask := self._questions.next_ask()) is not None:
             self._send_question(ask)
         while (ended := self._questions.next_end()) is not None:
+            if ended.reason is Unanswered.NO_ANSWER and (ended.who.name or ended.who.address) is not None:
+                self._note_missing(ended.who, now)
             if ended.asked:
                 self._events.append(WhoFailed(ended.who, ended.reason))
             if ended.who.node is not None and ended.reason is not Unanswered.BUSY:
@@ -536,10 +571,18 @@ class ControlPlane:
         while (failed := self._requests.next_failure()) is not None:
             self._events.append(failed)
 
+    def _note_missing(self, who: Who, now: float) -> None:
+        self._missing.pop(who, None)
+        self._missing[who] = now + (MISSING_FAR_S if self._reaches_far else MISSING_S)
+        if len(self._missing) > MISSING_COUNT_MAX:
+            del self._missing[next(iter(self._missing))]
+
     def _send_question(self, ask: Ask) -> None:
         # All tries of a question have one number: who answered the first one repeats that answer.
         short = self._grants.is_one and not ask.repeated
         card = self._author.short_card_bytes if short else self._author.card_bytes
+        if ask.who.node is None and not (ask.repeated and self._book.knows_earlier):
+            card = b""
         body = Question(ask.who, card).encode()
         message = self._author.sign(ask.to, ask.seq, Kind.WHO, body)
         bucket = ask.who.bucket if ask.to is None else None

@@ -24,7 +24,9 @@ from conflux.ids import NodeId
 RETRY_S = (0.3, 1.0, 2.0)  # after the first try
 TIMEOUT_S = 3.0
 COUNT_MAX = 256
-RATE, BURST = 20.0, 60.0  # per second and at once; chosen: each carries a card of 16 kB to the whole area
+RATE, BURST = 20.0, 60.0  # per second and at once; chosen: each may carry a card of 16 kB to the whole area
+# What neighbours on a LAN took for all is not lost on the way, so it is not repeated unless a neighbour is new.
+SURE = frozenset({"lan"})
 
 
 @dataclass(slots=True)
@@ -63,10 +65,16 @@ class Ended(NamedTuple):
 
 
 class Questions:
-    """All open questions of a node.  next_seq: returns a number for a new message."""
+    """All open questions of a node.
 
-    def __init__(self, *, next_seq: Callable[[], int], rng: random.Random) -> None:
+    next_seq: returns a number for a new message.  repeats: says whether what neighbours took is repeated all the same.
+    """
+
+    def __init__(
+        self, *, next_seq: Callable[[], int], rng: random.Random, repeats: Callable[[], bool] = lambda: False
+    ) -> None:
         self._next_seq = next_seq
+        self._repeats = repeats
         self._rng = rng
         self._open: dict[Who, OpenQuestion] = {}
         self._budget = TokenBucket(RATE, BURST)
@@ -98,6 +106,8 @@ class Questions:
         question = next((entry for entry in self._open.values() if entry.seq == seq), None)
         if question is not None:
             question.takers = handed.takers
+            if question.who.node is None and handed.takers == SURE and not self._repeats():
+                question.times.next_at = question.times.ends_at
             self._handed_off(question, handed.best, now)
 
     def absent(self, node: NodeId, channel: str, *, now: float) -> None:

@@ -69,13 +69,17 @@ class Who(Record):
 
 @dataclass(frozen=True, slots=True)
 class Question(Record):
-    """Body of WHO.  It carries the asking node's card: the owner verifies the question with it, and seals to it."""
+    """Body of WHO.
+
+    With the asking node's card the owner verifies the question, and seals to it.  A question for many has none: it is
+    15 kB less for every node that hears it, and an owner that does not know the asker asks back.
+    """
 
     BYTES_MAX = Card.BYTES_MAX + 1024
-    SHAPES = (nested(Who), octets(1, Card.BYTES_MAX))
+    SHAPES = (nested(Who), octets(0, Card.BYTES_MAX))
 
     who: Who
-    card: bytes
+    card: bytes  # empty: none
 
 
 PRESENCE_BYTES_MAX = 27  # so much is left of presence.ENVELOPE_BYTES_MAX: every node of an area gets it

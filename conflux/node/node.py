@@ -262,6 +262,7 @@ class Node:
         """Take note that a neighbour began or stopped to pass control messages on to other LANs."""
         self.search.bridge_changed(peer, up)
         if up:
+            self.plane.bridge_up()
             self._vantage.know(peer, now)
             self._to.bridge_up(peer, now)
         self._settle(now)

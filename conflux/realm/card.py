@@ -23,7 +23,8 @@ FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
 PATIENT = "patient"  # a feature: a stream to this node may be without frames for two minutes
 ONE_SLOT = "one-slot"  # a feature: this build takes an onion of one slot where a stream ends
-FEATURES_OF_BUILD = (ONE_SLOT,)  # on every card that this build makes
+ASKS_BACK = "asks-back"  # a feature: this build takes questions without a card, and asks for the asker's
+FEATURES_OF_BUILD = (ASKS_BACK, ONE_SLOT)  # on every card that this build makes
 CHAIN_ITEM_COUNT = 3  # version, credential, grant
 
 

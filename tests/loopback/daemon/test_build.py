@@ -34,6 +34,7 @@ from conflux.host.netlink import DeviceConfig
 from conflux.host.tun import Tun
 from conflux.ids import BootId, NodeId
 from conflux.node.relaying import may_relay
+from conflux.realm.card import FEATURES_OF_BUILD, PATIENT
 from conflux.realm.identity import NodeKeys
 from conflux.realm.invite import Token, make_invite
 from conflux.realm.issuer import Issuer
@@ -392,8 +393,9 @@ def test_without_ipv6_the_device_has_its_ipv4_address_alone_and_the_card_says_so
     assert made.config.networks == (gate.anchor.ipv4_prefix,)
     assert set(made.fenced) == set(made.config.closed) == {gate.anchor.ipv6_prefix, gate.anchor.ipv4_prefix}
     assert [f"reached at {gate.chain.credential.ipv4} alone" in words for words in made.warnings] == [True]
-    assert built(settings, planned=made.config).node.plane.own_card.features == ("relay", "no-ipv6")
-    assert built(settings).node.plane.own_card.features == ("relay",)
+    said = (PATIENT, *FEATURES_OF_BUILD)
+    assert built(settings, planned=made.config).node.plane.own_card.features == ("relay", "no-ipv6", *said)
+    assert built(settings).node.plane.own_card.features == ("relay", *said)
 
 
 def test_a_daemon_whose_newer_twin_is_gone_ends_and_starts_as_a_newer_boot(member):
