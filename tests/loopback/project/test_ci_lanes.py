@@ -69,6 +69,7 @@ def checkout(tmp_path: Path) -> Checkout:
         ("tests/lab/packages/test_lab_repository.py", ["lint", "unit", "first-hour"]),
         ("tests/lab/rig/board.py", ["lint", "unit", "first-hour"]),
         ("tests/lab/container/test_lab_container.py", ["lint", "unit"]),
+        ("tests/image/vm.py", ["lint", "unit"]),
         (".clang-format", ["lint"]),
         ("tests/mutants/1.patch", ["lint"]),
         ("tests/unit/anchor/test_codec.py", ["lint", "unit"]),
