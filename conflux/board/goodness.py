@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from conflux.board.trial import PEERS_MAX, Trial
+from conflux.board.trial import Trial
 
 READY_S = 300.0  # chosen: an emulated board takes a third of it
 SETTLED_S = 420.0  # chosen: units may wait for a network that is not there
@@ -91,6 +91,6 @@ class Goodness:
 
 
 def _some(names: list[str]) -> str:
-    assert len(names) <= PEERS_MAX or names
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
     return ", ".join(names[:NAMES_MAX]) + more
