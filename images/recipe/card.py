@@ -25,10 +25,22 @@ FLOOR = f"{FIRMWARE_TREE}/usr/lib/conflux-board/floor"
 # How RAUC is told who keeps which slot is next, and what it runs where that is a program of ours.
 BOOTLOADERS = {
     "uboot": "uboot",
-    "grub": "grub\ngrubenv=/dev/disk/by-partlabel/bootstate",
+    "grub": "grub\ngrubenv=/bootstate/grubenv",
     "tryboot": "custom",
 }
 HANDLERS = "[handlers]\nbootloader-custom-backend=/usr/lib/conflux-board/tryboot\n"
+# Where GRUB's file is, which RAUC writes too.
+STATE_MOUNT = """\
+[Unit]
+Description=Which slot is next
+Before=local-fs.target
+
+[Mount]
+What=/dev/disk/by-partlabel/bootstate
+Where=/bootstate
+Type=vfat
+Options=rw,sync,noatime,nosuid,nodev,noexec,umask=0077
+"""
 ZSTD_LEVEL = "-12"
 
 
@@ -86,6 +98,12 @@ class Card:
                 write((root / name).with_suffix(""), text)
                 (root / name).unlink()
             write(root / "etc/rauc/keyring.pem", keyring.read_text())
+            if self.board.state == "grub":
+                units = root / "etc/systemd/system"
+                write(units / "bootstate.mount", STATE_MOUNT)
+                (units / "local-fs.target.wants").mkdir(parents=True, exist_ok=True)
+                (units / "local-fs.target.wants/bootstate.mount").symlink_to("../bootstate.mount")
+                (root / "bootstate").mkdir()
             values = self.values()
             write(
                 root / "usr/lib/conflux-board/image",
@@ -194,7 +212,7 @@ class Card:
             for path in (system / "system.img", boot / "boot.vfat", boot / "bootconfig.vfat"):
                 os.link(path, inputs / path.name)
             self._data(inputs / "data.ext4")
-            (inputs / layout.STATE).write_bytes(layout.state_of(self.board))
+            self._state(inputs / layout.STATE, part / "root")
             config = part / "genimage.cfg"
             config.write_text(layout.disk_config(self.board, self.version))
             paths = {
@@ -215,6 +233,15 @@ class Card:
             "files": self._digest(),
         }
         return self.stages.make(log, inputs, build, "laying out the disk")
+
+    def _state(self, target: Path, scratch: Path) -> None:
+        """Write what bootstate holds: U-Boot and a Raspberry Pi's firmware begin without any, GRUB needs its file."""
+        if self.board.state != "grub":
+            target.write_bytes(bytes(layout.STATE_MIB << 20))
+            return
+        (scratch / "grubenv").write_bytes(layout.grub_environment())
+        self._fat(target, "BOOTSTATE", layout.STATE_MIB, scratch)
+        (scratch / "grubenv").unlink()
 
     def _data(self, target: Path) -> None:
         """Write the data partition's file system: empty, and able to grow to 256 GiB while it is mounted."""

@@ -20,6 +20,7 @@ FIRMWARE_WANTED = (
     "./usr/lib/firmware",
     "./usr/lib/grub/arm64-efi",
     "./usr/bin/grub-editenv",
+    "./usr/lib/aarch64-linux-gnu/libdevmapper.so.1.02.1",  # grub-editenv's
     *(f"./usr/share/doc/{package}/copyright" for package in FIRMWARE_PACKAGES),
 )
 NATIVE = "images/recipe/native"

@@ -1,7 +1,7 @@
 """How a card is divided: the partitions, and the configuration that genimage makes them by.
 
     bootconfig   FAT, 48 MiB       what people edit (conflux.toml), and what a board's firmware starts
-    bootstate    raw, 1 MiB        which slot is next, and how many tries it has
+    bootstate    raw, 1 MiB        which slot is next, and how many tries it has; a FAT where GRUB writes it
     boot_a/b     FAT, 96 MiB each  kernel and initrd of a slot
     system_a/b   erofs, 512 MiB    the root file system of a slot, read-only
     data         ext4, 64 MiB      what a board keeps; grows to the card's end at the first boot
@@ -87,9 +87,6 @@ def disk_config(board: Board, seed: str) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def state_of(board: Board) -> bytes:
-    """Return what bootstate holds in a new image: both U-Boot and a Raspberry Pi's firmware begin without any."""
-    if board.state != "grub":
-        return bytes(STATE_MIB << 20)
-    begin = b"# GRUB Environment Block\nORDER=A B\nA_OK=1\nA_TRY=0\nB_OK=0\nB_TRY=0\n"
-    return begin.ljust(STATE_MIB << 20, b"#")
+def grub_environment() -> bytes:
+    """Return an environment block of GRUB's, as a new image has it: slot A is good, B is empty."""
+    return b"# GRUB Environment Block\nORDER=A B\nA_OK=1\nA_TRY=0\nB_OK=0\nB_TRY=0\n".ljust(1024, b"#")

@@ -68,7 +68,7 @@ REMOVED = (
 )
 MACHINE = b"\xb7\x00"  # AArch64, as an ELF file has it in its bytes 18 and 19
 PRESET = re.compile(r"\s*(enable|disable)\s+(\S+)\s*\Z")
-FIRMWARE_FILES = ("usr/lib/firmware", "usr/bin")
+FIRMWARE_FILES = ("usr/lib/firmware", "usr/bin", "usr/lib/aarch64-linux-gnu")
 
 
 def units_of(presets: Iterable[str]) -> list[str]:
