@@ -68,6 +68,7 @@ PROBE_INTERVAL_S = 0.25  # chosen: above most round trips; a slower peer gets fo
 
 _ICE_CHARS = re.compile(r"[a-zA-Z0-9+/]+")
 _UNCHECKED = (ice.CandidatePair.State.FROZEN, ice.CandidatePair.State.WAITING)
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 class State(StrEnum):
@@ -267,6 +268,7 @@ class Ice(Agent):
         return (
             not address.is_multicast
             and not address.is_unspecified
+            and address != _BROADCAST
             # A peer must not have us send to our own local services, unless the link itself is inside this machine.
             and (not address.is_loopback or any(ipaddress.ip_address(own).is_loopback for own in self._addresses))
             # An IPv4 address in an IPv6 one: no node has such a candidate, and it would pass by the other rules.
