@@ -31,7 +31,7 @@ export DESTDIR ?=
 
 define HELP
 At every save
-  make quick          ruff and the tests that need no socket, thread or process: 40 s
+  make quick          ruff and the tests that need no socket, thread or process: 30 s
   make fmt            let ruff format and mend
   make unit T=PATH    one file or folder of tests, or one test; without T the whole lane
   make cext T=PATH    the same, of the C parts alone

@@ -22,4 +22,4 @@ class Plan(NamedTuple):
 
 
 WHOLE = Plan(5, 4, idle_timeout_s=3.0, linger_s=1.0, quiet_s=3.0, outage_s=3.0, flow_s=6.0)
-SHORT = Plan(1, 1, idle_timeout_s=1.5, linger_s=0.5, quiet_s=1.0, outage_s=2.0, flow_s=5.0)
+SHORT = Plan(1, 1, idle_timeout_s=2.0, linger_s=0.5, quiet_s=1.0, outage_s=2.0, flow_s=8.0)
