@@ -136,6 +136,27 @@ def test_the_page_that_a_browser_gets_weighs_less_than_100_kb(hour: Hour) -> Non
     cellar.run("systemctl", "stop", "conflux-page")
 
 
+def test_the_page_gets_no_secret_of_the_configuration(hour: Hour) -> None:
+    cellar, token = hour.cellar, "cfx1" + "Ab-_9" * 8
+    file = cellar.root / "etc" / "conflux" / "conflux.toml"
+    before = file.read_text()
+    file.write_text(f'{before}\n[page]\nport = 7481\n[realm]\ntoken = "{token}"\n')
+    cellar.run("systemctl", "start", "conflux-page")
+    page = PAGE.replace("7480", "7481")  # what is no secret counts
+    wait_for(
+        lambda: cellar.run("curl", "--fail", "--silent", page, check=False).returncode == 0, "the page", within_s=20
+    )
+    copy = cellar.run("cat", "/run/conflux-page/conflux.toml").stdout
+    assert "page.port = 7481" in copy
+    assert token not in copy
+    pid = cellar.run("systemctl", "show", "--property=MainPID", "--value", "conflux-page").stdout.strip()
+    seen = cellar.run("nsenter", "--target", pid, "--mount", "cat", "/etc/conflux/conflux.toml", check=False)
+    assert seen.returncode != 0
+    assert token not in seen.stdout
+    cellar.run("systemctl", "stop", "conflux-page")
+    file.write_text(before)
+
+
 def test_a_day_with_one_exchange_a_minute_is_less_than_50_lines_of_log(hour: Hour) -> None:
     boards = (hour.attic, hour.cellar)
     for board in boards:
