@@ -140,7 +140,8 @@ def test_the_page_gets_no_secret_of_the_configuration(hour: Hour) -> None:
     cellar, token = hour.cellar, "cfx1" + "Ab-_9" * 8
     file = cellar.root / "etc" / "conflux" / "conflux.toml"
     before = file.read_text()
-    file.write_text(f'{before}\n[page]\nport = 7481\n[realm]\ntoken = "{token}"\n')
+    given = before.replace("[page]", "[page]\nport = 7481") + f'\n[realm]\ntoken = "{token}"\n'
+    file.write_text(given)
     cellar.run("systemctl", "start", "conflux-page")
     page = PAGE.replace("7480", "7481")  # what is no secret counts
     wait_for(
