@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from conflux.board import daemon_file, data, imager, renew, rescue, settle, wifi
 from conflux.board.card import NAME, Card, read_untrusted
 from conflux.board.files import IDENTITY, LOG, Fat, System, read, remove, write
 from conflux.board.partition import DataPartition
-from conflux.board.places import CHAIN, FAT_LABEL, Places, Shared, shared_of
+from conflux.board.places import CHAIN, DATA_LABEL, FAT_LABEL, Places, Shared, shared_of
 from conflux.board.report import forget, write_log
 from conflux.board.settle import Kept, name_for, settled, token_of
 from conflux.errors import printable, words_of
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 SETTINGS: Final = "settings.json"
 MACHINE_ID: Final = "machine-id"
 HOST_KEY: Final = "ssh_host_ed25519_key"
+DEVICE_S: Final = 30.0  # a disk on USB is slow in coming
+DEVICE_POLL_S: Final = 0.2
 OVERLAY: Final = "conflux0"
 PORTS: Final = (7464, 7480)  # that /etc/nftables.conf lets in without a word
 
@@ -51,6 +54,7 @@ class FirstBoot:
         places = self._places
         for directory in (places.run, places.notices, places.run / "nftables"):
             directory.mkdir(parents=True, exist_ok=True)
+        self._await_devices()
         with self._step("the card's first partition"):
             self.fat = self._mount_fat()
         card: Card | None = None
@@ -96,6 +100,13 @@ class FirstBoot:
             yield
         except Exception as error:  # noqa: BLE001  # whatever it is, the board comes up, and says so
             self.notices.append(f"{what}: {printable(words_of(error))}")
+
+    def _await_devices(self) -> None:
+        """Wait for both partitions: they are there since the initramfs, unless the disk is not the root's."""
+        gives_up_at = time.monotonic() + DEVICE_S
+        devices = [self._places.devices / label for label in (FAT_LABEL, DATA_LABEL)]
+        while not all(device.exists() for device in devices) and time.monotonic() < gives_up_at:
+            time.sleep(DEVICE_POLL_S)
 
     # ── the card ──
 
