@@ -69,7 +69,7 @@ class Demo:
         tell("lab", "alpha, bravo, charlie: network namespaces on one bridge")
         tell(
             "lab",
-            f"conflux.toml: stream.idle_timeout = {self.plan.idle_timeout_s:g} (default 15), "
+            f"conflux.toml: stream.idle_timeout = {self.plan.idle_timeout_s:g} (default: what pays), "
             f"link.linger = {self.plan.linger_s:g} (default 2)",
         )
         self.realm = Realm(self.alpha, "demo")

@@ -52,7 +52,7 @@ from conflux.carrier.interface import (
 )
 from conflux.carrier.native import dtls_keys
 from conflux.carrier.native.dcep import PPID_BINARY, PPID_DCEP, PPID_STRING
-from conflux.carrier.native.link import CARRIER_ENDS
+from conflux.carrier.native.link import CARRIER_ENDS, RESETS_WAITING_MAX
 from conflux.carrier.wire import (
     AES_128_GCM,
     CHACHA20_POLY1305,
@@ -123,6 +123,34 @@ async def test_many_tethers_open_and_close_one_after_another(left: Side, right: 
             (link,) = side.carrier._links.values()
             await side.until(lambda link=link: link._channels.stream_count == 1)
             assert link._tether_of == {}
+
+
+@among_natives
+async def test_streams_of_a_closed_tether_wait_to_be_reset_and_go_with_those_that_the_peer_resets(
+    left: NativeSide, right: NativeSide
+) -> None:
+    left.carrier._resets_wait_s = 0.3
+    await open_link(left, right)
+    await open_tether(left, right)
+    left.carrier.perform(CloseTether(LEFT, TETHER))
+    link = left.carrier._links[LEFT]
+    assert len(link._resets) == TETHER_CHANNEL_COUNT
+    assert not [event for event in right.events if isinstance(event, TetherDown)]
+    await right.event(TetherDown)
+    assert link._resets == []
+    await left.until(lambda: link._channels.stream_count == 1)
+
+
+@among_natives
+async def test_so_many_streams_wait_to_be_reset(left: NativeSide, right: NativeSide) -> None:
+    left.carrier._resets_wait_s = 60.0
+    await open_link(left, right)
+    for number in range(RESETS_WAITING_MAX // 8):
+        tether = TetherId(bytes([number]) * 8)
+        left.carrier.perform(OpenTether(LEFT, tether, 8))
+        await left.until(lambda tether=tether: TetherUp(LEFT, tether) in left.events)
+        left.carrier.perform(CloseTether(LEFT, tether))
+    await right.event(TetherDown)
 
 
 @among_all
