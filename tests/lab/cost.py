@@ -123,7 +123,7 @@ def kept() -> tuple[dict[str, float], list[Spell]]:
 
 
 def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
-    """Return the figures of so many boards on one LAN: per board and minute, and a name that nobody has."""
+    """Return the figures of so many boards on one LAN: per board and minute, and a name that no node has."""
     lab = Lab({})
     watched = Watched(lab, *(f"b{number}" for number in range(count)))
     daemons = watched.realm.daemons
@@ -139,14 +139,14 @@ def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
     watched.spell(f"{count} boards at rest", lambda: None, seconds=REST_S)
     minutes = (time.monotonic() - began) / 60
     rest_kb = [_kb(host, earlier) for host, earlier in zip(watched.hosts, before, strict=True)]
-    tell(f"{count}", "boards are asked for a name that nobody has")
+    tell(f"{count}", "boards are asked for a name that no node has")
     before = [host.wire() for host in watched.hosts]
 
     def unknown() -> None:
         if watched.alpha.conflux("ping", "nobody", "-c", "1", check=False).returncode == 0:
             raise LabFailure("nobody answered")
 
-    watched.spell("a name that nobody has", unknown, seconds=SETTLED_S)
+    watched.spell("a name that no node has", unknown, seconds=SETTLED_S)
     asked_kb = sum(_kb(host, earlier) for host, earlier in zip(watched.hosts, before, strict=True)) / 2
     connections = max(_connections(daemon.pid) for daemon in daemons.values())
     spells = watched.spells()
