@@ -524,5 +524,6 @@ def test_a_refresh_that_is_refused_is_tried_again_and_the_route_carries_on(line:
     del bravo.node.routes._receive_last_hop
     world.run(20.0)
     assert route_of(alpha, bravo) not in (route, None)
-    assert (row_of(alpha).stream, alpha.kinds()) == (before.stream, ["failed"] * 2)
+    kinds = [kind for kind in alpha.kinds() if kind != "rekey"]  # a key may be due meanwhile
+    assert (row_of(alpha).stream, kinds) == (before.stream, ["failed"] * 2)
     assert lost(alpha, bravo) == set()
