@@ -48,10 +48,10 @@ def main() -> int:
 def raise_later(lost: sys.UnraisableHookArgs) -> None:
     """Have a Ctrl-C that came where nothing can be raised, as in a callback of an import, come a moment later.
 
-    Python would print a traceback, and the command go on.
+    Python would print a traceback, and the command go on.  A real signal, or what waits in a system call waits on.
     """
     if lost.exc_type is KeyboardInterrupt:
-        _thread.start_new_thread(_thread.interrupt_main, ())
+        _thread.start_new_thread(signal.pthread_kill, (_thread.get_ident(), signal.SIGINT))
     else:
         sys.__unraisablehook__(lost)
 

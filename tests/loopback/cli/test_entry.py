@@ -120,6 +120,7 @@ def test_ctrl_c_in_a_place_that_cannot_raise_it_is_not_lost_and_no_traceback() -
     program = (
         "import signal, sys, time, weakref\n"
         "from conflux.cli import entry\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs behind it\n"
         "class Held: pass\n"
         "def hung(name):\n"
         "    held = Held()\n"
