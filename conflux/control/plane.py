@@ -55,8 +55,8 @@ from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
 
 # Cards asked for because of a message that is not verified, and cards given because of one: for one neighbour or path
-# of a broker, and for all of a channel.  A question without an answer is sent four times, out of the budget of all
-# questions (questions.py), of which this node's own keep a fifth at the worst.
+# of a broker, and for all of a channel.  A question without an answer is sent four times, out of a budget that this
+# node's own questions have no part in (questions.py).
 INTRODUCTIONS_EACH, INTRODUCTIONS_TOTAL = Ration(1.0, 8.0), Ration(2.0, 16.0)
 CARDS_GIVEN_EACH, CARDS_GIVEN_TOTAL = Ration(1.0, 8.0), Ration(4.0, 32.0)
 # Nodes that are asked for their card because of a question without one.  The question may be made up: 11 kB then go to
@@ -562,7 +562,8 @@ class ControlPlane:
         while (ask := self._questions.next_ask()) is not None:
             self._send_question(ask)
         while (ended := self._questions.next_end()) is not None:
-            if ended.reason is Unanswered.NO_ANSWER and (ended.who.name or ended.who.address) is not None:
+            silent = ended.sent and ended.reason is Unanswered.NO_ANSWER
+            if silent and (ended.who.name or ended.who.address) is not None:
                 self._note_missing(ended.who, now)
             if ended.asked:
                 self._events.append(WhoFailed(ended.who, ended.reason))

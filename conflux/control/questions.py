@@ -24,7 +24,9 @@ from conflux.ids import NodeId
 RETRY_S = (0.3, 1.0, 2.0)  # after the first try
 TIMEOUT_S = 3.0
 COUNT_MAX = 256
-RATE, BURST = 20.0, 60.0  # per second and at once; chosen: each may carry a card of 16 kB to the whole area
+# Per second and at once; chosen: each may carry a card of 16 kB to the whole area.  Those that were asked for here have
+# as much as those that are due to what others said, so that no one else's questions hold up ours.
+RATE, BURST = 20.0, 60.0
 # What neighbours on a LAN took for all is not lost on the way, so it is not repeated unless a neighbour is new.
 SURE = frozenset({"lan"})
 
@@ -57,11 +59,12 @@ class Ask(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A question is given up.  asked: who() was called for it."""
+    """A question is given up.  asked: who() was called for it.  sent: it was asked at least once."""
 
     who: Who
     asked: bool
     reason: Unanswered
+    sent: bool = True
 
 
 class Questions:
@@ -77,7 +80,7 @@ class Questions:
         self._repeats = repeats
         self._rng = rng
         self._open: dict[Who, OpenQuestion] = {}
-        self._budget = TokenBucket(RATE, BURST)
+        self._asked, self._unasked = TokenBucket(RATE, BURST), TokenBucket(RATE, BURST)
         self._asks: deque[Ask] = deque()
         self._ends: deque[Ended] = deque()
 
@@ -95,7 +98,7 @@ class Questions:
                 running.times.next_at = now
         elif len(self._open) >= COUNT_MAX:
             if asked:
-                self._ends.append(Ended(who, asked, Unanswered.BUSY))
+                self._ends.append(Ended(who, asked, Unanswered.BUSY, sent=False))
         else:
             times = Timetable(RETRY_S, ends_at=now + TIMEOUT_S, next_at=now)
             self._open[who] = OpenQuestion(who, self._next_seq(), times, asked, quiet, area or who.node is None)
@@ -171,8 +174,9 @@ class Questions:
                 self._try(question, now)
 
     def _try(self, question: OpenQuestion, now: float) -> None:
-        if not self._budget.take(now):
-            wait_s = self._budget.wait_s(now) * self._rng.uniform(1.0, 2.0)
+        budget = self._asked if question.asked else self._unasked
+        if not budget.take(now):
+            wait_s = budget.wait_s(now) * self._rng.uniform(1.0, 2.0)
             question.times.next_at = min(question.times.ends_at, now + wait_s)
             return
         to = None if question.area else question.who.node
@@ -184,4 +188,4 @@ class Questions:
 
     def _end(self, question: OpenQuestion, reason: Unanswered) -> None:
         del self._open[question.who]
-        self._ends.append(Ended(question.who, question.asked, reason))
+        self._ends.append(Ended(question.who, question.asked, reason, question.times.first_at is not None))

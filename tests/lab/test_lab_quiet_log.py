@@ -74,4 +74,6 @@ def test_a_refused_join_is_counted_once_and_written_once_whatever_was_tried(pair
     assert pair.realm.daemons["alpha"].status().drops["join-name-taken"] == 1
     assert len([line for line in pair.written() if "a request to join" in line]) == 1, pair.written()
     newcomer.conflux("join", token, "--name", "carol")
+    alpha = pair.realm.daemons["alpha"]
+    wait_for(lambda: "carol joined" in alpha.output(), "the line of a join", within_s=5, logs=(alpha,))
     assert len([line for line in pair.written() if "carol joined" in line]) == 1, pair.written()

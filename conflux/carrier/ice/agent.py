@@ -16,7 +16,7 @@ What differs from aioice, and why:
 - The kernel reports ICMP errors on the nominated pair.  Such an error can be forged, so it only starts a few quick
   connectivity checks, and only their silence ends the link.  That notices a killed peer in well under a second of
   traffic; consent (RFC 7675) takes half a minute.
-- Consent is asked for every 20 s, and more often only while no answer comes (see consent.py); aioice asks every 5 s.
+- Consent is asked for every 16 s, and more often only while no answer comes (see consent.py); aioice asks every 5 s.
 
 Offers to RTCDtlsTransport what it uses of an RTCIceTransport: role, state, _send, _recv.
 """

@@ -96,7 +96,7 @@ def test_question_beyond_the_bound_fails_as_busy_if_it_was_asked_for(asked: bool
         machine.ask(Who(name=f"n{number}"), asked=True, quiet=False, now=0.0)
     assert len(asks(machine)) == BURST
     machine.ask(WHO_NAME, asked=asked, quiet=False, now=0.0)
-    assert ends(machine) == ([Ended(WHO_NAME, True, Unanswered.BUSY)] if asked else [])
+    assert ends(machine) == ([Ended(WHO_NAME, True, Unanswered.BUSY, sent=False)] if asked else [])
     assert WHO_NAME not in machine
 
 
@@ -117,3 +117,17 @@ def test_node_that_moved_is_asked_for_in_the_area_at_once_even_if_it_is_being_as
     machine = questions()
     machine.ask(WHO_BOB, asked=False, quiet=False, area=True, now=0.0)
     assert [ask.to for ask in asks(machine)] == [None]
+
+
+def test_questions_that_others_cause_hold_up_none_of_ours_and_one_that_was_never_sent_says_so() -> None:
+    machine = questions()
+    for number in range(int(BURST)):
+        machine.ask(Who(node=NodeId(bytes([number]) * 16)), asked=False, quiet=True, now=0.0)
+    late = Who(node=BOB)
+    machine.ask(late, asked=False, quiet=True, now=0.0)
+    assert late not in [ask.who for ask in asks(machine)]
+    machine.ask(WHO_NAME, asked=True, quiet=False, now=0.0)
+    assert WHO_NAME in [ask.who for ask in asks(machine)]
+    machine.handle_timeout(now=TIMEOUT_S)
+    sent = {ended.who: ended.sent for ended in ends(machine)}
+    assert (sent[late], sent[WHO_NAME]) == (False, True)

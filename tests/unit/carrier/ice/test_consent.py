@@ -29,13 +29,13 @@ def checks_of(seed: int, *, answered_until: float, until: float) -> tuple[list[f
     return sent, now
 
 
-def test_checks_that_are_answered_come_every_20_s():
+def test_checks_that_are_answered_come_every_16_s():
     for seed in range(50):
         sent, lost_at = checks_of(seed, answered_until=3600.0, until=3600.0)
         assert lost_at is None
         pauses = [later - earlier for earlier, later in zip([0.0, *sent], sent, strict=False)]
         assert all(0.8 * INTERVAL_S <= pause <= 1.2 * INTERVAL_S + 0.02 for pause in pauses)
-        assert 150 < len(sent) < 215
+        assert 188 < len(sent) < 270
 
 
 def test_consent_is_lost_30_s_after_the_last_answer_and_checks_go_on_until_then():
@@ -44,7 +44,7 @@ def test_consent_is_lost_30_s_after_the_last_answer_and_checks_go_on_until_then(
         answered_at = max(at for at in sent if at < 100.0) + 0.01
         assert EXPIRES_S <= lost_at - answered_at + 1e-6 <= EXPIRES_S + CHECK_S + 1e-6
         unanswered = [at for at in sent if at >= 100.0]
-        assert len(unanswered) >= 2, "one lost datagram ends no link"
+        assert len(unanswered) >= 3, "two lost datagrams end no link"
         assert all(b - a >= 4.0 for a, b in itertools.pairwise(unanswered)), "RFC 7675: 4 s at least"
 
 
