@@ -107,7 +107,7 @@ def test_what_arrives_by_two_channels_acts_once(seed: int) -> None:
     for number in range(10):
         world.run(30.0)  # every stream is over
         alpha.send(bravo, b"data %d" % number)
-        # A request whose four tries are lost, one in a hundred, is made anew after 10 s: the packet may be too old then.
+        # A request whose four tries are lost, one in a hundred, is made anew after 10 s: the packet may be old then.
         if not world.run(15.0, until=lambda n=number: b"data %d" % n in bravo.payloads()):
             assert alpha.drops()["aged"], world
             alpha.send(bravo, b"data %d" % number)
