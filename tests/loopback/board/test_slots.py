@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from kit.tree import TREE
+from recipe import layout
+from recipe.card import BOOTLOADERS, HANDLERS
 
 from conflux.board.trial import Trial
 
@@ -22,16 +25,45 @@ def run(command: list[str | Path], **environment: object) -> subprocess.Complete
     return subprocess.run([*map(str, command)], env=given, capture_output=True, text=True, check=False)
 
 
+# Reads and writes the file as GRUB's own does: a header, NAME=VALUE lines, and # up to 1024 bytes; anything else fails.
+EDITOR = """\
+#!{python}
+import sys
+from pathlib import Path
+place, word, *given = sys.argv[1:]
+data = Path(place).read_bytes()
+head = b"# GRUB Environment Block\\n"
+if len(data) != 1024 or not data.startswith(head):
+    sys.exit("grub-editenv: error: invalid environment block.")
+known = dict(line.split("=", 1) for line in data[len(head) :].rstrip(b"#").decode().splitlines())
+if word == "list":
+    print("\\n".join("=".join(pair) for pair in known.items()))
+elif word == "set":
+    known.update(pair.split("=", 1) for pair in given)
+    text = "".join("=".join(pair) + "\\n" for pair in known.items())
+    Path(place).write_bytes((head + text.encode()).ljust(1024, b"#"))
+else:
+    sys.exit("usage")
+"""
+GRUB_RECORD = layout.grub_environment().replace(b"B_TRY=0", b"B_TRY=2")
+CONFIGURED = {
+    "uboot": BOOTLOADERS["uboot"],
+    "grub": BOOTLOADERS["grub"],
+    "noop": "noop",
+    "custom": f"{BOOTLOADERS['tryboot']}\n\n{HANDLERS}",
+}
+
+
 # ── tries ──
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A board's file system, with programs of the boot loaders that write down what they are asked."""
-    for name in ("proc", "data/update", "etc/rauc", "bin"):
+    for name in ("proc", "data/update", "etc/rauc", "bin", "bootstate", "usr/lib"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "proc/cmdline").write_text("root=PARTLABEL=system_b ro rauc.slot=B quiet\n")
-    for name in ("fw_setenv", "fw_printenv", "grub-editenv"):
+    for name in ("fw_setenv", "fw_printenv"):
         program = tmp_path / "bin" / name
         program.write_text(
             f"#!/bin/sh\n[ -e {tmp_path}/record ] || exit 1\n"
@@ -39,12 +71,16 @@ def root(tmp_path: Path) -> Path:
         )
         program.chmod(0o755)
     (tmp_path / "record").touch()
+    (tmp_path / "bin/grub-editenv").write_text(EDITOR.format(python=sys.executable))
+    (tmp_path / "bin/grub-editenv").chmod(0o755)
+    (tmp_path / "bootstate/grubenv").write_bytes(GRUB_RECORD)
+    (tmp_path / "usr/lib/conflux-board").symlink_to(BOARD)
     return tmp_path
 
 
-def asked(root: Path, bootloader: str) -> str:
-    (root / "etc/rauc/system.conf").write_text(f"[system]\nbootloader={bootloader}\n")
-    done = run([BOARD / "boot-count"], ROOT=root, PATH=f"{root / 'bin'}:{os.environ['PATH']}")
+def asked(root: Path, bootloader: str, **environment: object) -> str:
+    (root / "etc/rauc/system.conf").write_text(f"[system]\nbootloader={CONFIGURED[bootloader]}\n")
+    done = run([BOARD / "boot-count"], ROOT=root, PATH=f"{root / 'bin'}:{os.environ['PATH']}", **environment)
     assert done.returncode == 0, done.stderr
     return (root / "asked").read_text() if (root / "asked").exists() else ""
 
@@ -53,17 +89,20 @@ def test_a_slot_without_an_update_gets_its_tries_back(root):
     assert asked(root, "uboot") == f"fw_setenv -c {root}/etc/fw_env.config BOOT_B_LEFT 3\n"
 
 
-def test_grub_counts_upwards(root):
-    assert asked(root, "grub") == f"grub-editenv {root}/dev/disk/by-partlabel/bootstate set B_TRY=0\n"
+def test_grub_counts_upwards_in_its_file(root):
+    asked(root, "grub")
+    assert (root / "bootstate/grubenv").read_bytes() == GRUB_RECORD.replace(b"B_TRY=2", b"B_TRY=0")
 
 
 def test_a_slot_under_trial_does_not(root):
     (root / "data/update/trial.json").write_text("{}")
     assert asked(root, "uboot") == ""
+    asked(root, "grub")
+    assert (root / "bootstate/grubenv").read_bytes() == GRUB_RECORD
 
 
-def test_firmware_that_does_not_count_is_told_nothing(root):
-    assert asked(root, "custom") == ""
+def test_a_boot_loader_that_does_not_count_is_told_nothing(root):
+    assert asked(root, "noop") == ""
 
 
 def test_a_boot_without_slots_is_no_failure(root):
@@ -74,7 +113,9 @@ def test_a_boot_without_slots_is_no_failure(root):
 @pytest.mark.parametrize("bootloader", ["uboot", "grub"])
 def test_a_board_that_was_started_without_our_loader_is_no_failure(root, bootloader):
     (root / "record").unlink()
+    (root / "bootstate/grubenv").unlink()
     assert asked(root, bootloader) == ""
+    assert not (root / "bootstate/grubenv").exists()
 
 
 def test_what_was_wrong_with_an_update_is_shown_at_each_boot(root):
@@ -94,6 +135,14 @@ def test_only_the_slot_of_the_update_is_under_trial(root, slot, code):
     (root / "data/update/trial.json").write_text(trial.encode())
     (root / "proc/cmdline").write_text(f"quiet rauc.slot={slot}\n")
     assert run([BOARD / "under-trial"], ROOT=root).returncode == code
+
+
+def test_what_was_found_good_is_not_given_up_although_the_disk_keeps_its_trial(root):
+    trial = Trial("B", "0.2.0", "A", "0.1.0", "boot-1", True, (), ())
+    (root / "data/update/trial.json").write_text(trial.encode())
+    (root / "run/conflux-board").mkdir(parents=True)
+    (root / "run/conflux-board/kept").touch()
+    assert run([BOARD / "under-trial"], ROOT=root).returncode == 1
 
 
 def test_without_an_update_nothing_is_under_trial(root):
@@ -174,6 +223,27 @@ def test_an_update_starts_once_and_stays_once_it_is_good(pi):
 def test_an_update_without_a_verdict_is_left_at_the_next_restart(pi):
     pi.say("set-primary", "B")
     assert pi.restart() == "B"
+    assert pi.restart() == "A"
+
+
+def boots_up(root: Path, pi: Pi) -> None:
+    """Run boot-count on a Pi 5."""
+    (root / "proc/cmdline").write_text(pi.line.read_text())
+    asked(root, "custom", BOOTCONFIG=pi.folder, REBOOT_ARGUMENT=pi.argument, COMMAND_LINE=pi.line)
+
+
+def test_what_a_person_went_back_to_stays(pi, root):
+    pi.say("set-primary", "B")
+    assert pi.restart() == "B"
+    boots_up(root, pi)
+    assert pi.restart() == "B"
+
+
+def test_an_update_stays_only_once_it_is_judged(pi, root):
+    pi.say("set-primary", "B")
+    assert pi.restart() == "B"
+    (root / "data/update/trial.json").write_text("{}")
+    boots_up(root, pi)
     assert pi.restart() == "A"
 
 
