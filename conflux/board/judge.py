@@ -66,6 +66,9 @@ class Judge:
                 assert trial is not None
                 self._note_fallback(trial)
             case _:
+                if self._files.is_damaged():  # it would keep the slot from its tries at every boot
+                    say("fault: update: the record of an update is damaged: it is removed, and nothing is judged")
+                    self._files.forget_trial()
                 self._files.publish()
         return 0
 
@@ -89,7 +92,7 @@ class Judge:
             self._rauc.mark("good", "booted")
         except UserError as error:
             return Verdict(False, str(error))
-        self._files.end(self._result(trial, True, ""))
+        self._end(self._result(trial, True, ""))
         say(f"update: {trial.version} is good")
         return Verdict(True, "")
 
@@ -115,8 +118,15 @@ class Judge:
                 self._rauc.mark(what, slot)
             except UserError as error:
                 say(f"fault: update: {error}")
-        self._files.end(self._result(trial, False, why))
+        self._end(self._result(trial, False, why))
         say(f"fault: update: {trial.version} was not taken: {why}")
+
+    def _end(self, result: Result) -> None:
+        """Keep a verdict.  A disk that does not take it is no reason to restart: what runs was marked good."""
+        try:
+            self._files.end(result)
+        except UserError as error:
+            say(f"fault: update: {error}")
 
     def _result(self, trial: Trial, good: bool, why: str) -> Result:
         return Result(trial.version, trial.slot, trial.former_version, good, why, max(0, int(time.time())))

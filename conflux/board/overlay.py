@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from conflux.api.client import ApiClient, NotRunning
+from conflux.api.client import ApiClient, HangsError, NotRunning
 from conflux.api.ready import lacks
 from conflux.board.trial import NAME_CHARS_MAX, PEERS_MAX, Peer
 from conflux.errors import UserError
@@ -26,7 +26,7 @@ def look(client: ApiClient) -> Daemon:
     """Return what the daemon says."""
     try:
         got = client.look("status")
-    except NotRunning as error:
+    except (NotRunning, HangsError) as error:
         return Daemon(False, str(error), ())
     except UserError as error:  # it waits for a realm, as a rule
         return Daemon(True, str(error), ())

@@ -24,6 +24,8 @@ FETCHED: Final = "fetched.raucb"
 SIGNATURE_BYTES_MAX: Final = 1 << 20
 LENGTH_BYTES: Final = 8  # at the end of a bundle: how long the signature before it is
 MIB: Final = 1 << 20
+LOOKS: Final = 5  # chosen: a moment without an answer is no reason to judge an update by less
+LOOK_AGAIN_S = 2.0
 
 
 class Board(NamedTuple):
@@ -68,7 +70,12 @@ def require_verdict(board: Board) -> None:
 def remember(board: Board, slot: str, version: str, tell: Tell) -> Trial:
     """Keep what works now, so that the update can be judged by it.  Raises StateError."""
     tell(0, "asking the other nodes")
-    daemon, units = overlay.look(board.client), board.units()
+    for look in range(LOOKS):
+        if look:
+            time.sleep(LOOK_AGAIN_S)
+        daemon = overlay.look(board.client)
+        if peers := overlay.answering(board.client, daemon.peers):
+            break
     trial = Trial(
         slot=slot,
         version=version,
@@ -76,8 +83,8 @@ def remember(board: Board, slot: str, version: str, tell: Tell) -> Trial:
         former_version=board.now.image.version,
         boot=board.now.boot,
         was_ready=daemon.runs and not daemon.lacks,
-        failed=units.failed,
-        peers=overlay.answering(board.client, daemon.peers),
+        failed=board.units().failed,
+        peers=peers,
     )
     board.files.begin(trial)
     return trial
@@ -102,8 +109,15 @@ def mark_good(board: Board) -> None:
 
 
 def rollback(board: Board) -> tuple[str, str]:
-    """Have the other slot be the next one.  Return it, and its version.  Raises UserError."""
+    """Have the other slot be the next one; if an update waits there for a restart, have what runs stay instead.
+
+    Return the next slot, and its version.  Raises UserError.
+    """
     require_verdict(board)
+    if board.files.trial() is not None:  # what waits has not been judged, so it is nothing to go back to
+        board.rauc.mark("active", "booted")
+        board.files.forget_trial()
+        return board.now.slot, board.now.image.version
     slot, result = "B" if board.now.slot == "A" else "A", board.files.result()
     version = board.rauc.slots().version(slot)
     if version is None and result is not None and result.good and result.slot == board.now.slot:

@@ -18,6 +18,7 @@ NOTICES: Final = Path("/run/conflux-board/notices")
 TRIAL, RESULT, NOTICE = "trial.json", "result.json", "notice"
 SHOWN = "update"  # among the notices
 JUDGING = "judging"  # beside the folder of notices: what the judge waits for
+KEPT = "kept"  # there too: what runs was found good, so nothing restarts the board, whatever the disk keeps
 
 T = TypeVar("T")
 
@@ -43,8 +44,12 @@ class UpdateFiles:
         self.dismiss()
         self._write(TRIAL, trial.encode())
 
+    def is_damaged(self) -> bool:
+        """Say whether a file is there of an update, and does not tell which."""
+        return (self.folder / TRIAL).exists() and self.trial() is None
+
     def forget_trial(self) -> None:
-        """Forget the update that waits: something else starts next."""
+        """Forget the update that waits, or whose file is damaged."""
         self._remove(self.folder / TRIAL)
         self._flush()
 
@@ -58,16 +63,30 @@ class UpdateFiles:
         self._write(RESULT, result.encode())
 
     def end(self, result: Result) -> None:
-        """Keep a verdict, say what a person has to know, and end the trial.  Raises StateError."""
-        self._write(RESULT, result.encode())
-        text = notice(result)
-        if text:
-            self._write(NOTICE, text + "\n")
-        else:
-            self._remove(self.folder / NOTICE)
-        self.publish()
-        self._remove(self.folder / TRIAL)
-        self._flush()
+        """Keep a verdict, say what a person has to know, and end the trial.
+
+        Raises StateError; the trial of a good one has ended even so, until the next boot at least.
+        """
+        try:
+            self._write(RESULT, result.encode())
+            text = notice(result)
+            if text:
+                self._write(NOTICE, text + "\n")
+            else:
+                self._remove(self.folder / NOTICE)
+            self.publish()
+        except StateError:
+            if result.good:
+                self._keep()
+            raise
+        self.forget_trial()
+
+    def _keep(self) -> None:
+        """End the trial on a disk that takes no verdict; one that lets nothing be removed either is told by KEPT."""
+        with contextlib.suppress(OSError):
+            self._notices.parent.mkdir(parents=True, exist_ok=True)
+            (self._notices.parent / KEPT).touch()
+        self.forget_trial()
 
     def publish(self) -> None:
         """Have `conflux status`, the doctor and the page say what was wrong with the last update, if anything was."""

@@ -58,7 +58,8 @@ def update(options: argparse.Namespace) -> int:
             trial = board_update.remember_again(board, progress.tell)
         else:
             trial = board_update.install(board, options.bundle, progress.tell)
-    _print(options, _updated(trial, options.reboot))
+    done = _updated(trial, options.reboot)
+    _print(options, done, describe_updated(done))
     if options.reboot:
         running.reboot()
     return 0
@@ -69,23 +70,33 @@ def _updated(trial: Trial, restarting: bool) -> Updated:
     return Updated(trial.version, trial.slot, trial.former_version, peers, restarting)
 
 
-def _print(options: argparse.Namespace, done: Updated) -> None:
+def _print(options: argparse.Namespace, done: Updated, text: str) -> None:
     if options.json:
         print_json(done)
     else:
-        sys.stdout.write(describe_updated(done) + "\n")
+        sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def describe_updated(done: Updated) -> str:
     """Return what starts next, and what it will be judged by."""
-    when = (
-        "the board restarts into it now" if done.restarting else "it starts at the next boot: conflux update --reboot"
-    )
-    lines = [f"{done.version} is in slot {done.slot}: {when}"]
     if done.peers:
-        lines.append(f"it is kept if one of these answers again: {', '.join(done.peers)}")
-    return "\n".join(lines)
+        judged = f"it is kept if one of these answers again: {', '.join(done.peers)}"
+    else:
+        judged = "no node answered: it is judged by its units alone"
+    return f"{_next(done, 'conflux update --reboot')}\n{judged}"
+
+
+def describe_rollback(done: Updated, running: str) -> str:
+    """Return what starts next, after a rollback.  running: the slot that runs."""
+    if done.slot == running:
+        return f"the update was taken back: {done.version} in slot {done.slot} runs on, and starts at the next boot"
+    return _next(done, "conflux update rollback --reboot")
+
+
+def _next(done: Updated, command: str) -> str:
+    when = "the board restarts into it now" if done.restarting else f"it starts at the next boot: {command}"
+    return f"{done.version} is in slot {done.slot}: {when}"
 
 
 def mark_good(options: argparse.Namespace) -> int:
@@ -103,8 +114,10 @@ def rollback(options: argparse.Namespace) -> int:
     """Have the other slot start next."""
     board = _board(options)
     slot, version = board_update.rollback(board)
-    _print(options, Updated(version, slot, board.now.image.version, (), options.reboot))
-    if options.reboot:
+    # What runs already needs no restart.
+    done = Updated(version, slot, board.now.image.version, (), options.reboot and slot != board.now.slot)
+    _print(options, done, describe_rollback(done, board.now.slot))
+    if done.restarting:
         running.reboot()
     return 0
 

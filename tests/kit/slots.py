@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conflux.api.client import ApiClient, NotRunning
+from conflux.api.client import ApiClient, HangsError, NotRunning
 from conflux.board.judge import Judge
 from conflux.board.rauc import Rauc
 from conflux.board.release import Image
@@ -81,13 +81,20 @@ class Daemon(ApiClient):
         super().__init__(Path("/nowhere"))
         self.runs = True
         self.up = True
+        self.hangs = False
+        self.wakes_at = 0  # the look at which it reaches whom it reaches
+        self.looks = 0
         self.reached: list[str] = []
         self.silent: set[str] = set()
 
     def look(self, do: str, **arguments: object) -> object:
         if not self.runs:
             raise NotRunning("no daemon listens")
-        rows = [{"node": f"id-{name}", "name": name, "reach": "lan", "heard_at": 1.0} for name in self.reached]
+        if self.hangs:
+            raise HangsError("the daemon has not answered for 5 seconds")
+        self.looks += 1
+        reached = self.reached if self.looks >= self.wakes_at else []
+        rows = [{"node": f"id-{name}", "name": name, "reach": "lan", "heard_at": 1.0} for name in reached]
         lan = {"name": "lan", "up": self.up, "detail": "no interface"}
         return STATUS | {
             "nodes": [*rows, {"node": "id-x", "name": "x", "reach": None, "heard_at": None}],

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from kit.slots import Slotted
 
-from conflux.board import update
+from conflux.board import running, update
 from conflux.board.running import Units
 from conflux.board.trial import NO_START, Boot, Result, Trial
-from conflux.errors import UserError
+from conflux.cli import update as command
+from conflux.errors import StateError, UserError
 
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slotted:
     slotted = Slotted(tmp_path)
     monkeypatch.setenv("PATH", slotted.path)
+    monkeypatch.setattr(update, "LOOK_AGAIN_S", 0.0)
     monkeypatch.setattr(update, "_is_whole", lambda file, found, tell: True)  # test_bundles.py has real ones
     return slotted
 
@@ -46,6 +49,20 @@ def test_what_was_wrong_before_the_update_is_remembered(board):
     board.units = Units(True, ("own.service",))
     trial = install(board)
     assert (trial.was_ready, trial.failed, trial.peers) == (False, ("own.service",), ())
+
+
+def test_a_daemon_that_hangs_was_not_ready(board):
+    board.daemon.hangs = True
+    assert not install(board).was_ready
+    board.restart()
+    board.judge()
+    assert (board.restarts, "has not answered for 5 seconds" in result(board).why) == (1, True)
+
+
+def test_peers_are_asked_again_for_some_seconds(board):
+    board.daemon.reached = ["kitchen"]
+    board.daemon.wakes_at = update.LOOKS
+    assert [peer.name for peer in install(board).peers] == ["kitchen"]
 
 
 def test_progress_is_told(board):
@@ -228,18 +245,40 @@ def test_a_damaged_record_is_no_trial_and_no_failure(board):
     (board.folder / "data" / "trial.json").write_text('{"slot": "B"')
     board.restart()
     assert (board.judge(), board.stage()) == (0, Boot.NONE)
+    assert not (board.folder / "data" / "trial.json").exists()  # boot-count gives the tries back from now on
+
+
+def full(*_: object) -> None:
+    raise StateError("No space left on device")
 
 
 def test_a_full_disk_keeps_no_bad_update(board, monkeypatch):
     updated(board)
     board.units = Units(True, ("a.service",))
-
-    def full(*_: object) -> None:
-        raise UserError("No space left on device")
-
     monkeypatch.setattr(board.files, "_write", full)
     board.judge()
     assert (board.restarts, board.get("left")["B"]) == (1, 0)
+    assert board.restart() == "A"
+    assert (board.judge(), board.restarts) == (0, 1)
+
+
+def test_a_full_disk_leaves_no_good_update(board, monkeypatch):
+    updated(board)
+    monkeypatch.setattr(board.files, "_write", full)
+    assert (board.judge(), board.restarts, board.get("left")["B"]) == (0, 0, 3)
+    assert board.stage() is Boot.NONE
+
+
+def test_a_disk_that_is_only_read_leaves_no_good_update(board, monkeypatch):
+    updated(board)
+    monkeypatch.setattr(board.files, "_write", full)
+    monkeypatch.setattr(board.files, "_remove", lambda place: None)
+    for _ in range(4):
+        assert (board.judge(), board.restarts, board.get("left")["B"]) == (0, 0, 3)
+        kept = board.folder / "run" / "kept"
+        assert kept.exists()  # so conflux-give-up.timer does nothing, although the trial is there
+        kept.unlink()  # a restart: it is on a tmpfs
+        assert (board.stage(), board.restart()) == (Boot.TRIAL, "B")
 
 
 # ── going back by hand, and looking ──
@@ -257,6 +296,32 @@ def test_going_back_leads_to_the_flashed_version(board):
     assert update.rollback(board.board()) == ("A", "0.1.0")
     assert board.restart() == "A"
     assert (board.judge(), board.notice()) == (0, "")
+
+
+def test_an_update_that_waits_is_taken_back(board):
+    install(board)
+    assert update.rollback(board.board()) == ("A", "0.1.0")
+    assert (board.stage(), board.restart()) == (Boot.NONE, "A")
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_going_back_restarts_the_board_only_into_another_slot(board, monkeypatch, capsys, waits):
+    restarts = []
+    monkeypatch.setattr(command, "_board", lambda options: board.board())
+    monkeypatch.setattr(running, "reboot", lambda: restarts.append(board.restart()))
+    if waits:
+        install(board)
+    else:
+        kept(board)
+    assert command.rollback(Namespace(reboot=True, json=False)) == 0
+    assert restarts == ([] if waits else ["A"])
+    assert ("the update was taken back" in capsys.readouterr().out) is waits
+
+
+def test_going_back_may_be_asked_for_twice(board):
+    kept(board)
+    assert update.rollback(board.board()) == update.rollback(board.board()) == ("A", "0.1.0")
+    assert board.restart() == "A"
 
 
 def test_an_empty_slot_is_nothing_to_go_back_to(board):

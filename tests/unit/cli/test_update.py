@@ -15,7 +15,7 @@ from conflux.board.update import JudgedUpdate, UpdateStatus, WaitingUpdate
 from conflux.cli import parser, update
 from conflux.cli.grammar import EXIT_USAGE
 from conflux.cli.observe import print_json
-from conflux.cli.update import Updated, describe_status, describe_updated
+from conflux.cli.update import Updated, describe_rollback, describe_status, describe_updated
 
 STATUS = UpdateStatus("rpi4", "0.1.0", "A", "0.0.9", "A", None, None, None)
 WAITING = WaitingUpdate("0.2.0", "B", Boot.PENDING, "", ("kitchen",))
@@ -49,7 +49,17 @@ def test_what_starts_next_and_what_it_is_judged_by_is_said():
         "0.2.0 is in slot B: it starts at the next boot: conflux update --reboot\n"
         "it is kept if one of these answers again: kitchen, attic"
     )
-    assert "restarts into it now" in describe_updated(done._replace(restarting=True, peers=()))
+    assert describe_updated(done._replace(restarting=True, peers=())) == (
+        "0.2.0 is in slot B: the board restarts into it now\nno node answered: it is judged by its units alone"
+    )
+
+
+def test_after_a_rollback_the_command_that_restarts_into_it_is_said():
+    done = Updated("0.1.0", "A", "0.2.0", (), False)
+    again = "conflux update rollback --reboot"
+    assert describe_rollback(done, "B") == f"0.1.0 is in slot A: it starts at the next boot: {again}"
+    assert describe_rollback(done._replace(restarting=True), "B").endswith("restarts into it now")
+    assert describe_rollback(done, "A").startswith("the update was taken back: 0.1.0 in slot A runs on")
 
 
 @pytest.mark.parametrize(
