@@ -78,8 +78,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """Return the request for where an answer points to.  Raises URLError if that is nowhere to go."""
         scheme = urlsplit(newurl).scheme
+        fp.close()  # urllib would read the answer's body, however long it is
         if scheme not in SCHEMES or (scheme == "http" and req.type == "https"):
-            fp.close()
             raise urllib.error.URLError(f"the server points to {newurl[:200]!r}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

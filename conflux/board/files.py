@@ -154,10 +154,12 @@ class Fat:
             with self.writable() as path:
                 write(path / name, data)
 
-    def remove(self, name: str) -> None:
-        """Remove a file.  Raises OSError."""
+    def remove(self, name: str, *, secret: bool = False) -> None:
+        """Remove a file; overwrite it first if it holds a secret.  Raises OSError."""
         if (self.path / name).exists():
             with self.writable() as path:
+                if secret:
+                    overwrite(path / name, [Patch(0, bytes((path / name).stat().st_size))])
                 remove(path / name)
 
     def erase(self, secret: str | None) -> bool:
@@ -168,7 +170,7 @@ class Fat:
         found = {}
         for name in CARD_FILES:
             data = self.read(name) or b""
-            changes = patches(data, secret.encode()) if secret else []
+            changes = patches(data, secret) if secret else []
             if changes := changes + leftovers(data):
                 found[name] = changes
         if found:

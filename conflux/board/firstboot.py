@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -24,18 +25,18 @@ from conflux.board.card import NAME, Card, read_untrusted
 from conflux.board.files import IDENTITY, LOG, Fat, System, read, remove, write
 from conflux.board.partition import DataPartition
 from conflux.board.places import CHAIN, DATA_LABEL, FAT_LABEL, Places, Shared, shared_of
-from conflux.board.report import forget, write_log
+from conflux.board.report import UNERASED, forget, write_log
 from conflux.board.settle import Kept, name_for, settled, token_of
 from conflux.errors import printable, words_of
 
 log = logging.getLogger(__name__)
 
-SETTINGS: Final = "settings.json"
 MACHINE_ID: Final = "machine-id"
 HOST_KEY: Final = "ssh_host_ed25519_key"
 DEVICE_S: Final = 30.0  # a disk on USB is slow in coming
 DEVICE_POLL_S: Final = 0.2
 OVERLAY: Final = "conflux0"
+_NFT_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")  # one with a quote would make nft refuse the whole firewall
 PORTS: Final = (7464, 7480)  # that /etc/nftables.conf lets in without a word
 
 
@@ -68,7 +69,7 @@ class FirstBoot:
         for each in shared:
             with self._step(str(each.at)):
                 self._share(each)
-        kept = settle.decode_untrusted(read(places.own / SETTINGS) or b"")
+        kept = settle.decode_untrusted(read(places.own / settle.SETTINGS) or b"")
         now = settled(card, kept)
         token = token_of(card)
         with self._step("the machine id"):
@@ -91,7 +92,7 @@ class FirstBoot:
         with self._step("the token"):
             self._token(now, token)
         with self._step("the settings"):
-            write(places.own / SETTINGS, settle.encode(now), 0o600)
+            write(places.own / settle.SETTINGS, settle.encode(now), 0o600)
         self._report()
 
     @contextlib.contextmanager
@@ -144,7 +145,7 @@ class FirstBoot:
     def _data(self, card: Card | None, shared: Sequence[Shared]) -> None:
         had_identity = self.fat is not None and bool(self.fat.read(IDENTITY))
         partition = DataPartition(self._places, self.fat, shared, self._system)
-        seen = partition.prepare(had_identity=had_identity, invited=token_of(card) is not None)
+        seen = partition.prepare(had_identity=had_identity, invited=self._is_invited(card))
         log.info("data partition: %s", ", ".join(step.value for step in partition.steps))
         self.notices += data.notices(seen)
         with self._step("making this board new"):
@@ -152,11 +153,17 @@ class FirstBoot:
                 self.lines.append("made new: it has forgotten which node it was (conflux board renew)")
             had_identity = self.fat is not None and bool(self.fat.read(IDENTITY))
         if seen.mounted and had_identity and not rescue.has_identity(self._places.state):
-            self._without_key(is_invited=token_of(card) is not None)
+            self._without_key(is_invited=self._is_invited(card))
         with contextlib.suppress(OSError):
             room = os.statvfs(self._places.data)
             if not room.f_bfree:
                 self.notices.append("the data partition is full: what is learned or changed from now on is not kept")
+
+    def _is_invited(self, card: Card | None) -> bool:
+        """Say whether the card has an invitation that is not known to be used: see watch.py, which writes that down."""
+        token = token_of(card)
+        known = (self.fat.read(IDENTITY) if self.fat is not None else None) or b""
+        return token is not None and settle.digest(token).encode() not in known
 
     def _without_key(self, *, is_invited: bool) -> None:
         """A board that was a node has lost its key: a credential is of no use without it."""
@@ -256,7 +263,12 @@ class FirstBoot:
         ports = [now.conflux.get("control", {}).get("lan", {}).get("port"), now.conflux.get("page", {}).get("port")]
         device = now.conflux.get("tun", {}).get("name", OVERLAY)
         added = [f"add element inet board tcp_open {{ {port} }}\n" for port in ports if port and port not in PORTS]
-        if device != OVERLAY:
+        if not _NFT_NAME.fullmatch(device):
+            self.notices.append(
+                f"conflux.toml: conflux.tun.name: {device!r} cannot be named to the firewall, which lets nothing of it "
+                "in: take letters, digits, - and _"
+            )
+        elif device != OVERLAY:
             added.append(f'add element inet board overlay {{ "{device}" }}\n')
         write(self._places.run / "nftables" / "card.nft", "".join(added).encode())
 
@@ -273,8 +285,9 @@ class FirstBoot:
         use = None if self._has_realm() else token
         if made_of != now.made_of or not present.strip() or (use is not None and use not in present):
             text = daemon_file.text_of(table, use)
-            write(place, text.encode(), 0o600 if use is not None else 0o644)
+            write(place, text.encode(), 0o600)  # it may hold passwords of TURN servers
             now = now._replace(made_of=made_of)
+        place.chmod(0o600)  # also one of before
         return now if use is None else now._replace(token=settle.digest(use))
 
     def _token(self, now: Kept, token: str | None) -> None:
@@ -286,9 +299,10 @@ class FirstBoot:
             self.lines.append("token: taken; it is erased here once the board is in the realm")
         elif token is not None and settle.digest(token) != now.token:
             self.notices.append("board.token was not used: this board is in a realm already; conflux leave ends that")
-        else:
+        elif forget(self._places, self.fat, token) is not None:
+            self.notices.append(UNERASED)
+        elif self.fat is not None:
             self.lines.append("token: used, and erased")
-            forget(self._places, self.fat, token)
 
     def _judge(self, token: str) -> None:
         """Say at once what is wrong with an invitation, as far as it can be seen from it."""

@@ -17,7 +17,8 @@ from conflux.errors import words_of
 
 log = logging.getLogger(__name__)
 
-CHECK_S: Final = 600.0  # of a large card that is damaged
+CHECK_S: Final = 600.0  # of a large card
+REPAIR_S: Final = 3600.0  # of one that is damaged, on a slow board
 FORMAT_S: Final = 300.0
 SPARE_SUPERBLOCKS: Final = ((32768, 4096), (8193, 1024))  # where mke2fs puts the first, by the size of a block
 MEMORY_SIZE: Final = "32m"
@@ -84,7 +85,9 @@ class DataPartition:
 
     def _fsck(self, *options: str) -> int:
         try:
-            return self._system.run(["e2fsck", *options, self._device], within_s=CHECK_S).returncode
+            return self._system.run(
+                ["e2fsck", *options, self._device], within_s=REPAIR_S if "-y" in options else CHECK_S
+            ).returncode
         except OSError as error:
             log.warning("e2fsck: %s", words_of(error))
             return 8
@@ -128,7 +131,7 @@ class DataPartition:
             self._mount(place, "ro,noload")
             try:
                 self._rescued = rescue.packed(place, self._names)
-                found = rescue.has_identity(place / self._places.state.name)
+                found = rescue.keeps_identity(self._rescued, self._places.state.name)
                 was_read = (place / self._places.own.name).is_dir() or not any(place.iterdir())
             finally:
                 self._system.require(["umount", place])
@@ -141,8 +144,8 @@ class DataPartition:
                     self._system.run(
                         ["debugfs", "-c", *superblock, "-R", f"rdump /{name} {(place / name).parent}", self._device]
                     )
-            if rescue.has_identity(place / self._places.state.name):
-                self._rescued = rescue.packed(place, self._names)
+            self._rescued = rescue.packed(place, self._names)
+            if rescue.keeps_identity(self._rescued, self._places.state.name):
                 return Rescue.IDENTITY
         self._rescued = None
         return Rescue.NO_IDENTITY if was_read else Rescue.UNREADABLE
@@ -160,15 +163,8 @@ class DataPartition:
         write(self._places.own / RESTORED, rescue.digest(self._rescued))
 
     def _drop(self) -> None:
-        if self._fat is None:
-            return
-        with self._fat.writable() as path:
-            file = path / RESCUE
-            size = file.stat().st_size
-            with file.open("r+b") as opened:  # it holds the node's key
-                opened.write(bytes(size))
-                opened.flush()
-            file.unlink()
+        if self._fat is not None:
+            self._fat.remove(RESCUE, secret=True)
 
     # ── its size ──
 

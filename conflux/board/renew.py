@@ -51,6 +51,6 @@ def finish(places: Places, fat: files.Fat | None) -> bool:
         files.remove(places.own / MARK)
     if fat is not None and (places.own / CARD_MARK).exists():
         for name in ON_FAT:
-            fat.remove(name)
+            fat.remove(name, secret=name == files.RESCUE)  # it holds the node's key
         files.remove(places.own / CARD_MARK)
     return begun

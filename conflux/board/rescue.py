@@ -22,6 +22,7 @@ BYTES_MAX: Final = 16 << 20  # the FAT partition has 48 MiB, of which the firmwa
 FILE_BYTES_MAX: Final = 1 << 20
 DIGEST_BYTES: Final = 32
 CHECK_BYTES: Final = 8  # of a record of the state directory
+FRAME_BYTES_MAX: Final = 16384  # of tar: the headers of one file, and the end of the archive
 SPARE: Final = "spare"
 
 
@@ -33,24 +34,44 @@ def has_identity(state: Path) -> bool:
 def _is_whole(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            data = file.read(4096)
+            return _is_record(file.read(4096))
     except OSError:
         return False
+
+
+def _is_record(data: bytes) -> bool:
     return len(data) > CHECK_BYTES and hashlib.sha256(data[:-CHECK_BYTES]).digest()[:CHECK_BYTES] == data[-CHECK_BYTES:]
 
 
 def packed(top: Path, names: Iterable[str]) -> bytes:
-    """Return directories below top as one text of bytes; files that cannot be read, or are too large, are left out."""
+    """Return directories below top as one text of bytes; files that cannot be read, or are too large, are left out.
+
+    Keys come first: what there is no room for is something else.
+    """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in names:
-            for path in _files(top / name):
-                if packed.tell() + FILE_BYTES_MAX > BYTES_MAX:
-                    break
-                with contextlib.suppress(OSError):
+        for path in sorted((path for name in names for path in _files(top / name)), key=_is_late):
+            with contextlib.suppress(OSError):
+                if packed.tell() + path.stat().st_size + FRAME_BYTES_MAX <= BYTES_MAX - DIGEST_BYTES:
                     archive.add(path, str(path.relative_to(top)), recursive=False)
     data = packed.getvalue()
     return hashlib.sha256(data).digest() + data
+
+
+def _is_late(path: Path) -> bool:
+    """Say whether a file may wait until the keys, the chain of the realm and the spares of both are packed."""
+    return not (path.name.endswith("_key") or path.suffix in (".key", ".chain") or path.parent.name == SPARE)
+
+
+def keeps_identity(data: bytes, state: str) -> bool:
+    """Say whether a rescue holds a node's key that is whole, or its spare.  state: the name of the state directory."""
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(data[DIGEST_BYTES:])) as archive:
+        for name in (f"{state}/{NODE_KEY}", f"{state}/{SPARE}/{NODE_KEY}"):
+            with contextlib.suppress(KeyError):
+                file = archive.extractfile(name)
+                if file is not None and _is_record(file.read(4096)):
+                    return True
+    return False
 
 
 def _files(directory: Path) -> Iterable[Path]:

@@ -11,6 +11,7 @@ from conflux.board.card import BoardSection, Card
 from conflux.board.wifi import Network
 
 VERSION: Final = 1
+SETTINGS: Final = "settings.json"  # in the directory of this room on the data partition
 NAME_DIGITS: Final = 4  # of a name that nobody gave: enough for the boards of one LAN
 
 

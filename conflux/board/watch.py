@@ -22,7 +22,7 @@ from conflux.board import wifi
 from conflux.board.files import IDENTITY, Fat, System, read, write
 from conflux.board.light import BLINKS, Blink, Look, Shown, Watcher, light_of
 from conflux.board.places import CHAIN, Places
-from conflux.board.report import forget, write_log
+from conflux.board.report import UNERASED, forget, token_on, write_log
 from conflux.errors import UserError, words_of
 from conflux.host.notices import notices
 
@@ -51,6 +51,7 @@ class Watch:
         self._wifi_notice: str | None = None
         self._last_error = ""
         self._is_tidy = False  # the token is erased, and the FAT partition says who this board is
+        self._unerased: str | None = None  # what is said of a token that could not be
 
     def turn(self, now: float) -> Shown:
         """Look once, and show it.  now: monotonic seconds."""
@@ -84,7 +85,7 @@ class Watch:
         self._look_at_wifi(now)
         has_realm = (self._places.state / CHAIN).exists()
         others = notices(self._places.notices, but=OWN)
-        known = (*others, *filter(None, [self._wifi_notice]))
+        known = (*others, *filter(None, [self._wifi_notice, self._unerased]))
         invited = (
             "token" in (read(self._places.configuration) or b"").decode("utf-8", "replace") if not has_realm else False
         )
@@ -109,34 +110,34 @@ class Watch:
             console.write(f"{line}\r\n")
 
     def _note(self, own: tuple[str, ...]) -> None:
-        lines = (*own, *filter(None, [self._wifi_notice]))
+        lines = (*own, *filter(None, [self._wifi_notice, self._unerased]))
         with contextlib.suppress(OSError):
             write(self._places.notices / OWN, "".join(f"{line}\n" for line in lines).encode())
 
     def _tidy(self, status: Mapping[str, Any]) -> None:
-        """Erase the token, which is used, and write on the card who this board is."""
+        """Erase the token, if it is the one that was used, and write on the card who this board is."""
+        from conflux.board.settle import SETTINGS, decode_untrusted, digest
+
         try:
-            token = _token_on(self._fat)
-            forget(self._places, self._fat, token)
+            handed = decode_untrusted(read(self._places.own / SETTINGS) or b"").token
+            token = token_on(self._fat)
+            mine = (
+                token if token is not None and digest(token) == handed else None
+            )  # another is left: first boot says so
+            left = forget(self._places, self._fat, mine)
+            self._unerased = None if left is None else UNERASED
             if self._fat is not None:
                 node, realm = status["node"], status["realm"]
                 text = (
                     "# Written by this board, so that a damaged card is not taken for a new one.\n"
                     f"node = {node['id']}\nname = {node['name']}\nrealm = {realm['name']}\n"
                 )
+                if left is not None:  # so that it is never taken for a new one
+                    text += f"used = {digest(left)}\n"
                 self._fat.write(IDENTITY, text.encode())
             self._is_tidy = True
         except OSError as error:
             log.warning("the card's first partition: %s", words_of(error))
-
-
-def _token_on(fat: Fat | None) -> str | None:
-    """Return the token on the card, whatever file it is in."""
-    from conflux.board.card import NAME, read_untrusted
-    from conflux.board.settle import token_of
-
-    data = None if fat is None else fat.read(NAME)
-    return None if data is None else token_of(read_untrusted(data))
 
 
 class Lamp:

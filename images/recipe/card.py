@@ -282,14 +282,16 @@ class Card:
                 lay(hook, content / hook.name)
             keys = part / "keys"
             keys.mkdir(mode=0o700)
-            for name in ("release.pem", "release.key", "keyring.pem"):
-                shutil.copyfile(self.keys / name, keys / name)
-            signed = [f"--cert={keys}/release.pem", f"--key={keys}/release.key", f"--keyring={keys}/keyring.pem"]
-            squash = "--mksquashfs-args=-comp zstd -Xcompression-level 3"
-            make = ["rauc", "bundle", *signed, squash, content, part / "update.raucb"]
-            self.shop.tool(make, log, {"SOURCE_DATE_EPOCH": str(BASE_DATE)})
+            try:
+                for name in ("release.pem", "release.key", "keyring.pem"):
+                    shutil.copyfile(self.keys / name, keys / name)
+                signed = [f"--cert={keys}/release.pem", f"--key={keys}/release.key", f"--keyring={keys}/keyring.pem"]
+                squash = "--mksquashfs-args=-comp zstd -Xcompression-level 3"
+                make = ["rauc", "bundle", *signed, squash, content, part / "update.raucb"]
+                self.shop.tool(make, log, {"SOURCE_DATE_EPOCH": str(BASE_DATE)})
+            finally:
+                remove(keys)  # a folder that was begun stays when a program fails, and the key would stay with it
             remove(content)
-            remove(keys)
 
         inputs = {
             "system": system.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import urllib.error
@@ -105,6 +106,26 @@ def test_a_redirect_to_elsewhere_is_not(server, tmp_path, target):
 def test_a_redirect_for_ever_ends(server, tmp_path):
     server.answer = send(302, b"", Location="/a.raucb")
     assert refusal(server, tmp_path / "a")
+
+
+def test_nothing_of_the_body_of_a_redirect_is_read(server, tmp_path):
+    came: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/b":
+            send()(handler)
+            return
+        handler.send_response(302)
+        handler.send_header("Location", "/b")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            # more than the kernels of both ends keep, if nobody reads it
+            came.extend(handler.wfile.write(bytes(1 << 16)) for _ in range(2000))
+
+    server.answer = answer
+    fetch.fetch(server.url, tmp_path / "a", lambda percent, words: None)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert len(came) < 2000, "it was read to its end"
 
 
 @pytest.mark.parametrize("code", [403, 404, 500, 503])

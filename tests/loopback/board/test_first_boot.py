@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from kit.flashed import MACHINE_ID, PUBLIC_KEY, Flashed, Programs
 
-from conflux.board import files, settle
+from conflux.board import files, report, settle
+from conflux.board.card import read_untrusted
 from conflux.board.firstboot import FirstBoot
 from conflux.config import settings
 
@@ -76,6 +77,22 @@ def test_a_card_with_everything_makes_everything(board):
     assert config.control.lan.port == 7465
     assert config.page.listen == ("eth0", "wlan0")
     assert stat.S_IMODE(board.places.configuration.stat().st_mode) == 0o600
+
+
+def test_the_configuration_is_of_root_alone_also_without_a_token(board):
+    board.card('[conflux.link]\nice_servers = [{ url = "turn:a", username = "u", credential = "c" }]\n')
+    assert boot(board).notices == []
+    assert stat.S_IMODE(board.places.configuration.stat().st_mode) == 0o600
+    board.places.configuration.chmod(0o644)  # as an earlier version wrote it
+    boot(board)
+    assert stat.S_IMODE(board.places.configuration.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ['a"}', "a*", "a\\"])
+def test_a_device_that_cannot_be_named_to_the_firewall_is_said_and_left_out(board, name):
+    board.card(f"[conflux.tun]\nname = '{name}'\n[conflux.page]\nport = 7000\n")
+    assert any("tun.name" in notice for notice in boot(board).notices)
+    assert (board.places.run / "nftables/card.nft").read_text() == "add element inet board tcp_open { 7000 }\n"
 
 
 def test_a_card_without_a_file_comes_up_with_a_name_of_its_own_and_ssh_off(board):
@@ -156,6 +173,33 @@ def test_a_token_is_erased_once_the_board_is_a_member_and_not_before(board):
     assert TOKEN.encode() not in everything
     assert (board.places.fat / "conflux.toml").stat().st_size == size
     assert boot(board).notices == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_token_is_erased_whatever_the_editor_saved_it_as(board, encoding):
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    data = mark + f"# {TOKEN}\n{CARD}".encode(encoding)
+    (board.places.fat / "conflux.toml").write_bytes(data)
+    boot(board)
+    join(board)
+    assert boot(board).notices == []
+    left = (board.places.fat / "conflux.toml").read_bytes()
+    assert TOKEN not in left.decode("utf-16" if mark or encoding == "utf-16" else encoding)
+    assert len(left) == len(data)
+    assert boot(board).notices == []
+
+
+def test_a_token_that_cannot_be_erased_is_said_and_never_taken_for_a_new_one(board):
+    board.card(CARD.replace("cfx1", "cf\\u00781"))
+    boot(board)
+    join(board)
+    first = boot(board)
+    assert first.notices == [report.UNERASED]
+    assert "token: used, and erased" not in log_of(board)
+    card = read_untrusted((board.places.fat / "conflux.toml").read_bytes())
+    assert first._is_invited(card)
+    (board.places.fat / "board.txt").write_text(f"used = {settle.digest(TOKEN)}\n")
+    assert not first._is_invited(card)
 
 
 def test_an_invitation_that_a_member_does_not_use_is_left_and_said(board):
@@ -269,11 +313,12 @@ def test_the_power_may_fail_at_any_moment_of_first_boot(tmp_path, monkeypatch):
     assert moment > 20
 
 
-def test_the_power_may_fail_at_any_moment_of_the_erasure(tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_power_may_fail_at_any_moment_of_the_erasure(tmp_path, monkeypatch, encoding):
     mains = Mains(monkeypatch)
     for moment in count(1):
         board = Flashed(tmp_path / str(moment))
-        board.card(CARD)
+        (board.places.fat / "conflux.toml").write_bytes(CARD.encode(encoding))
         boot(board)
         join(board)
         mains.left = moment
@@ -281,14 +326,15 @@ def test_the_power_may_fail_at_any_moment_of_the_erasure(tmp_path, monkeypatch):
             boot(board)
         except PowerCut:
             mains.left = None
-            text = (board.places.fat / "conflux.toml").read_text()
+            text = (board.places.fat / "conflux.toml").read_text(encoding)
             assert settings.most_of(text)[2] == [], "what is left is a TOML text"
             boot(board)
         else:
             break
         everything = b"".join(board.kept().values())
         assert TOKEN.encode() not in everything, moment
-        assert TOKEN[-80:].encode() not in everything, moment
+        for code in ("utf-8", "utf-16-le"):
+            assert TOKEN[-80:].encode(code) not in everything, moment
         assert settings.load(board.places.configuration).realm.token is None
         assert settle.token_of(None) is None
     assert moment > 3

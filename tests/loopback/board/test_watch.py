@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from kit.flashed import Flashed, Programs
 
+from conflux.board import report, settle
 from conflux.board.files import Fat
 from conflux.board.light import BLINKS, Light
 from conflux.board.watch import Lamp, Watch, ask_wifi
@@ -98,6 +99,31 @@ def test_a_board_that_joins_says_so_and_its_token_is_gone(board, daemon):
     assert TOKEN.encode() not in b"".join(board.kept().values())
     assert "node = node-id" in (board.places.fat / "board.txt").read_text()
     assert 'name = "attic"' in board.places.configuration.read_text()
+
+
+def test_a_token_of_the_card_that_was_not_used_is_left(board, daemon):
+    other = TOKEN.replace("A1b2", "C3d4")
+    board.card(f'# {TOKEN}\n[board]\ntoken = "{other}"\n')
+    (board.places.own / "settings.json").write_bytes(settle.encode(settle.Kept(token=settle.digest(TOKEN))))
+    board.places.configuration.parent.mkdir(parents=True)
+    board.places.configuration.write_text(f'[realm]\ntoken = "{TOKEN}"\n')
+    join(board, daemon)
+    watch(board).turn(1.0)
+    kept = b"".join(board.kept().values())
+    assert other.encode() in kept
+    assert TOKEN.encode() not in kept
+    assert "node = node-id" in (board.places.fat / "board.txt").read_text()
+
+
+def test_a_token_that_cannot_be_erased_is_a_fault_and_known_as_used(board, daemon):
+    board.card(f'[board]\ntoken = "{TOKEN.replace("cfx1", "cf" + chr(92) + "u00781")}"\n')
+    (board.places.own / "settings.json").write_bytes(settle.encode(settle.Kept(token=settle.digest(TOKEN))))
+    join(board, daemon)
+    watching = watch(board)
+    watching.turn(1.0)
+    assert watching.turn(2.0).light is Light.FAULT
+    assert report.UNERASED in (board.places.notices / "watch").read_text()
+    assert f"used = {settle.digest(TOKEN)}\n" in (board.places.fat / "board.txt").read_text()
 
 
 def test_faults_of_others_are_said_and_written_on_the_card(board, daemon):

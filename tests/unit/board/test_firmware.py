@@ -13,6 +13,7 @@ from conflux.board.watch import SOCKET
 from conflux.config.place import SOCKET as DAEMON_SOCKET
 from conflux.config.settings import Config
 from conflux.host import notices
+from conflux.web import measured
 
 FIRMWARE = TREE / "firmware/tree"
 UNITS = FIRMWARE / "usr/lib/systemd/system"
@@ -67,6 +68,14 @@ def test_units_look_where_first_boot_writes():
         f"/run/{re.search('RuntimeDirectory=(.*)', (UNITS / 'conflux-board-wifi.service').read_text())[1]}"
         == wifi.CONTROL
     )
+
+
+def test_first_boot_ends_by_itself_and_the_page_sees_nothing_of_the_data_partition():
+    assert "TimeoutStartSec=infinity\n" in (UNITS / "conflux-board.service").read_text()
+    page = (UNITS / "conflux-page.service.d/conflux-board.conf").read_text()
+    assert f"InaccessiblePaths=-{PLACES.data}\n" in page
+    shared = {str(each.at) for each in shared_of(read("usr/lib/conflux-board/state.list"))}
+    assert str(measured.PLACE) in shared, "the page reads the report where it is shared"
 
 
 def test_notices_are_where_the_daemon_looks():

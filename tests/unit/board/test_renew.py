@@ -71,6 +71,15 @@ def test_what_makes_it_this_board_goes_and_what_the_card_says_stays(board):
     assert renew.finish(board.places, board.fat) is False
 
 
+def test_the_key_of_a_rescue_is_overwritten_before_it_goes(board):
+    other = board.places.run / "the-same-blocks"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.hardlink_to(board.places.fat / "rescue.bin")
+    renew.begin(board.places)
+    renew.finish(board.places, board.fat)
+    assert other.read_bytes() == bytes(len("rescue.bin"))
+
+
 def test_a_power_cut_at_any_step_is_made_good_by_the_next_start(tmp_path, monkeypatch):
     for count in range(30):
         with monkeypatch.context() as patched:
