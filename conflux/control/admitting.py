@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from conflux.control.drop import Drop
+from conflux.control.lan.lately import Lately
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.ids import NodeId
 from conflux.realm.clock import RealmClock
@@ -27,7 +28,12 @@ Issue = Callable[[Request, bytes], JoinAnswer]
 
 
 class Carrier(Protocol):
-    """What passes requests on to an issuer that the asking node does not reach."""
+    """What passes requests on to an issuer that the asking node does not reach.
+
+    lately: what was told of requests a moment ago, whichever way they came: a joiner tries several.
+    """
+
+    lately: Lately
 
     def passes(self, request: Request) -> bool:
         """Say whether a request is for another issuer, which is known here."""

@@ -208,7 +208,14 @@ def build(
             return False
         return request.issuer == issuer.issuer_id if isinstance(request, JoinRequest) else issuer.renews(request.chain)
 
-    passing = Passing(is_issuer=revocation.book.is_issuer, own=own, issue=issue, ask=ask, answer=answer)
+    passing = Passing(
+        is_issuer=revocation.book.is_issuer,
+        own=own,
+        issue=issue,
+        ask=ask,
+        answer=answer,
+        drop=lambda reason: pump.drops.update((reason,)),
+    )
     channels = _channels(start, node, office, passing, told=lambda data: pump.told(data), ca=ca)
 
     def on_message(message: Message) -> None:

@@ -10,6 +10,7 @@ cannot make a request, change one, or give a joiner another's answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,11 +19,15 @@ from conflux.control.admitting import Issue, Request
 from conflux.control.drop import Drop
 from conflux.control.envelope import Kind
 from conflux.control.event import Message
+from conflux.control.lan.admission import ONE_JOIN_S
+from conflux.control.lan.lately import Lately
 from conflux.errors import RemoteProtocolError
-from conflux.ids import NodeId
+from conflux.ids import NodeId, format_node_id
 from conflux.realm.join import BINDING_BYTES, REFUSALS, JoinRequest, RenewRequest
 from conflux.realm.reason import Reason
 from conflux.record import Record, flag, octets
+
+log = logging.getLogger(__name__)
 
 CARRY_S = 4.0  # chosen: a joiner waits for five
 CARRIED_COUNT_MAX = 8  # at once
@@ -60,7 +65,8 @@ class Passing:
     """A member's part, and an issuer's.
 
     is_issuer: whether a node is known to be one.  own: whether this node itself decides on a request.  issue: decides.
-    ask: sends a control message that wants an answer, and returns its token.  answer: answers one.
+    ask: sends a control message that wants an answer, and returns its token.  answer: answers one.  drop: counts what
+    this issuer refused.
     """
 
     def __init__(
@@ -71,12 +77,15 @@ class Passing:
         issue: Issue,
         ask: Callable[[NodeId, Kind, bytes], int],
         answer: Callable[[Message, Kind, bytes], object],
+        drop: Callable[[str], object],
     ) -> None:
         self._is_issuer = is_issuer
         self._own = own
         self._issue = issue
         self._ask = ask
         self._answer = answer
+        self._drop = drop
+        self.lately = Lately(ONE_JOIN_S)
         self._carried: dict[int, tuple[NodeId, asyncio.Future[Admitted]]] = {}  # by the token of the ADMIT
         self._members = BudgetTable(ADMIT_RATE, ADMIT_BURST, MEMBER_COUNT_MAX)
         self._all = TokenBucket(ADMIT_RATE_ALL, ADMIT_BURST_ALL)
@@ -125,15 +134,30 @@ class Passing:
             raise RemoteProtocolError(Drop.FLOOD)
         admit = Admit.decode_untrusted(message.body)
         kind: type[RenewRequest] | type[JoinRequest] = RenewRequest if admit.renews else JoinRequest
+        node: NodeId | None = None
         try:
-            answer = self._issue(kind.decode_untrusted(admit.request), admit.binding).encode()
+            request = kind.decode_untrusted(admit.request)
+            node = request.node_id
+            issued = self._issue(request, admit.binding)
+            answer = issued.encode()
             if len(answer) > ANSWER_BYTES_MAX:
                 raise RemoteProtocolError(Reason.BUSY, "the answer is too long to be passed on")
         except RemoteProtocolError as error:
+            self._tell_refusal(node, message.peer, error, now)
             said = error.reason.encode()[:32]
             self._answer(message, Kind.ADMITTED, Admitted(b"", said).encode())
             return
+        done = "was renewed" if admit.renews else "joined"
+        if self.lately.is_new((node, done), now):
+            log.info("%s %s by way of %s", issued.chain.credential.name, done, format_node_id(message.peer))
         self._answer(message, Kind.ADMITTED, Admitted(answer, b"").encode())
+
+    def _tell_refusal(self, node: NodeId | None, peer: NodeId, error: RemoteProtocolError, now: float) -> None:
+        """Count and write a refusal, once for what the same node asks by several members."""
+        if node is None or self.lately.is_new((node, error.reason), now):
+            self._drop(f"join-{error.reason}")
+            level = logging.DEBUG if error.reason == Reason.WAITING else logging.INFO  # it asks every few seconds
+            log.log(level, "a request to join that %s passed on was refused: %s", format_node_id(peer), error)
 
 
 def issuer_of(request: Request) -> NodeId:

@@ -40,7 +40,7 @@ class Admission:
         self._issue = issue
         self._drop = drop
         self._carrier = carrier
-        self._lately = Lately(ONE_JOIN_S)
+        self._lately = Lately(ONE_JOIN_S) if carrier is None else carrier.lately
         self._budget = TokenBucket(config.join_rate, config.join_burst)
         self._remote_budget = BudgetTable(config.join_rate_per_address, config.join_burst_per_address, REMOTE_COUNT_MAX)
 

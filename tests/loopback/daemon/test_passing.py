@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -42,12 +43,14 @@ class Realm:
         self.twist = twist
         self.asked: list[tuple[NodeId, Kind, bytes]] = []
         self.answered: list[Admitted] = []
+        self.drops: Counter[str] = Counter()
         self.alice = Passing(
             is_issuer=lambda node: False,
             own=lambda request: True,
             issue=lambda request, binding: self.issuer.join(request, binding=binding, now_unix=NOW_UNIX),
             ask=lambda peer, kind, body: 0,
             answer=lambda message, kind, body: self.answered.append(Admitted.decode_untrusted(body)),
+            drop=lambda reason: self.drops.update((reason,)),
         )
         self.carol = Passing(
             is_issuer=lambda node: node == self.issuer.issuer_id,
@@ -55,6 +58,7 @@ class Realm:
             issue=self.alice._issue,
             ask=self.ask,
             answer=lambda message, kind, body: None,
+            drop=lambda reason: None,
         )
 
     def ask(self, peer: NodeId, kind: Kind, body: bytes) -> int:
@@ -95,20 +99,26 @@ class Realm:
             )
 
 
-async def test_node_that_reaches_a_member_alone_joins_by_it() -> None:
+async def test_node_that_reaches_a_member_alone_joins_by_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     realm = Realm()
     assert (await realm.join(realm.invite())).name == "bob"
+    assert [line for line in caplog.messages if line.startswith("bob joined by way of")], "the issuer writes it"
     (to, kind, body), *_ = realm.asked
     assert (to, kind) == (realm.issuer.issuer_id, Kind.ADMIT)
     assert realm.invite().secret not in body
 
 
-async def test_refusal_of_the_issuer_reaches_the_joiner_in_its_words() -> None:
+async def test_refusal_of_the_issuer_reaches_the_joiner_in_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     realm = Realm()
     token = realm.invite()
     await realm.join(token)
+    caplog.clear()
     with pytest.raises(UserError, match="has been used already"):
         await realm.join(token, "dave")
+    assert realm.drops == {"join-used-up": 1}
+    assert len([line for line in caplog.messages if line.startswith("a request to join that")]) == 1
 
 
 async def test_member_in_the_middle_cannot_give_the_answer_to_another_request() -> None:
