@@ -41,7 +41,7 @@ from conflux.stream.streams import Streams
 
 AREA_NODES_MAX = 128  # what docs/how-to/run-a-broker.md advises
 WITHIN_S = 60.0
-STREAM_MESSAGES = 7  # question and card, OPEN and ACCEPT, OFFER, ANSWER and CANDIDATES
+STREAM_MESSAGES = 8  # question, question back and card, OPEN and ACCEPT, OFFER, ANSWER and CANDIDATES
 CANDIDATES = tuple(
     f"{number} 1 udp {2130706431 - number} 2001:db8:1234:5678:9abc:def0:0:{number} 50000 typ host"
     for number in range(1, 4)
