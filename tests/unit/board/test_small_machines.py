@@ -147,11 +147,11 @@ FILE = b"# " + TOKEN + b'\r\n[board]\r\ntoken = "' + TOKEN + b'"\r\nname = "a"\r
 
 
 def test_every_copy_of_a_token_is_overwritten_in_place():
-    after = applied(FILE, patches(FILE, TOKEN))
+    after = applied(FILE, patches(FILE, TOKEN.decode()))
     assert TOKEN not in after
     assert len(after) == len(FILE)
     assert after.endswith(b'"\r\nname = "a"\r\n')
-    assert patches(after, TOKEN) == leftovers(after) == []
+    assert patches(after, TOKEN.decode()) == leftovers(after) == []
 
 
 @pytest.mark.parametrize("first", [True, False])
