@@ -12,6 +12,7 @@ from typing import Final
 
 from conflux.board.erase import Patch, leftovers, patches
 from conflux.errors import words_of
+from conflux.state.erasing import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +105,6 @@ def remove(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def sync_directory(path: Path) -> None:
-    """Flush a directory to the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class Fat:
     """The FAT partition of the card, which a person reads and writes on any computer.
 
@@ -134,11 +126,7 @@ class Fat:
             yield self.path
         finally:
             with contextlib.suppress(OSError):
-                fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                sync_directory(self.path)
             try:
                 self._remount("ro")
             except OSError as error:

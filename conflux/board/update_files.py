@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from conflux.board.files import write
 from conflux.board.trial import FILE_BYTES_MAX, Result, Trial, notice
 from conflux.errors import StateError, printable, words_of
+from conflux.state.erasing import sync_directory
 
 FOLDER: Final = Path("/data/update")
 NOTICES: Final = Path("/run/conflux-board/notices")
@@ -129,17 +129,7 @@ class UpdateFiles:
         place = self.folder / name
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, half = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(half).replace(place)
-            except BaseException:
-                Path(half).unlink(missing_ok=True)
-                raise
-            self._flush()
+            write(place, text.encode(), 0o600)
         except OSError as error:
             raise StateError(f"{place}: {words_of(error)}") from None
 
@@ -150,8 +140,4 @@ class UpdateFiles:
     def _flush(self) -> None:
         """Have the disk know the names of the files."""
         with contextlib.suppress(OSError):
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(self.folder)
