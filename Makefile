@@ -38,7 +38,7 @@ At every save
   make lab T=PATH     the same, of real daemons in network namespaces
   make lint           ruff, mypy, stubtest
   make test-first-hour    the package built, and used as a person does on two fresh Debians: as root, under 10 min
-  make test-image     a card's image built, and booted by boards in QEMU: as root, under 30 min (T=PATH: one file)
+  make test-image     a card's image built, and booted by boards in QEMU: as root (T=PATH: one file)
   make test-control   the control channel's contract, and its labs with a real broker (T=PATH: one lab)
 
 Before a push
@@ -50,7 +50,7 @@ At night
   make fuzz           every parser of peer bytes, FUZZ_SECONDS=30 each, guided by coverage
   make soak-full      MINUTES=30 at full rate, links coming and going; nothing may grow; in build/soak.json and .svg
   make control-full   a thousand nodes on a broker of three servers, and servers in trouble for minutes
-  make test-image-full    with a card's power cut 20 times, wrong cards and disks, relays, images of other boards: 3 h
+  make test-image-full    with a card's power cut 20 times, wrong cards and disks, relays, images of other boards: hours
   make sanitize       the compiled datapath and its tests, with address and undefined-behaviour sanitizers
   make arm64-full     the extensions built for arm64, and the tests of what is compiled, emulated
   make vectors        Wycheproof's and CCTV's test vectors, all of VECTORS=DIR (tests/vectors/published has a part)
