@@ -15,7 +15,7 @@ from rig.topology import SETTINGS, Host, Lab, wait_for
 from conflux.api import rows
 from conflux.api.nodes import PeerRow
 
-HEARD_S_MAX = 45.0  # neighbours exchange a ping every 15 s
+HEARD_S_MAX = 45.0  # neighbours exchange a ping every 32 s
 
 SERVE = """
 import socket

@@ -15,9 +15,9 @@ Place = tuple[str, int]
 """Where a node may be: a host name or an address, and a port."""
 
 HANDSHAKE_S = 5.0  # TCP, TLS and ours together; a board of 2012 needs a tenth of it
-PING_S = 15.0  # of silence
-PING_LATER_S = 18.0  # of the acceptor: it hears the dialler's ping before, so only one end pings
-SILENCE_S_MAX = 45.0  # two pings had no answer, and a third is due
+PING_S = 32.0  # of silence.  What the network loses, TCP repeats; what is not acknowledged for 10 s ends a connection
+PING_LATER_S = 36.0  # of the acceptor: it hears the dialler's ping before, so only one end pings
+SILENCE_S_MAX = 45.0  # a host is there that acknowledges, but its process answers no ping for 13 s (9 s)
 PROBE_S_MAX = 2.0  # for the answer to a ping, when there is reason to doubt that the peer is there
 TCP_UNACKED_MS_MAX = 10_000  # TCP gives up on what it sent sooner than on silence (TCP_USER_TIMEOUT, RFC 5482)
 CLOSE_S_MAX = 1.0

@@ -344,7 +344,7 @@ async def test_envelope_that_is_none_is_a_counted_drop_and_the_connection_stays(
 async def test_acceptor_pings_later_than_the_dialler() -> None:
     async with lan("alice", "bob") as (alice, bob):
         (accepted,), (dialled,) = alice.channel._connections, bob.channel._connections
-        assert (dialled._ping_s, accepted._ping_s) == (15.0, 18.0)
+        assert (dialled._ping_s, accepted._ping_s) == (32.0, 36.0)
 
 
 async def test_frames_that_came_before_the_end_of_a_connection_are_heard() -> None:

@@ -80,8 +80,8 @@ def test_silent_peer_is_pinged_and_given_up_after_45_seconds() -> None:
             pings.append(len(pipe.written))
             if pipe.aborted:
                 break
-        assert pipe.written == [encode_frame(FrameType.PING)] * 2
-        assert [pings.index(count) + 1 for count in (1, 2)] == [15, 30]
+        assert pipe.written == [encode_frame(FrameType.PING)]
+        assert pings.index(1) + 1 == 32
         assert (len(pings), connection.reason) == (45, "silent")
 
     on_clockwork(scene)
@@ -90,7 +90,7 @@ def test_silent_peer_is_pinged_and_given_up_after_45_seconds() -> None:
 def test_talking_peer_is_not_pinged_and_a_ping_is_answered() -> None:
     async def scene(loop: Clockwork, connection: Connection, pipe: Pipe) -> None:
         for _ in range(10):
-            loop.offset += 14.0
+            loop.offset += 31.0
             await timers()
             connection.data_received(encode_frame(FrameType.PONG))
         assert pipe.written == []

@@ -16,7 +16,7 @@ from conflux.control.presence import NEAR_PERIOD_S
 
 PING_COUNT = 8
 PRESENCE_BYTES = 100  # of its payload; its envelope has 160 bytes at most
-KB_PER_MIN_MAX = 3.0  # of both boards together
+KB_PER_MIN_MAX = 1.5  # of both boards together
 
 
 def connection_of(node: LanNode) -> Connection:
