@@ -1,0 +1,281 @@
+"""How what is for everybody spreads in a large LAN: each node gets it about once.  Sans-IO.
+
+    along a tree       a node sends what is new to it to its neighbours in the tree, but not back
+    beside the tree    it tells some of the others, by eight bytes, that it has it
+    GRAFT              who was told of something that does not come asks for it: the tree grows there
+    PRUNE              who gets the same again and again from a neighbour asks it to tell instead
+
+It is Plumtree (Leitao, Pereira and Rodrigues, 2007), with three differences: one repeat cuts no branch, as many senders
+share the tree; only two are told, as notices are most of the bytes; and a neighbour that swallows is found.  Whoever
+brought the last message of a sender is expected to bring the next one; if that comes by GRAFT from another, it is late.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from conflux.crypto.kdf import sha256
+
+ID_BYTES: Final = 8
+ID_COUNT_MAX: Final = 4096
+ID_S: Final = 60.0
+KEPT_S: Final = 10.0  # what may still be asked for by GRAFT
+KEPT_BYTES_MAX: Final = 1024 * 1024
+TOLD_COUNT: Final = 2  # of the neighbours beside the tree
+TOLD_OF_QUESTIONS: Final = 1  # a question may be asked again, and most are the bytes of a node that is not there
+NOTICE_S: Final = 0.005
+GRAFT_S, GRAFT_AGAIN_S = 0.080, 0.040
+REPEAT_COUNT: Final = 3
+MISSING_COUNT_MAX: Final = 1024
+TELLER_COUNT_MAX: Final = 8  # of one missing message
+NOTICE_ID_COUNT_MAX: Final = 128  # in one frame
+SENDER_COUNT_MAX: Final = 1024
+WINDOW, LATE_MAX, STRIKE_MAX = 8, 3, 2
+
+
+class Push(NamedTuple):
+    """Send this whole message to a neighbour."""
+
+    to: bytes
+    data: bytes
+
+
+class Tell(NamedTuple):
+    """Tell a neighbour that this node has these messages."""
+
+    to: bytes
+    ids: tuple[bytes, ...]
+
+
+class Graft(NamedTuple):
+    """Ask a neighbour for a message, and for all that come after it."""
+
+    to: bytes
+    id: bytes
+
+
+class Prune(NamedTuple):
+    """Ask a neighbour to tell instead of sending."""
+
+    to: bytes
+
+
+class Replace(NamedTuple):
+    """A neighbour does not pass on what it should: another one should be found."""
+
+    to: bytes
+
+
+Out = Push | Tell | Graft | Prune | Replace
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A neighbour.  eager: it is in the tree."""
+
+    eager: bool = True
+    repeats: int = 0
+    strikes: int = 0
+    late: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+
+@dataclass(slots=True)
+class _Missing:
+    """A message that this node was told of.  asked: whether GRAFT went out for it."""
+
+    tellers: list[bytes]
+    ask_at: float
+    asked: bool = False
+
+
+def id_of(envelope: bytes) -> bytes:
+    """Return the eight bytes by which neighbours speak of an encoded envelope."""
+    return sha256(envelope)[:ID_BYTES]
+
+
+class Spreading:
+    """One node's part of the tree of one LAN.  Neighbours are named by any bytes."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._branches: dict[bytes, _Branch] = {}
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._kept_bytes = 0
+        self._missing: OrderedDict[bytes, _Missing] = OrderedDict()
+        self._notices: dict[bytes, list[bytes]] = {}
+        self._notices_at: float | None = None
+        self._bringers: OrderedDict[bytes, bytes] = OrderedDict()  # sender → who brought its last message
+        self._outs: deque[Out] = deque()
+        self.graft_count = 0
+
+    # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def join(self, node: bytes) -> None:
+        """Take note of a new neighbour; it is in the tree until it proves to be one too many."""
+        self._branches.setdefault(node, _Branch())
+
+    def leave(self, node: bytes) -> None:
+        """Take note that a neighbour is none any more."""
+        self._branches.pop(node, None)
+        self._notices.pop(node, None)
+        for missing in self._missing.values():
+            if node in missing.tellers:
+                missing.tellers.remove(node)
+
+    def __contains__(self, node: bytes) -> bool:
+        return node in self._branches
+
+    @property
+    def tree(self) -> frozenset[bytes]:
+        """The neighbours that get every message whole."""
+        return frozenset(node for node, branch in self._branches.items() if branch.eager)
+
+    # ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def has(self, id_: bytes) -> bool:
+        """Say whether a message was here."""
+        return id_ in self._seen
+
+    def spread(
+        self,
+        id_: bytes,
+        data: bytes,
+        *,
+        now: float,
+        via: bytes | None = None,
+        sender: bytes = b"",
+        told: int | None = 2,
+    ) -> bool:
+        """Take a message: of this node, or from the neighbour via.  False: it was here before.
+
+        data: what to send on.  sender: names who made it.  told: how many of those beside the tree are told; None: all.
+        """
+        self._forget(now)
+        branch = None if via is None else self._branches.get(via)
+        if id_ in self._seen:
+            if branch is not None and via is not None:
+                self._repeated(via, branch)
+            return False
+        self._seen[id_] = now
+        self._keep(id_, data, now)
+        missing = self._missing.pop(id_, None)
+        if branch is not None and via is not None:
+            branch.eager = True
+            branch.repeats = 0
+            branch.late.append(False)
+            if missing is not None and missing.asked:
+                self._blame(sender, via)
+            self._bringers.pop(sender, None)
+            self._bringers[sender] = via
+            if len(self._bringers) > SENDER_COUNT_MAX:
+                self._bringers.popitem(last=False)
+        beside = [node for node, each in self._branches.items() if node != via and not each.eager]
+        for node, each in self._branches.items():
+            if node != via and each.eager:
+                self._outs.append(Push(node, data))
+        count = len(beside) if told is None else min(told, len(beside))
+        for node in self._rng.sample(beside, count):
+            self._notices.setdefault(node, []).append(id_)
+            if self._notices_at is None:
+                self._notices_at = now + NOTICE_S
+        return True
+
+    def told(self, ids: Sequence[bytes], via: bytes, *, now: float) -> None:
+        """Take note that a neighbour has these messages."""
+        for id_ in ids:
+            if id_ in self._seen or via not in self._branches:
+                continue
+            missing = self._missing.get(id_)
+            if missing is None:
+                self._missing[id_] = _Missing([via], now + GRAFT_S)
+                if len(self._missing) > MISSING_COUNT_MAX:
+                    self._missing.popitem(last=False)
+            elif via not in missing.tellers and len(missing.tellers) < TELLER_COUNT_MAX:
+                missing.tellers.append(via)
+
+    def grafted(self, id_: bytes, via: bytes, *, now: float) -> None:
+        """Send a neighbour what it asks for, and all that comes after it."""
+        branch = self._branches.get(via)
+        if branch is None:
+            return
+        branch.eager = True
+        kept = self._kept.get(id_)
+        if kept is not None:
+            self._outs.append(Push(via, kept[1]))
+
+    def pruned(self, via: bytes) -> None:
+        """Send a neighbour no more whole messages."""
+        if via in self._branches:
+            self._branches[via].eager = False
+
+    # ── doors of a machine ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_out(self) -> Out | None:
+        """Return the next thing to send."""
+        return self._outs.popleft() if self._outs else None
+
+    def next_timeout(self) -> float | None:
+        """Return when handle_timeout() has something to do; None: nothing is due."""
+        dues = [missing.ask_at for missing in self._missing.values()]
+        if self._notices_at is not None:
+            dues.append(self._notices_at)
+        return min(dues, default=None)
+
+    def handle_timeout(self, *, now: float) -> None:
+        """Tell what is to be told, and ask for what does not come."""
+        if self._notices_at is not None and self._notices_at <= now:
+            notices, self._notices, self._notices_at = self._notices, {}, None
+            for node, ids in notices.items():
+                if node in self._branches:
+                    for first in range(0, len(ids), NOTICE_ID_COUNT_MAX):
+                        self._outs.append(Tell(node, tuple(ids[first : first + NOTICE_ID_COUNT_MAX])))
+        for id_, missing in [each for each in self._missing.items() if each[1].ask_at <= now]:
+            if not missing.tellers:
+                del self._missing[id_]
+                continue
+            teller = missing.tellers.pop(0)
+            missing.asked = True
+            missing.ask_at = now + GRAFT_AGAIN_S
+            self._branches[teller].eager = True
+            self.graft_count += 1
+            self._outs.append(Graft(teller, id_))
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _repeated(self, via: bytes, branch: _Branch) -> None:
+        branch.repeats += 1
+        if branch.repeats >= REPEAT_COUNT:
+            branch.repeats = 0
+            branch.eager = False
+            self._outs.append(Prune(via))
+
+    def _blame(self, sender: bytes, bringer: bytes) -> None:
+        """Hold a message that came by GRAFT against the neighbour that was expected to bring it."""
+        expected = self._bringers.get(sender)
+        branch = None if expected is None else self._branches.get(expected)
+        if expected is None or branch is None or expected == bringer:
+            return
+        branch.late.append(True)
+        if sum(branch.late) < LATE_MAX:
+            return
+        branch.late.clear()
+        branch.eager = False
+        branch.strikes += 1
+        self._outs.append(Replace(expected) if branch.strikes >= STRIKE_MAX else Prune(expected))
+
+    def _keep(self, id_: bytes, data: bytes, now: float) -> None:
+        self._kept[id_] = now, data
+        self._kept_bytes += len(data)
+        while self._kept_bytes > KEPT_BYTES_MAX:
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])
+
+    def _forget(self, now: float) -> None:
+        while self._seen and (len(self._seen) >= ID_COUNT_MAX or next(iter(self._seen.values())) <= now - ID_S):
+            self._seen.popitem(last=False)
+        while self._kept and next(iter(self._kept.values()))[0] <= now - KEPT_S:
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])

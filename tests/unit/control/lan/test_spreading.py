@@ -1,0 +1,198 @@
+"""What is for everybody: along a tree, with notices beside it."""
+
+from __future__ import annotations
+
+import random
+
+from conflux.control.lan.spreading import (
+    GRAFT_AGAIN_S,
+    GRAFT_S,
+    ID_COUNT_MAX,
+    ID_S,
+    KEPT_BYTES_MAX,
+    KEPT_S,
+    LATE_MAX,
+    NOTICE_S,
+    REPEAT_COUNT,
+    Graft,
+    Out,
+    Prune,
+    Push,
+    Replace,
+    Spreading,
+    Tell,
+    id_of,
+)
+
+
+def tree(*neighbours: str) -> Spreading:
+    made = Spreading(random.Random(1))
+    for each in neighbours:
+        made.join(each.encode())
+    return made
+
+
+def outs(machine: Spreading) -> list[Out]:
+    found: list[Out] = []
+    while (out := machine.next_out()) is not None:
+        found.append(out)
+    return found
+
+
+def hear(machine: Spreading, text: str, via: str, now: float = 0.0, sender: str = "s") -> bool:
+    data = text.encode()
+    return machine.spread(id_of(data), data, now=now, via=via.encode(), sender=sender.encode())
+
+
+def beside(machine: Spreading, *neighbours: str) -> None:
+    for each in neighbours:
+        machine.pruned(each.encode())
+
+
+def test_what_is_new_goes_to_the_tree_but_not_back() -> None:
+    machine = tree("a", "b", "c")
+    assert hear(machine, "hello", "a")
+    assert outs(machine) == [Push(b"b", b"hello"), Push(b"c", b"hello")]
+    assert not hear(machine, "hello", "b")
+    assert outs(machine) == []
+
+
+def test_third_repeat_from_a_neighbour_prunes_it_and_what_is_new_brings_it_back() -> None:
+    machine = tree("a", "b")
+    for number in range(REPEAT_COUNT):
+        hear(machine, f"m{number}", "a")
+        outs(machine)
+        hear(machine, f"m{number}", "b")
+    assert outs(machine) == [Prune(b"b")]
+    assert machine.tree == {b"a"}
+    hear(machine, "news", "b")
+    assert b"b" in machine.tree
+
+
+def test_two_beside_the_tree_are_told_one_of_a_question_and_all_of_a_list() -> None:
+    for told, count in ((2, 2), (1, 1), (None, 5)):
+        machine = tree(*"abcde")
+        beside(machine, *"abcde")
+        machine.spread(b"12345678", b"data", now=0.0, told=told)
+        assert outs(machine) == []
+        assert machine.next_timeout() == NOTICE_S
+        machine.handle_timeout(now=NOTICE_S)
+        tells = outs(machine)
+        assert len(tells) == count
+        assert all(isinstance(each, Tell) and each.ids == (b"12345678",) for each in tells)
+
+
+def test_notices_of_one_moment_go_together() -> None:
+    machine = tree("a")
+    beside(machine, "a")
+    for number in range(3):
+        machine.spread(number.to_bytes(8, "big"), b"data", now=0.0)
+    machine.handle_timeout(now=NOTICE_S)
+    (tell,) = outs(machine)
+    assert isinstance(tell, Tell)
+    assert len(tell.ids) == 3
+
+
+def test_what_one_was_told_of_and_does_not_come_is_asked_for_one_by_one() -> None:
+    machine = tree("a", "b")
+    machine.told([b"12345678"], b"a", now=0.0)
+    machine.told([b"12345678"], b"b", now=0.01)
+    machine.handle_timeout(now=GRAFT_S - 0.001)
+    assert outs(machine) == []
+    machine.handle_timeout(now=GRAFT_S)
+    assert outs(machine) == [Graft(b"a", b"12345678")]
+    machine.handle_timeout(now=GRAFT_S + GRAFT_AGAIN_S)
+    assert outs(machine) == [Graft(b"b", b"12345678")]
+    machine.handle_timeout(now=GRAFT_S + 2 * GRAFT_AGAIN_S)
+    assert outs(machine) == []
+    assert machine.next_timeout() is None
+
+
+def test_what_comes_in_time_is_not_asked_for() -> None:
+    machine = tree("a", "b")
+    machine.told([id_of(b"hello")], b"a", now=0.0)
+    hear(machine, "hello", "b", 0.02)
+    outs(machine)
+    machine.handle_timeout(now=1.0)
+    assert outs(machine) == []
+
+
+def test_who_asks_gets_it_and_belongs_to_the_tree_from_then_on() -> None:
+    machine = tree("a", "b")
+    beside(machine, "b")
+    hear(machine, "hello", "a")
+    outs(machine)
+    machine.grafted(id_of(b"hello"), b"b", now=0.1)
+    assert outs(machine) == [Push(b"b", b"hello")]
+    assert b"b" in machine.tree
+    machine.grafted(b"unknown!", b"b", now=0.1)
+    machine.grafted(id_of(b"hello"), b"stranger", now=0.1)
+    assert outs(machine) == []
+
+
+def swallowed(machine: Spreading, text: str, now: float) -> None:
+    """Let a message of "s" come by GRAFT from b, and not from who brought the last one."""
+    machine.told([id_of(text.encode())], b"b", now=now)
+    machine.handle_timeout(now=now + GRAFT_S)
+    hear(machine, text, "b", now + 0.1)
+
+
+def test_neighbour_that_swallows_loses_its_place_in_the_tree_and_the_second_time_altogether() -> None:
+    machine = tree("a", "b", "c")
+    found: list[Out] = []
+    for number in range(2 * LATE_MAX):
+        hear(machine, f"before {number}", "a", float(number))  # "a" is expected to bring what "s" says
+        swallowed(machine, f"swallowed {number}", number + 0.5)
+        found += [out for out in outs(machine) if isinstance(out, Prune | Replace)]
+    assert found == [Prune(b"a"), Replace(b"a")]
+
+
+def test_who_was_not_expected_to_bring_a_message_is_not_blamed() -> None:
+    machine = tree("a", "b", "c")
+    hear(machine, "from another", "a", sender="t")
+    for number in range(10):
+        swallowed(machine, f"m{number}", float(number))
+    assert not [out for out in outs(machine) if isinstance(out, Prune | Replace)]
+
+
+def test_one_late_message_among_many_costs_nobody_its_place() -> None:
+    machine = tree("a", "b")
+    for number in range(40):
+        hear(machine, f"m{number}", "a", float(number))
+        if number % 8 == 0:
+            swallowed(machine, f"late {number}", number + 0.5)
+    assert not [out for out in outs(machine) if isinstance(out, Prune | Replace)]
+
+
+def test_who_left_is_neither_told_nor_asked() -> None:
+    machine = tree("a", "b")
+    beside(machine, "b")
+    machine.spread(b"12345678", b"data", now=0.0)
+    machine.told([b"87654321"], b"b", now=0.0)
+    machine.leave(b"b")
+    machine.handle_timeout(now=1.0)
+    assert outs(machine) == [Push(b"a", b"data")]
+    assert machine.next_timeout() is None
+
+
+def test_room_is_bounded_whatever_comes() -> None:
+    machine = tree("a")
+    for number in range(ID_COUNT_MAX + 100):
+        machine.spread(number.to_bytes(8, "big"), bytes(1000), now=0.0)
+        machine.told([(number + 10**9).to_bytes(8, "big")], b"a", now=0.0)
+    assert len(machine._seen) <= ID_COUNT_MAX
+    assert machine._kept_bytes <= KEPT_BYTES_MAX
+    assert len(machine._missing) <= 1024
+
+
+def test_ids_are_forgotten_after_a_minute_and_the_messages_after_ten_seconds() -> None:
+    machine = tree("a", "b")
+    hear(machine, "hello", "a")
+    outs(machine)
+    hear(machine, "other", "a", KEPT_S)
+    outs(machine)
+    machine.grafted(id_of(b"hello"), b"b", now=KEPT_S)
+    assert outs(machine) == []
+    assert machine.has(id_of(b"hello"))
+    hear(machine, "third", "a", ID_S)
+    assert not machine.has(id_of(b"hello"))
