@@ -45,6 +45,11 @@ from conflux.datapath.feedback import Report, decode_interval_untrusted, encode_
 from conflux.errors import ConfigError, RemoteProtocolError, UserError
 from conflux.ids import RealmId, format_node_id, parse_node_id
 from conflux.link.records import Answer, Candidates, Offer, Refusal
+from conflux.policy.checks import examine
+from conflux.policy.cover import Index
+from conflux.policy.judge import passing_between
+from conflux.policy.reading import read_untrusted
+from conflux.policy.rules import End, Exit, Node
 from conflux.realm.anchor import RealmAnchor
 from conflux.realm.broker import subjects
 from conflux.realm.broker.jwt import AccountJwt, OperatorJwt, UserJwt
@@ -304,6 +309,25 @@ def toml(data: bytes) -> bool:
         settings.parse(text)
     except ConfigError:
         return False
+    return True
+
+
+def policy(data: bytes) -> bool:
+    """Any text as a rule file: what is read is examined, and the judge and its index agree."""
+    read = read_untrusted(data)
+    assert (read.policy is None) == (read.faults != ())
+    assert all(fault.text.isprintable() for fault in read.faults)
+    if read.policy is None:
+        return False
+    found = examine(read, (Node("nas", frozenset({"a"})), Node("b")), now_unix=NOW_UNIX)
+    assert found.aims == sum(len(check.reaches) + len(check.refused) for check in read.policy.checks)
+    index = Index(read.policy)
+    ends: tuple[End, ...] = (Node("nas", frozenset({"a"})), Node(None), ip_address("10.20.1.9"), Exit())
+    for source in ends:
+        for target in ends:
+            rules = index.rules_between(source, target)
+            quick = list(passing_between(read.policy, source, target, at_unix=NOW_UNIX, rules=rules))
+            assert quick == list(passing_between(read.policy, source, target, at_unix=NOW_UNIX))
     return True
 
 

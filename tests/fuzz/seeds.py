@@ -24,6 +24,7 @@ from kit.builders import (
 )
 from kit.datapath import udp
 from kit.lists import deny_list
+from kit.tree import DOCS
 
 from conflux.anchor import _codec, frame
 from conflux.carrier.interface import Description
@@ -195,6 +196,7 @@ def others() -> dict[str, list[bytes]]:
         "nats": [bytes((size,)) + _nats() for size in (3, 255)],
         "onion": [bytes((1,)) + chunk(slot) + chunk(bytes(9)), bytes((1,)) + chunk(b"\0" + slot[1:]) + chunk(b"")],
         "packet": [udp(tos=1), udp("fd00::a", "fd00::b", tos=1), udp(body=b"x" * 9, tos=2)],
+        "policy": [file.read_bytes() for file in sorted((DOCS / "examples" / "policy").glob("*.toml"))],
         "route": [shorten(encode_message(message)) for message in messages],
         "web": [
             b"GET / HTTP/1.1\r\nHost: attic.local:7480\r\nAccept: text/html, */*\r\nUser-Agent: a (b; c)",

@@ -26,6 +26,7 @@ TARGETS: dict[str, Target] = {
     "nats": parsers.nats,
     "onion": parsers.onion_slot,
     "packet": parsers.ip_packet,
+    "policy": parsers.policy,
     "route": parsers.route_message,
     "token": parsers.token,
     "web": parsers.web_request,
@@ -39,5 +40,5 @@ TARGETS: dict[str, Target] = {
     "machine-stream": machines.streams,
 }
 
-TEXT = frozenset({"api", "carrier", "config", "jwt", "names", "token", "web"})
+TEXT = frozenset({"api", "carrier", "config", "jwt", "names", "policy", "token", "web"})
 """Those whose input is text: a dictionary helps."""

@@ -24,6 +24,7 @@ ELSEWHERE = frozenset(
         "doctor/ruleset.py:Fate",
         "doctor/ruleset.py:_End",
         "doctor/subject.py:Answer",
+        "policy/terms.py:Kind",
         "web/request.py:Turned",
     }
 )
