@@ -45,6 +45,7 @@ GRAMMARS = MappingProxyType(
         "realm": ("realm",),
         "control": ("control",),
         "config": ("config",),
+        "policy": ("policy",),
         "doctor": ("doctor", "report"),
         "bench": ("bench",),
         "sdcard": ("sdcard",),

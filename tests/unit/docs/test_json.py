@@ -38,7 +38,16 @@ PASSED_ON = {
 
 UNITS = ("_ms", "_s", "_at", "_bytes", "_mbit")
 UNITS_OF_OTHERS = re.compile(r".*_(mb|kb|gb|kib|mib|us|ns|sec|seconds|minutes|hours|days|kbit|gbit|bps|percent|unix)$")
-NUMBERS = {"epoch", "line", "link", "number", "pid", "sequence", "serial"}  # that count nothing: they say which one
+NUMBERS = {
+    "column",
+    "epoch",
+    "line",
+    "link",
+    "number",
+    "pid",
+    "sequence",
+    "serial",
+}  # that count nothing: they say which one
 KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}
 
 

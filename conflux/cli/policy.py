@@ -1,0 +1,134 @@
+"""`conflux policy check`: what is wrong in a rule file, found without a realm, a daemon or rights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from conflux.cli import entry, show
+from conflux.cli.grammar import EXIT_USAGE
+from conflux.cli.observe import print_json
+from conflux.errors import ConfigError
+from conflux.ids import NAME
+from conflux.policy import checks, reading
+from conflux.policy.rules import Node
+
+MEMBERS_BYTES_MAX = 16 * 2**20  # a member takes about 500 bytes
+NOT_COMPARED = "names and tags were held against nothing: see --members"
+
+
+class PolicyFault(NamedTuple):
+    """Something that is to be said of a rule file.  line, column: from 1; None: of the file as a whole."""
+
+    line: int | None
+    column: int | None
+    text: str
+
+
+class PolicyChecked(NamedTuple):
+    """The answer to `conflux policy check`.
+
+    valid: nothing is wrong and every test holds.  rules, checks: how many rules and lines of tests there are.
+    faults, failed: what is wrong; the tests that fail.  warnings: rules that do nothing.
+    unmissed: names of the rules that no test would miss.  compared: names and tags were held against something.
+    """
+
+    file: str
+    valid: bool
+    rules: int
+    checks: int
+    faults: tuple[PolicyFault, ...]
+    failed: tuple[PolicyFault, ...]
+    warnings: tuple[PolicyFault, ...]
+    unmissed: tuple[str, ...]
+    compared: bool
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print everything that is wrong in a rule file; exit code 1 if something is or a test fails."""
+    try:
+        data = _read(options.file, reading.FILE_BYTES_MAX + 1)
+        members = [node for file in options.members for node in _members(file)] if options.members else None
+    except ConfigError as error:
+        entry.complain(str(error))
+        return EXIT_USAGE
+    checked = _checked(str(options.file), data, members)
+    if options.json:
+        print_json(checked)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in _lines(checked)))
+    return 0 if checked.valid else 1
+
+
+def _checked(name: str, data: bytes, members: list[Node] | None) -> PolicyChecked:
+    read = reading.read_untrusted(data)
+    found = checks.examine(read, members, now_unix=time.time())
+    return PolicyChecked(
+        name,
+        not (found.faults or found.failed),
+        len(read.policy.rules) if read.policy else 0,
+        found.aims,
+        _rows(found.faults),
+        _rows(found.failed),
+        _rows(found.warnings),
+        found.unmissed,
+        found.compared,
+    )
+
+
+def _rows(faults: tuple[reading.Fault, ...]) -> tuple[PolicyFault, ...]:
+    return tuple(PolicyFault(*fault) for fault in faults)
+
+
+def _lines(checked: PolicyChecked) -> Iterator[str]:
+    """Yield what is said to a person: everything wrong, then what is odd, then how it ends."""
+    for word, said in (("", checked.faults), ("test fails: ", checked.failed), ("warning: ", checked.warnings)):
+        yield from (f"{_place(checked.file, each)}: {word}{each.text}" for each in said)
+    if checked.valid:
+        if checked.unmissed:
+            names = ", ".join(f'"{name}"' for name in checked.unmissed)
+            yield f"{checked.file}: note: no test would miss {names}"
+        if not checked.compared:
+            yield f"{checked.file}: note: {NOT_COMPARED}"
+        count = f"{show.plural(checked.rules, 'rule')}, {show.plural(checked.checks, 'line')} of tests"
+        yield f"{checked.file}: valid: {count}"
+
+
+def _place(file: str, fault: PolicyFault) -> str:
+    parts = [file, *(str(each) for each in (fault.line, fault.column) if each is not None)]
+    return ":".join(parts)
+
+
+def _members(file: Path) -> Iterator[Node]:
+    """Yield the members that an issuer printed as JSON.  Raises ConfigError."""
+    data = _read(file, MEMBERS_BYTES_MAX + 1)
+    try:
+        if len(data) > MEMBERS_BYTES_MAX:
+            raise ValueError("too long")
+        for row in json.loads(data)["members"]:
+            node = _member(row)
+            if row["state"] in ("member", "expired"):
+                yield node
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigError(f"{file}: not what `conflux realm members --json` prints") from None
+
+
+def _member(row: Any) -> Node:
+    """Return one row's node.  Raises ValueError, KeyError or TypeError for a row that is none."""
+    words = [row["name"], *row["tags"]]
+    if not all(isinstance(word, str) and NAME.fullmatch(word) for word in words):
+        raise ValueError("no names")
+    return Node(row["name"], frozenset(row["tags"]))
+
+
+def _read(file: Path, size: int) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(size)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
