@@ -19,6 +19,8 @@ from conflux.control.drop import Drop
 from conflux.crypto.kdf import sha256
 from conflux.errors import RemoteProtocolError
 
+MEETING = "conflux-2"  # ALPN (RFC 7301): both builds meet as meeting.py has it; without it, as handshake.py has it
+
 # The dates mean nothing: no peer checks them, and boards may have no clock.
 _NOT_BEFORE = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
@@ -31,8 +33,11 @@ class Certificate(NamedTuple):
     digest: bytes  # SHA-256 of the certificate
 
     @classmethod
-    def make(cls) -> Certificate:
-        """Return a fresh key and certificate; neither is ever written to disk."""
+    def make(cls, *, meets: bool = True) -> Certificate:
+        """Return a fresh key and certificate; neither is ever written to disk.
+
+        meets: agree to the handshake of meeting.py; False: as earlier builds do.
+        """
         key = Ed25519PrivateKey.generate()
         no_name = x509.Name([])
         certificate = (
@@ -49,6 +54,8 @@ class Certificate(NamedTuple):
         pem += certificate.public_bytes(Encoding.PEM)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if meets:
+            context.set_alpn_protocols([MEETING])
         context.num_tickets = 0  # a resumed session would skip the certificate that the handshake binds to
         _load(context, pem)
         return cls(context, sha256(certificate.public_bytes(Encoding.DER)))
@@ -65,9 +72,14 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
         os.close(descriptor)
 
 
-def client_context() -> ssl.SSLContext:
-    """Return the dialler's TLS context: it takes any certificate; the handshake proves which one it saw."""
+def client_context(*, meets: bool = False) -> ssl.SSLContext:
+    """Return the dialler's TLS context: it takes any certificate; the handshake proves which one it saw.
+
+    meets: offer the handshake of meeting.py; False: who joins has no need of it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if meets:
+        context.set_alpn_protocols([MEETING])
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -80,3 +92,8 @@ def peer_digest(tls: ssl.SSLObject) -> bytes:
     if certificate is None:
         raise RemoteProtocolError(Drop.NO_CERTIFICATE)
     return sha256(certificate)
+
+
+def agreed_to_meet(tls: ssl.SSLObject) -> bool:
+    """Say whether both ends' builds know the handshake of meeting.py."""
+    return tls.selected_alpn_protocol() == MEETING

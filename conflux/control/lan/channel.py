@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from conflux.control.admitting import LIST_COUNT_MAX, Carrier, Issue
+from conflux.control.chains import Chains
 from conflux.control.channel import Arrival, ChannelInputs, ChannelState, Departed, Handoff, NeighbourStatus
 from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope
+from conflux.control.lan.acquaintances import Acquaintances
 from conflux.control.lan.admission import Admission
 from conflux.control.lan.bridge import Bridge, handoff
 from conflux.control.lan.certificate import Certificate
@@ -35,7 +37,8 @@ from conflux.control.lan.config import (
 from conflux.control.lan.connection import Connection
 from conflux.control.lan.dialling import Dialling
 from conflux.control.lan.frame import FrameType
-from conflux.control.lan.handshake import SEED_BYTES, Acceptor, Hello, Ourselves, Peer, TwinError, realm_tag
+from conflux.control.lan.handshake import SEED_BYTES, Ourselves, Peer, realm_tag
+from conflux.control.lan.introduction import AnyAcceptor, Introductions
 from conflux.control.lan.islands import FLOOD_S, ISLAND_S, Islands
 from conflux.control.lan.lans import Lans
 from conflux.control.lan.listener import Listener
@@ -75,7 +78,7 @@ class LanChannel:
     RemoteProtocolError("revoked") for the chain of a node that is revoked.  against: returns the encoded signed list
     that denies it.  told: takes such a list from a node that did not let this one in.  lists: the encoded signed lists
     that a new member gets.  carrier: passes on requests for another issuer.  twins: told of boards that share an
-    identity.
+    identity.  chains: those of others that the plane knows too.
     """
 
     name = "lan"
@@ -99,6 +102,7 @@ class LanChannel:
         lists: Callable[[], Iterable[bytes]] = tuple,
         carrier: Carrier | None = None,
         twins: Twins | None = None,
+        chains: Chains | None = None,
     ) -> None:
         self.config = config or LanConfig()
         self.drops: Counter[str] = Counter()
@@ -108,7 +112,10 @@ class LanChannel:
         self._against = against
         self._twins = twins or Twins(boot, time.monotonic, lambda newer: False)
         self._lists = lists
-        self._clock, self._entropy = clock, entropy
+        self._clock = clock
+        self._introductions = Introductions(
+            lambda: self._ourselves, entropy, Chains() if chains is None else chains, Acquaintances(clock)
+        )
         self._survey = survey
         self._lans = Lans(())
         self._neighbours: Neighbours[Connection] = Neighbours(self._me)
@@ -124,8 +131,7 @@ class LanChannel:
         self._islands = Islands(listens=self.config.mdns)
         self._up: _Up | None = None
         self._dialling = Dialling(
-            ourselves=lambda: self._ourselves,
-            entropy=entropy,
+            introductions=self._introductions,
             config=self.config,
             twins=self._twins,
             telling=self._telling,
@@ -183,6 +189,7 @@ class LanChannel:
     def adopt(self, member: Member) -> None:
         """Use a renewed credential from the next handshake on."""
         self._ourselves = self._ourselves._replace(member=member)
+        self._introductions.acquaintances.clear()  # they know our chain of before
         self._dialling.shun_none()
 
     def exclude(self, nodes: frozenset[NodeId]) -> None:
@@ -190,6 +197,7 @@ class LanChannel:
 
         If this node itself is among them, it has no connections any more and seldom asks for one.
         """
+        self._introductions.acquaintances.forget(nodes)
         for neighbour in self._neighbours.all():
             if self._me in nodes or neighbour.peer.node in nodes or neighbour.peer.issuer in nodes:
                 neighbour.connection.close("revoked")
@@ -306,10 +314,10 @@ class LanChannel:
     async def _serve(self, connection: Connection, certificate: Certificate) -> None:
         """Do the acceptor's part of the handshake.  Any exception ends the connection without a word."""
         self._track(connection)
-        acceptor = Acceptor(self._ourselves, certificate.digest, self._entropy)
+        acceptor = self._introductions.acceptor(connection, certificate, self._has_room)
         connection.send(FrameType.GREETING, acceptor.greeting)
-        kind, body = await connection.read(FrameType.HELLO, FrameType.JOIN, FrameType.RENEW)
-        if kind is not FrameType.HELLO:
+        kind, body = await connection.read(*acceptor.expects, FrameType.JOIN, FrameType.RENEW)
+        if kind in (FrameType.JOIN, FrameType.RENEW):
             now = self._now()
             answer = await self._admission.answer_untrusted(kind, body, acceptor.binding, connection.remote, now=now)
             if answer[0] is FrameType.JOINED:
@@ -322,25 +330,36 @@ class LanChannel:
         if self._ourselves.is_revoked:
             raise RemoteProtocolError(Drop.REVOKED, "this node itself")
         try:
-            peer, welcome = acceptor.answer_untrusted(body)
+            await self._shake_hands(acceptor, connection, kind, body)
         except RemoteProtocolError as error:
-            if error.reason == Drop.REVOKED:
-                await self._tell_revoked(connection, body)
-            elif isinstance(error, TwinError):
-                if connection.ends is not None:
-                    self._twins.met(error.boot, place_of(connection.ends[1], self.port))
-                connection.send(FrameType.WELCOME, error.welcome)
-                connection.close("twin")
-                await connection.closed
-            raise
-        if len(self._neighbours) >= CONNECTION_COUNT_MAX and peer.node not in self._neighbours:
-            raise RemoteProtocolError(Drop.NEIGHBOUR_COUNT)
-        connection.send(FrameType.WELCOME, welcome)
-        self._admit(connection, peer, dialled=False)
+            if error.reason == Drop.REVOKED and acceptor.their_chain is not None:
+                await self._tell_revoked(connection, acceptor.their_chain)
+            if acceptor.twin is None:
+                raise
+        if acceptor.twin is not None:
+            if connection.ends is not None:
+                self._twins.met(acceptor.twin.boot, place_of(connection.ends[1], self.port))
+            connection.close("twin")
+            await connection.closed
+            raise acceptor.twin
+        assert acceptor.peer is not None
+        self._admit(connection, acceptor.peer, dialled=False)
 
-    async def _tell_revoked(self, connection: Connection, hello: bytes) -> None:
+    async def _shake_hands(self, acceptor: AnyAcceptor, connection: Connection, kind: FrameType, body: bytes) -> None:
+        """Answer the dialler until it has proved who it is.  Raises RemoteProtocolError."""
+        while True:
+            for frame in acceptor.take_untrusted(kind, body):
+                connection.send(*frame)
+            if acceptor.peer is not None or not acceptor.expects:
+                return
+            kind, body = await connection.read(*acceptor.expects)
+
+    def _has_room(self, node: NodeId) -> bool:
+        return len(self._neighbours) < CONNECTION_COUNT_MAX or node in self._neighbours
+
+    async def _tell_revoked(self, connection: Connection, chain: Chain) -> None:
         """Let a node that has proved who it is know why it is not let in."""
-        signed = self._against(Hello.decode_untrusted(hello).chain)
+        signed = self._against(chain)
         if signed is not None:
             connection.send(FrameType.REVOKED, signed)
             connection.close("revoked")

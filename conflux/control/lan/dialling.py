@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable
 
 from conflux.control.drop import Drop
-from conflux.control.lan.certificate import client_context, peer_digest
+from conflux.control.lan.acquaintances import Acquaintance
+from conflux.control.lan.certificate import client_context
 from conflux.control.lan.config import DIAL_S_MAX, HANDSHAKE_S, LanConfig, Place
 from conflux.control.lan.connection import Connection
 from conflux.control.lan.dial import TRIED_COUNT_MAX, Address, open_connection, race, underlay_addresses
-from conflux.control.lan.frame import FrameType
-from conflux.control.lan.handshake import Dialler, Ourselves, Peer, TwinError
+from conflux.control.lan.handshake import Ourselves, Peer, TwinError
+from conflux.control.lan.introduction import Introductions
 from conflux.control.lan.target import Shunned, Target
 from conflux.control.lan.telling import Telling
 from conflux.control.lan.twins import Twins
@@ -27,7 +28,7 @@ QUIET_S = 600.0  # between two dials of a node that is revoked: it is a member a
 class Dialling:
     """Makes connections to targets.
 
-    ourselves: this node's part of a handshake, as it is now.  told: takes the encoded signed list of a node that did
+    introductions: do the handshakes.  told: takes the encoded signed list of a node that did
     not let this one in, because of it.  track: knows of a connection from its first byte on.  admit: takes one whose
     handshake is done.
     """
@@ -35,8 +36,7 @@ class Dialling:
     def __init__(
         self,
         *,
-        ourselves: Callable[[], Ourselves],
-        entropy: Callable[[int], bytes],
+        introductions: Introductions,
         config: LanConfig,
         twins: Twins,
         telling: Telling,
@@ -45,8 +45,7 @@ class Dialling:
         track: Callable[[Connection], None],
         admit: Callable[[Connection, Peer], None],
     ) -> None:
-        self._ourselves = ourselves
-        self._entropy = entropy
+        self._introductions = introductions
         self._config = config
         self._twins = twins
         self._telling = telling
@@ -57,7 +56,11 @@ class Dialling:
         self._quiet_until = 0.0  # if this node itself is revoked
         self._shunned = Shunned()
         self._tried: set[Place] = set()  # at this moment
-        self._client_context = client_context()
+        self._client_context = client_context(meets=True)
+
+    @property
+    def _ourselves(self) -> Ourselves:
+        return self._introductions.ourselves()
 
     def shun_none(self) -> None:
         """Leave no address alone any more: this node has another credential."""
@@ -69,7 +72,7 @@ class Dialling:
 
     async def dial(self, target: Target) -> None:
         """Try every address of a target once."""
-        if self._ourselves().is_revoked:
+        if self._ourselves.is_revoked:
             if _now() < self._quiet_until:
                 return
             self._quiet_until = _now() + QUIET_S
@@ -109,7 +112,7 @@ class Dialling:
             for address in (await underlay_addresses((place,), self._config))[:TRIED_COUNT_MAX]:
                 async with asyncio.timeout(HANDSHAKE_S):
                     connection = await open_connection(address, self._client_context, asyncio.Event())
-                    peer = await self._introduce(connection)
+                    peer = await self._introduce(connection, None)
                 self._admit(connection, peer)
         except TwinError:
             return True
@@ -128,7 +131,7 @@ class Dialling:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 connection = await open_connection(address, self._client_context, answered)
-                peer = await self._introduce(connection)
+                peer = await self._introduce(connection, self._met(target))
         except OSError as error:  # ssl.SSLError and TimeoutError are
             log.debug("dialling %s port %d: %s", host, port, error)
             self._drop(Drop.DIAL_FAILED)
@@ -139,7 +142,7 @@ class Dialling:
             if isinstance(error, TwinError):
                 self._twins.met(error.boot, address.place)
             if error.reason == Drop.SELF:
-                others.append(self._ourselves().member.node_id)
+                others.append(self._ourselves.member.node_id)
             self._refused(target, address, error)
             raise
         except UserError as error:  # the floor of the clock could not be kept, or the like
@@ -153,22 +156,25 @@ class Dialling:
         self._admit(connection, peer)  # a neighbour all the same
         raise OSError("another node is there")
 
-    async def _introduce(self, connection: Connection) -> Peer:
+    def _met(self, target: Target) -> Acquaintance | None:
+        """Return what both ends keep of each other, if the node of a target was met in this life of it."""
+        met = self._introductions.acquaintances
+        if target.instance is not None and (found := met.announced_as(target.instance)) is not None:
+            return found
+        return None if target.announced or target.node is None else met.of(target.node)
+
+    async def _introduce(self, connection: Connection, met: Acquaintance | None) -> Peer:
         """Do the dialler's part of the handshake; if it fails, the connection is closed."""
         self._track(connection)
         try:
-            dialler = Dialler(self._ourselves(), peer_digest(connection.tls), self._entropy)
-            _, greeting = await connection.read(FrameType.GREETING)
-            connection.send(FrameType.HELLO, dialler.hello_untrusted(greeting))
-            kind, answer = await connection.read(FrameType.WELCOME, FrameType.REVOKED)
-            if kind is FrameType.REVOKED:
-                self._quiet_until = _now() + QUIET_S
-                self._told(answer)
-                raise RemoteProtocolError(Drop.REVOKED, "it says that this node is revoked")
-            return dialler.finish_untrusted(answer)
+            return await self._introductions.dial(connection, met, self._is_told)
         except BaseException:
             connection.abort("handshake failed")
             raise
+
+    def _is_told(self, signed: bytes) -> None:
+        self._quiet_until = _now() + QUIET_S
+        self._told(signed)
 
     def _refused(self, target: Target, address: Address, error: RemoteProtocolError) -> None:
         self._drop(error.reason)

@@ -29,6 +29,11 @@ class FrameType(enum.IntEnum):
     RENEW = 7  # answered like JOIN: of a member whose issuer no other member reaches, or whose credential has ended
     REVOKED = 8  # in the place of WELCOME: a signed list that denies the dialler, for it to read
     LIST = 9  # before JOINED: a signed list that a new member should know
+    CHAIN_ASK = 10  # one byte: what the sender wants of the other's chain
+    CHAIN = 11
+    HELLO_AGAIN = 12  # in the place of HELLO, to a node that was met
+    WELCOME_AGAIN = 13
+    HELLO_ASK = 14  # in the place of WELCOME_AGAIN: say HELLO, it is not known here that we met
     ENVELOPE = 16
     PING = 17
     PONG = 18

@@ -1,4 +1,6 @@
-"""Who is at the other end of the TLS connection.  Sans-IO: bodies of frames in, bodies of frames out.
+"""Who is at the other end of the TLS connection: as builds before `conflux-2` have it, and what both forms share.
+
+Sans-IO: bodies of frames in, bodies of frames out.  How two later builds meet is in meeting.py.
 
     dialler                                                             acceptor
       │ ◄─ Greeting: nonce ──────────────────────────────────────────────  │   tells nothing of itself
@@ -144,6 +146,8 @@ class Peer(NamedTuple):
     issuer: NodeId  # of its credential
     buckets: frozenset[int] = frozenset()  # of the questions that it answers
     addresses: tuple[IPAddress, ...] = ()  # in the overlay
+    features: frozenset[str] = frozenset()  # what its build says that it can do; none: it is an earlier one
+    knows: bytes = b""  # the digest of the chain of ours that it keeps; empty: none
 
 
 class Acceptor:
@@ -235,20 +239,27 @@ def _signed(
 
 
 def _verify(us: Ourselves, purpose: str, said: Hello | Welcome, signed: bytes, session: bytes) -> Peer:
-    credential = said.chain.credential
-    node = credential.node_id
     us.judge(said.chain)
     try:
-        credential.verify_key().verify(context(purpose, us.member.realm_id), signed, said.signature)
+        said.chain.credential.verify_key().verify(context(purpose, us.member.realm_id), signed, said.signature)
     except AuthError:
         raise RemoteProtocolError(Drop.BAD_SIGNATURE, purpose) from None
-    if node == us.member.node_id and said.boot == us.boot:
+    return peer_of(us, said.chain, said.boot, said.seed, session)
+
+
+def peer_of(us: Ourselves, chain: Chain, boot: BootId, seed: bytes, session: bytes) -> Peer:
+    """Return the node that proved that a chain is its own.
+
+    Raises RemoteProtocolError if that is this node itself, or one that is revoked; TwinError if it has our key.
+    """
+    credential = chain.credential
+    node = credential.node_id
+    if node == us.member.node_id and boot == us.boot:
         raise RemoteProtocolError(Drop.SELF, "our own node id")
-    us.admit(said.chain)
-    buckets = frozenset(buckets_of(node, credential.name, credential.addresses, credential.capabilities))
-    issuer, not_after = credential.issuer, said.chain.not_after
+    us.admit(chain)
     if node == us.member.node_id:
-        raise TwinError(said.boot)
-    instance = instance_of(node, said.boot, said.seed)
-    addresses = credential.addresses
-    return Peer(node, credential.name, said.boot, instance, not_after, session, issuer, buckets, addresses)
+        raise TwinError(boot)
+    buckets = frozenset(buckets_of(node, credential.name, credential.addresses, credential.capabilities))
+    instance = instance_of(node, boot, seed)
+    issuer, addresses = credential.issuer, credential.addresses
+    return Peer(node, credential.name, boot, instance, chain.not_after, session, issuer, buckets, addresses)

@@ -43,7 +43,7 @@ async def test_a_place_that_proves_nothing_is_left_alone_although_it_is_announce
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(welcome, "127.0.0.1", 0, ssl=Certificate.make().context)
+    server = await asyncio.start_server(welcome, "127.0.0.1", 0, ssl=Certificate.make(meets=False).context)
     place = server.sockets[0].getsockname()[:2]
     async with server, LanNode("alice") as alice:
         for number in range(8):  # as many as are dialled at once
@@ -118,7 +118,7 @@ async def test_a_configured_place_whose_listener_says_that_it_is_the_dialler_is_
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(welcome, "127.0.0.1", 0, ssl=Certificate.make().context)
+    server = await asyncio.start_server(welcome, "127.0.0.1", 0, ssl=Certificate.make(meets=False).context)
     async with server, LanNode("alice", server.sockets[0].getsockname()[1]) as alice:
         await asyncio.wait_for(twice.wait(), 10)
         assert alice.drops["bad-signature"] >= 1
