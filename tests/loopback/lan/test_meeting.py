@@ -8,6 +8,7 @@ from kit.lan import LanNode, lan
 from kit.lists import deny_list
 
 from conflux.control.lan.certificate import Certificate, client_context
+from conflux.control.lan.connection import Connection
 from conflux.control.lan.frame import FrameType
 from conflux.control.lan.handshake import Peer
 from conflux.control.lan.meeting import FEATURES_OF_BUILD
@@ -25,15 +26,15 @@ def counted(node: LanNode, monkeypatch: pytest.MonkeyPatch) -> list[FrameType]:
     said: list[FrameType] = []
     track = node.channel._dialling._track
 
-    def see(connection: object) -> None:
-        send = connection.send  # type: ignore[attr-defined]
+    def see(connection: Connection) -> None:
+        send = connection.send
 
         def noting(kind: FrameType, body: bytes = b"") -> bool:
             said.append(kind)
-            return bool(send(kind, body))
+            return send(kind, body)
 
-        connection.send = noting  # type: ignore[attr-defined]
-        track(connection)  # type: ignore[arg-type]
+        monkeypatch.setattr(connection, "send", noting)
+        track(connection)
 
     monkeypatch.setattr(node.channel._dialling, "_track", see)
     return said
