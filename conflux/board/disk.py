@@ -35,7 +35,9 @@ class Mount(NamedTuple):
 class Disk(NamedTuple):
     """A whole disk.
 
-    device: "8:16".  name: "sdb".  size: bytes.  removable: what the kernel says, or a card in a slot of its own.
+    device: "8:16".  name: "sdb".  sequence: a number that another medium in the same place does not have, or "" where
+    the kernel gives none (before Linux 5.15).  size: bytes.  removable: what the kernel says, or a card in a slot of
+    its own.
     mounts: of it, where people mount what they plug in.  used_by: what makes it the running system's, or None.
     """
 
@@ -48,6 +50,11 @@ class Disk(NamedTuple):
     read_only: bool
     mounts: tuple[str, ...]
     used_by: str | None
+    sequence: str = ""
+
+    def is_still(self, now: Disk) -> bool:
+        """Say whether a later look found the same disk, and nothing of the running system on it since."""
+        return now._replace(mounts=()) == self._replace(mounts=())
 
     def words(self) -> str:
         """Return "/dev/sdb (SanDisk Ultra, 31.9 GB)"."""
@@ -101,6 +108,7 @@ class Kernel:
             _text(folder / "ro") == "1",
             tuple(mount.place for mount in mounts if _is_plugged_in(mount.place)),
             self._used_by(folder, parts, mounts),
+            _text(folder / "diskseq") or "",
         )
 
     def _used_by(self, folder: Path, parts: set[str | None], mounts: list[Mount]) -> str | None:

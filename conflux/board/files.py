@@ -12,7 +12,8 @@ from typing import Final
 
 from conflux.board.erase import Patch, leftovers, patches
 from conflux.errors import words_of
-from conflux.state.erasing import sync_directory
+from conflux.state import whole
+from conflux.state.whole import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -79,21 +80,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     if read(path, len(data)) == data and path.stat().st_mode & 0o777 == mode:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        with os.fdopen(fd, "wb") as file:
-            with contextlib.suppress(OSError):  # FAT has no modes
-                os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_directory(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
+    whole.write(path, data, mode, has_modes=False)
 
 
 def remove(path: Path) -> None:

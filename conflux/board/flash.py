@@ -39,14 +39,15 @@ class Target:
 
     def __init__(self, path: Path, kernel: Kernel | None = None) -> None:
         self.what = str(path)
+        self._kernel = kernel or Kernel()
         try:
             path = path.resolve(strict=True)  # /dev/disk/by-id/... is a good name for a disk
             number = path.stat()
             if not stat.S_ISBLK(number.st_mode):
-                raise UserError(f"{path} is no disk{_candidates(kernel or Kernel())}")
-            self.disk: Disk = (kernel or Kernel()).disk(number.st_rdev, self.what)
+                raise UserError(f"{path} is no disk{_candidates(self._kernel)}")
+            self.disk: Disk = self._kernel.disk(number.st_rdev, self.what)
         except FileNotFoundError:
-            raise UserError(f"{path}: there is no such disk{_candidates(kernel or Kernel())}") from None
+            raise UserError(f"{path}: there is no such disk{_candidates(self._kernel)}") from None
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
         self._path = path
@@ -87,10 +88,16 @@ class Target:
                 errno.EROFS: "it is write-protected: move the small slider of the card",
             }.get(error.errno or 0, error.strerror)
             raise UserError(f"cannot open {self.what}: {why}") from None
-        if os.fstat(taken).st_rdev != self._number:
+        try:  # opening made the kernel look for another medium; a person may have thought for long
+            if os.fstat(taken).st_rdev != self._number or not self.disk.is_still(self._disk_now()):
+                raise UserError(f"{self.what} is another disk now, or another card is in it: look again")
+        except BaseException:
             os.close(taken)
-            raise UserError(f"{self.what} is another disk now: look again")
+            raise
         return taken
+
+    def _disk_now(self) -> Disk:
+        return self._kernel.disk(self._number, self.what)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write whole sectors.  At most PART_BYTES.  Raises UserError."""

@@ -67,8 +67,7 @@ class Judge:
                 self._note_fallback(trial)
             case _:
                 if self._files.is_damaged():  # it would keep the slot from its tries at every boot
-                    say("fault: update: the record of an update is damaged: it is removed, and nothing is judged")
-                    self._files.forget_trial()
+                    self._keep_unjudged()
                 self._files.publish()
         return 0
 
@@ -120,6 +119,16 @@ class Judge:
                 say(f"fault: update: {error}")
         self._end(self._result(trial, False, why))
         say(f"fault: update: {trial.version} was not taken: {why}")
+
+    def _keep_unjudged(self) -> None:
+        """Keep what runs, as the record does not say which update is to be judged."""
+        say("fault: update: the record of an update is damaged: it is removed, and nothing is judged")
+        self._files.keep()
+        if self._files.is_damaged():  # a disk that is only read: boot-count will give no try back
+            try:
+                self._rauc.mark("good", "booted")
+            except UserError as error:
+                say(f"fault: update: {error}")
 
     def _end(self, result: Result) -> None:
         """Keep a verdict.  A disk that does not take it is no reason to restart: what runs was marked good."""

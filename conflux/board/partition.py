@@ -125,7 +125,13 @@ class DataPartition:
         """Read what lasts: by the kernel if it mounts at all, else by debugfs, which takes what it finds."""
         place = self._places.run / "rescue"
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        place.mkdir(mode=0o700, parents=True)
+        try:
+            return self._rescue_into(place)
+        finally:  # the node's key is in it
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _rescue_into(self, place: Path) -> Rescue:
         was_read = False
         with contextlib.suppress(OSError):
             self._mount(place, "ro,noload")

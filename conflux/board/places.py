@@ -24,6 +24,7 @@ class Places(NamedTuple):
     leds: Path = Path("/sys/class/leds")
     blocks: Path = Path("/sys/class/block")
     console: Path = Path("/dev/console")
+    mounts: Path = Path("/proc/self/mounts")
 
     @property
     def own(self) -> Path:
@@ -34,6 +35,16 @@ class Places(NamedTuple):
     def state(self) -> Path:
         """The daemon's state directory, as it lies on the data partition."""
         return self.data / "conflux"
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the data partition does not work, and memory is in its place: nothing in it outlives a restart."""
+        try:
+            rows = [line.split() for line in self.mounts.read_text("ascii", errors="replace").splitlines()]
+        except OSError:
+            return False
+        kinds = [row[2] for row in rows if len(row) > 2 and row[1] == str(self.data)]
+        return kinds[-1:] == ["tmpfs"]  # the last one covers the others
 
     @property
     def configuration(self) -> Path:

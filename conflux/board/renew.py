@@ -13,6 +13,7 @@ from typing import Final
 
 from conflux.board import files
 from conflux.board.places import Places
+from conflux.errors import StateError, words_of
 from conflux.state import erasing
 
 MARK: Final = "renewing"  # the initramfs reads it too, and gives the board a new machine id
@@ -28,8 +29,16 @@ def is_begun(places: Places) -> bool:
 
 
 def begin(places: Places) -> None:
-    """Decide that this board becomes a new one at its next start.  Raises OSError."""
-    files.write(places.own / MARK, b"")
+    """Decide that this board becomes a new one at its next start.  Raises StateError."""
+    if places.is_in_memory:
+        raise StateError(
+            f"{places.data} is in memory, as the card's data partition does not work, so the next start would not know "
+            "of it: put another card in; nothing was changed"
+        )
+    try:
+        files.write(places.own / MARK, b"")
+    except OSError as error:
+        raise StateError(f"{places.own / MARK}: cannot write: {words_of(error)}; nothing was changed") from None
 
 
 def finish(places: Places, fat: files.Fat | None) -> bool:

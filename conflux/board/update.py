@@ -114,12 +114,14 @@ def rollback(board: Board) -> tuple[str, str]:
     Return the next slot, and its version.  Raises UserError.
     """
     require_verdict(board)
-    if board.files.trial() is not None:  # what waits has not been judged, so it is nothing to go back to
+    slots = board.rauc.slots()
+    waits = board.files.trial() is not None or (board.files.is_damaged() and slots.next != board.now.slot)
+    if waits:  # it has not been judged, so it is nothing to go back to
         board.rauc.mark("active", "booted")
         board.files.forget_trial()
         return board.now.slot, board.now.image.version
     slot, result = "B" if board.now.slot == "A" else "A", board.files.result()
-    version = board.rauc.slots().version(slot)
+    version = slots.version(slot)
     if version is None and result is not None and result.good and result.slot == board.now.slot:
         version = result.former_version  # it was flashed, and RAUC knows only what it wrote itself
     if version is None:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from conflux.board.files import write
 from conflux.board.trial import FILE_BYTES_MAX, Result, Trial, notice
 from conflux.errors import StateError, printable, words_of
-from conflux.state.erasing import sync_directory
+from conflux.state.whole import sync_directory
 
 FOLDER: Final = Path("/data/update")
 NOTICES: Final = Path("/run/conflux-board/notices")
@@ -77,12 +77,12 @@ class UpdateFiles:
             self.publish()
         except StateError:
             if result.good:
-                self._keep()
+                self.keep()
             raise
         self.forget_trial()
 
-    def _keep(self) -> None:
-        """End the trial on a disk that takes no verdict; one that lets nothing be removed either is told by KEPT."""
+    def keep(self) -> None:
+        """End the trial without a verdict; KEPT ends it for this boot where the disk lets nothing be removed either."""
         with contextlib.suppress(OSError):
             self._notices.parent.mkdir(parents=True, exist_ok=True)
             (self._notices.parent / KEPT).touch()

@@ -43,8 +43,8 @@ from conflux.realm.credential import Chain, Grant
 from conflux.realm.identity import NodeKeys
 from conflux.realm.member import Member
 from conflux.record import Record, octets, uint
-from conflux.state import erasing
-from conflux.state.erasing import sync_directory
+from conflux.state import erasing, whole
+from conflux.state.whole import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -213,21 +213,10 @@ class StateDir:
     def atomic_write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Make data the content of the file, completely or not at all, even if the power fails now."""
         path = self.path / name
-        # The second name is fixed: a file that a crash left there is never read, and the next write replaces it.
-        beside = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            file_fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-            with os.fdopen(file_fd, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-            sync_directory(path.parent)
+            whole.write(path, data, mode)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
             raise StateError(f"{path}: cannot write: {_explain(error)}") from None
 
     def remove(self, name: str) -> None:

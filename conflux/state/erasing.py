@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from conflux.errors import StateError
+from conflux.state.whole import sync_directory
 
 MARK: Final = "erasing"
 KEPT: Final = frozenset({MARK, "lock"})  # the lock is held meanwhile
@@ -50,12 +51,3 @@ def finish(directory: Path) -> None:
     except OSError as error:
         where = error.filename or directory
         raise StateError(f"{where}: cannot erase: {error.strerror}; the next start goes on") from None
-
-
-def sync_directory(directory: Path) -> None:
-    """Have the disk keep which files are in a directory.  Raises OSError."""
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)

@@ -18,6 +18,7 @@ from kit.cards import MIB, Disk, image
 
 from conflux.board import table
 from conflux.board.fat import Fat
+from conflux.board.flash import Target
 from conflux.errors import UserError
 
 PLACE = Path("/run/lab/cards")
@@ -118,6 +119,23 @@ def test_a_damaged_image_is_found_before_the_card_is_touched(packed: Path) -> No
         done = conflux("write", damaged, device, "--force", "--yes")
         assert "damaged: its SHA-256 is not the one in" in done.stderr
         assert behind.read_bytes() == before
+
+
+def test_another_card_in_the_same_slot_is_not_written(packed: Path) -> None:
+    """A person reads the question, sees that it is the wrong card, and puts another in before answering."""
+    with card() as (device, behind):
+        pass  # the number of a free loop device
+    behind, other = PLACE / "first", PLACE / "second"
+    for path in (behind, other):
+        path.write_bytes(b"\xaa" * SIZE)
+    output("losetup", device, behind)
+    with Target(Path(device)) as target:
+        output("losetup", "--detach", device)
+        output("losetup", device, other)
+        with pytest.raises(UserError, match="or another card is in it: look again"):
+            target.open()
+    output("losetup", "--detach", device)
+    assert other.read_bytes() == b"\xaa" * SIZE
 
 
 def test_a_mounted_card_is_unmounted_at_a_word_and_the_systems_disk_never(packed: Path) -> None:

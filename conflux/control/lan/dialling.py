@@ -114,7 +114,8 @@ class Dialling:
                     connection = await open_connection(address, self._client_context, asyncio.Event())
                     peer = await self._introduce(connection, None)
                 self._admit(connection, peer)
-        except TwinError:
+        except TwinError as error:
+            self._twins.met(error.boot, place)  # it may have started anew since it was met
             return True
         except (OSError, RemoteProtocolError, UserError) as error:
             log.debug("no twin at %s port %d: %s", *place, error)

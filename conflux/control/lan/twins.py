@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 20.0  # between two looks whether the other board is there still
 QUIET_S: Final = 60.0  # chosen: a board that was not met for so long is asked for
+LOOK_COUNT: Final = 3  # in a row that find no such board: one may fail because that board is busy, or restarts
 PROBE_S: Final = 3.0
 SAY_S: Final = 600.0  # between two lines of the log
 REST_S: Final = 3600.0  # chosen: who has our key can come and go at will, and each start ends our links
@@ -58,6 +59,7 @@ class Twins:
         self._rests_until = now() + REST_S if rests else now()
         self.is_there = _listens
         self._twin: Twin | None = None
+        self._missed_count = 0  # looks in a row that did not find it
         self._others: dict[NodeId, tuple[str, float]] = {}  # by node: what to say, and when it was met
         self._said: dict[NodeId | None, float] = {}
 
@@ -65,6 +67,7 @@ class Twins:
         """Take note of a board that proved to have our key, at a place where it listens."""
         newest = boot if self._twin is None else max(boot, self._twin.boot)
         self._twin = Twin(newest, place, self._now())
+        self._missed_count = 0
         self._say(None, self._words(self._twin))
 
     def met_others(self, node: NodeId, name: str, older: str, newer: str) -> None:
@@ -89,8 +92,15 @@ class Twins:
             if twin is None or self._now() < twin.met_at + QUIET_S:
                 continue
             is_newer = twin.boot > self._boot
-            if (is_newer and self._now() < self._rests_until) or await self.is_there(twin.place):
+            if is_newer and self._now() < self._rests_until:
                 continue
+            if await self.is_there(twin.place) or self._twin is not twin:  # it may have met us meanwhile
+                self._missed_count = 0
+                continue
+            self._missed_count += 1
+            if self._missed_count < LOOK_COUNT:
+                continue
+            self._missed_count = 0
             log.warning("the other board with this node's identity is gone")
             if not is_newer:
                 self._twin = None

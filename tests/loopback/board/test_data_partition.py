@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 from collections.abc import Sequence
@@ -64,3 +65,28 @@ def test_an_identity_is_saved_if_the_rescue_itself_holds_it(tmp_path, monkeypatc
     assert partition(board, Disk(kept))._rescue() is Rescue.IDENTITY
     monkeypatch.setattr(rescue, "BYTES_MAX", 0)  # there is room for nothing
     assert partition(board, Disk(kept))._rescue() is not Rescue.IDENTITY
+
+
+def test_no_copy_of_the_key_stays_behind_in_memory(tmp_path):
+    board, kept = Flashed(tmp_path), {"conflux/node.key": KEY, "board/settings.json": b"{}"}
+    seen: list[int] = []
+
+    class Watched(Disk):
+        def run(self, words, *, within_s=60, given=""):
+            done = super().run(words, within_s=within_s, given=given)
+            if "debugfs" in words:
+                seen.append((board.places.run / "rescue").stat().st_mode & 0o777)
+            return done
+
+    assert partition(board, Watched(kept))._rescue() is Rescue.IDENTITY
+    assert set(seen) == {0o700}
+    assert [path.name for path in board.places.run.rglob("*") if path.is_file() and path.read_bytes() == KEY] == []
+    assert not (board.places.run / "rescue").exists()
+
+
+def test_no_copy_stays_behind_if_it_ends_early(tmp_path, monkeypatch):
+    board = Flashed(tmp_path)
+    monkeypatch.setattr(rescue, "packed", lambda *_: 1 / 0)
+    with contextlib.suppress(ZeroDivisionError):
+        partition(board, Disk({"conflux/node.key": KEY}))._rescue()
+    assert not (board.places.run / "rescue").exists()

@@ -248,6 +248,20 @@ def test_a_damaged_record_is_no_trial_and_no_failure(board):
     assert not (board.folder / "data" / "trial.json").exists()  # boot-count gives the tries back from now on
 
 
+@pytest.mark.parametrize("text", ['{"slot": "B"', "", '{"slot": "B", "version": 1}'])
+def test_a_damaged_record_on_a_disk_that_is_only_read_costs_no_slot_its_tries(board, monkeypatch, text):
+    install(board)
+    (board.folder / "data" / "trial.json").write_text(text)
+    monkeypatch.setattr(board.files, "_write", full)
+    monkeypatch.setattr(board.files, "_remove", lambda place: None)
+    for _ in range(5):
+        assert board.restart() == "B"
+        assert (board.judge(), board.restarts, board.get("left")["B"]) == (0, 0, 3)
+        kept = board.folder / "run" / "kept"
+        assert kept.exists()  # so conflux-give-up.timer restarts nothing
+        kept.unlink()
+
+
 def full(*_: object) -> None:
     raise StateError("No space left on device")
 
@@ -302,6 +316,23 @@ def test_an_update_that_waits_is_taken_back(board):
     install(board)
     assert update.rollback(board.board()) == ("A", "0.1.0")
     assert (board.stage(), board.restart()) == (Boot.NONE, "A")
+
+
+def test_an_update_that_waits_is_taken_back_although_its_record_is_damaged(board):
+    """Else the board would start what nobody has judged, and nothing would judge it."""
+    install(board)
+    (board.folder / "data" / "trial.json").write_text('{"slot": "B"')
+    assert update.rollback(board.board()) == ("A", "0.1.0")
+    assert (board.files.is_damaged(), board.restart()) == (False, "A")
+
+
+def test_going_back_from_an_update_whose_record_is_damaged_leads_to_the_other_slot(board):
+    install(board)
+    board.restart()
+    (board.folder / "data" / "trial.json").write_text('{"slot": "B"')
+    board.set(versions={"A": "0.1.0", "B": "0.2.0"})
+    assert update.rollback(board.board()) == ("A", "0.1.0")
+    assert (board.files.is_damaged(), board.restart()) == (False, "A")
 
 
 @pytest.mark.parametrize("waits", [True, False])

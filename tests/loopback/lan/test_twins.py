@@ -75,12 +75,65 @@ async def test_the_older_board_starts_again_once_the_newer_one_is_gone() -> None
 
 @pytest.mark.usefixtures("_quick")
 async def test_the_newer_board_goes_on_once_the_older_one_is_gone() -> None:
+    looks: list[tuple[str, int]] = []
+    last = asyncio.Event()
+
+    async def is_there(place: tuple[str, int]) -> bool:
+        looks.append(place)
+        if len(looks) == twins_module.LOOK_COUNT:
+            last.set()
+        return False
+
     twins = Twins(boot_id(5), asyncio.get_running_loop().time, lambda newer: pytest.fail("started again"))
-    twins.met(boot_id(1), ("127.0.0.1", free_port()))
+    twins.is_there = is_there
+    twins.met(boot_id(1), ("127.0.0.1", 9))
+    watching = asyncio.create_task(twins.watch())
+    await asyncio.wait_for(last.wait(), 10)
+    await asyncio.sleep(0.1)
+    assert (twins.warnings(), watching.done(), len(looks)) == ([], False, twins_module.LOOK_COUNT)
+    watching.cancel()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_looks_that_fail_now_and_then_do_not_make_a_board_start_again() -> None:
+    """A board that is busy refuses a connection, and one that starts anew does not listen for a moment."""
+    there = (answer for round_ in range(20) for answer in [False] * (twins_module.LOOK_COUNT - 1) + [True])
+    looks: list[tuple[str, int]] = []
+
+    async def is_there(place: tuple[str, int]) -> bool:
+        looks.append(place)
+        return next(there, False)
+
+    calls: list[BootId] = []
+    twins = Twins(boot_id(1), asyncio.get_running_loop().time, lambda newer: not calls.append(newer))
+    twins.is_there = is_there
+    twins.met(boot_id(5), ("127.0.0.1", 9))
+    await asyncio.wait_for(twins.watch(), 30)
+    assert (len(looks), calls) == (21 * twins_module.LOOK_COUNT, [boot_id(5)])
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_board_that_is_met_while_it_is_looked_for_is_not_gone() -> None:
+    async def is_there(place: tuple[str, int]) -> bool:
+        twins.met(boot_id(5), place)
+        return False
+
+    twins = Twins(boot_id(1), asyncio.get_running_loop().time, lambda newer: pytest.fail("started again"))
+    twins.is_there = is_there
+    twins.met(boot_id(5), ("127.0.0.1", 9))
     watching = asyncio.create_task(twins.watch())
     await asyncio.sleep(0.2)
-    assert (twins.warnings(), watching.done()) == ([], False)
+    assert (len(twins.warnings()), watching.done()) == (1, False)
     watching.cancel()
+
+
+async def test_a_look_at_a_twin_takes_note_of_what_it_runs_as_now() -> None:
+    async with LanNode("alice") as alice, LanNode("alice", boot=3) as copy:
+        twins = alice.channel._twins
+        twins.met(boot_id(2), ("127.0.0.1", copy.port))
+        assert await alice.channel._dialling.finds_twin(("127.0.0.1", copy.port))
+        assert twins._twin is not None
+        assert twins._twin.boot == boot_id(3)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -141,7 +194,9 @@ async def test_a_copy_that_was_made_a_new_node_at_the_same_place_is_no_twin_any_
             watching = asyncio.create_task(twins.watch())
             await asyncio.sleep(0.3)
             assert (calls, len(twins.warnings())) == ([], 1), "it has our key still"
+            watching.cancel()  # nobody listens there for a moment, and that is not what is asked here
+            await asyncio.gather(watching, return_exceptions=True)
         async with LanNode("bob", port=port) as new:
-            await asyncio.wait_for(watching, 10)
+            await asyncio.wait_for(twins.watch(), 10)
             assert (calls, twins.warnings()) == ([boot_id(2)], [])
             await new.ear.sees("alice")

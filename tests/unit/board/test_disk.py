@@ -156,3 +156,26 @@ def test_a_partition_is_no_disk(host):
 def test_a_disk_that_the_kernel_does_not_know_is_refused(host):
     with pytest.raises(UserError, match="/dev/x: the kernel knows no such disk"):
         host.why(os.makedev(8, 99))
+
+
+def test_another_card_in_the_same_place_is_another_disk(tmp_path):
+    host = Host(tmp_path)
+    number = host.disk("sdb", 16, removable=1, device__model="Reader", diskseq="7")
+    first = host.kernel.disk(number, "/dev/sdb")
+    host.mount("8:16", "/media/anna/card")  # a desktop's doing, and no other disk
+    assert first.is_still(host.kernel.disk(number, "/dev/sdb"))
+    for file, text in (("diskseq", "8"), ("size", "1000"), ("device/model", "Other"), ("ro", "1")):
+        before = (tmp_path / "sys/devices/sdb" / file).read_text()
+        host.put(f"sys/devices/sdb/{file}", text)
+        assert not first.is_still(host.kernel.disk(number, "/dev/sdb"))
+        host.put(f"sys/devices/sdb/{file}", before.strip())
+    host.mount("8:16", "/srv")
+    assert not first.is_still(host.kernel.disk(number, "/dev/sdb"))
+
+
+def test_a_kernel_without_sequence_numbers_tells_disks_by_what_it_knows(tmp_path):
+    host = Host(tmp_path)
+    number = host.disk("sdb", 16, removable=1)
+    disk = host.kernel.disk(number, "/dev/sdb")
+    assert disk.sequence == ""
+    assert disk.is_still(host.kernel.disk(number, "/dev/sdb"))

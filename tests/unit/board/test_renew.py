@@ -9,6 +9,7 @@ from kit.flashed import Programs
 
 from conflux.board import files, renew
 from conflux.board.places import Places
+from conflux.errors import StateError
 
 STAYS = ("board/settings.json", "board/wifi.conf", "board/ssh/authorized_keys", "etc/conflux/conflux.toml")
 GOES = (
@@ -27,7 +28,7 @@ class Board:
     """A board in a directory.  steps: how many more removals there are before the power fails; None: all."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.places = Places(data=path / "data", fat=path / "fat", run=path / "run")
+        self.places = Places(data=path / "data", fat=path / "fat", run=path / "run", mounts=path / "mounts")
         self.fat = files.Fat(self.places.fat, Programs())
         self.steps: int | None = None
         for top, names in ((self.places.data, STAYS + GOES), (self.places.fat, (*ON_FAT, "conflux.toml"))):
@@ -117,3 +118,25 @@ def test_a_card_that_cannot_be_read_forgets_when_it_can(board):
     (board.places.state / "node.key").write_text("of the new board")
     assert renew.finish(board.places, board.fat) is False
     assert board.left() == {*STAYS, "conflux.toml", "conflux/node.key"}
+
+
+def test_a_board_whose_state_is_in_memory_is_not_renewed(board):
+    """Its restart would forget that it was asked for, and the copied card would stay the node that it is."""
+    data = board.places.data
+    board.places.mounts.write_text(f"/dev/sda4 {data} ext4 rw 0 0\ndata {data} tmpfs rw,size=32m 0 0\n")
+    before = board.left()
+    with pytest.raises(StateError, match=r"is in memory.*put another card in; nothing was changed"):
+        renew.begin(board.places)
+    assert (board.left(), renew.is_begun(board.places)) == (before, False)
+    board.places.mounts.write_text(f"data {data} tmpfs rw,size=32m 0 0\n/dev/sda4 {data} ext4 rw 0 0\n")
+    renew.begin(board.places)
+    assert renew.is_begun(board.places)
+
+
+def test_a_board_that_cannot_keep_the_mark_says_so(board, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(StateError, match="Read-only file system; nothing was changed"):
+        renew.begin(board.places)
