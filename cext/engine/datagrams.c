@@ -129,6 +129,8 @@ static bool train_send(struct link *self, const uint8_t *data, size_t size, size
         if (socket_send(self, data, now, segment) >= 0) {
             if (train)
                 self->trains_pause_ns = 0;
+            self->moved.udp_bytes_sent += now;
+            self->moved.udp_sent += (now + segment - 1) / segment;
             data += now;
             size -= now;
             continue;
@@ -393,6 +395,12 @@ void datagrams_receive(struct link *self)
         }
         do {
             size_t now = segment < size ? segment : size;
+            self->moved.udp_bytes_received += now;
+            self->moved.udp_received++;
+            if (now > 0 && data[0] <= 3) {
+                self->moved.stun_bytes_received += now;
+                self->moved.stun_received++;
+            }
             datagram_receive_untrusted(self, data, now, &messages[at].msg_hdr);
             data += now;
             size -= now;

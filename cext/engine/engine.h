@@ -226,6 +226,11 @@ struct engine_link {
     struct sctp_state state;
     struct sctp_counts counts;
     uint32_t window_bytes_held_max; /* how much we hold for the peer at most */
+    struct engine_moved {
+        uint64_t udp_bytes_sent, udp_sent; /* payload, and datagrams */
+        uint64_t udp_bytes_received, udp_received;
+        uint64_t stun_bytes_received, stun_received; /* of these */
+    } moved;
 };
 bool engine_link(struct engine *self, uint32_t link, struct engine_link *out);
 

@@ -578,7 +578,7 @@ cdef class Engine:
             known = c_link(self_, link, &out)
         if not known:
             return None
-        return {**out.state, **out.counts, "window_bytes_held_max": out.window_bytes_held_max}
+        return {**out.state, **out.counts, **out.moved, "window_bytes_held_max": out.window_bytes_held_max}
 
     # ── counters ──
 

@@ -110,10 +110,13 @@ cdef extern from "engine/engine.h" nogil:
         uint8_t entropy[48]
         bint started
         uint8_t start[8]
+    struct engine_moved:
+        uint64_t udp_bytes_sent, udp_sent, udp_bytes_received, udp_received, stun_bytes_received, stun_received
     struct engine_link:
         sctp_state state
         sctp_counts counts
         uint32_t window_bytes_held_max
+        engine_moved moved
     struct engine_counts:
         uint64_t tun_read, tun_written, wakeups
     struct engine:

@@ -396,7 +396,7 @@ bool engine_link(struct engine *self, uint32_t id, struct engine_link *out)
     engine_lock(self);
     const struct link *link = links_find(self, id);
     if (link != NULL)
-        *out = (struct engine_link){sctp_state(link->sctp), *sctp_counts(link->sctp), link->window_bytes};
+        *out = (struct engine_link){sctp_state(link->sctp), *sctp_counts(link->sctp), link->window_bytes, link->moved};
     engine_unlock(self);
     return link != NULL;
 }

@@ -163,6 +163,7 @@ struct link {
     bool searching; /* its rate is not found yet */
     uint64_t trains_at; /* UDP_SEGMENT is not tried until then: the kernel refused it */
     uint64_t trains_pause_ns; /* from the last refusal to trains_at; 0: none since a train went */
+    struct engine_moved moved;
     size_t out_bytes, out_segment; /* sealed records that the socket has not taken yet */
     uint8_t *out;
 };

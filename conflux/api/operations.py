@@ -17,6 +17,7 @@ from conflux.api.echo import OVERHEAD_BYTES, Echo
 from conflux.api.move import Move, Moved
 from conflux.api.ping import REPLY_TIMEOUT_S, REPLY_TIMEOUT_S_MAX, Ping, PingTarget
 from conflux.api.server import REQUEST_BYTES_MAX, Argument, Arguments, Operation
+from conflux.api.usage import BudgetRow, Usage
 from conflux.api.why import Explainer, Verdict, Why
 from conflux.control.channel import ControlChannel
 from conflux.errors import ConfigError, RemoteProtocolError, UserError, words_of
@@ -56,6 +57,8 @@ class Operations:
     revoke: Callable[[NodeId, str], Revoked]  # as this issuer, or as the root
     look_at_broker: Callable[[], None]  # what `conflux control` left in the state directory
     reload: Callable[[str], rows.Reloaded]  # take a configuration
+    usage: Callable[[], Usage]  # how many bytes passed
+    budget: Callable[[], BudgetRow]
     leave: Callable[[], Awaitable[bool]]  # tells the issuer that this node leaves; whether it knows
     feed: Feed
     echo: Echo
@@ -75,6 +78,7 @@ class Operations:
             "paths": Operation(call=self._paths, looks=True),
             "links": Operation(call=self._links, looks=True),
             "route": Operation(call=self._route, arguments={"name": NODE}, looks=True),
+            "usage": Operation(call=self._usage, looks=True),
             "why": Operation(call=self._why, arguments={"name": NODE}, looks=True),
             "move": Operation(
                 call=self._move,
@@ -139,6 +143,7 @@ class Operations:
             ),
             relaying=self.relaying(),
             memory=memory(),
+            budget=self.budget(),
             warnings=tuple(warnings),
             sockets=pump.mover.carrier.socket_count(),
             tasks=tuple(pump.task_names()),
@@ -213,6 +218,9 @@ class Operations:
     def _link_rows(self, status: NodeStatus) -> tuple[rows.LinkRow, ...]:
         pump = self.pump
         return rows.links(status, pump.node.name_of, pump.mover.carrier.measured, now=pump.now())
+
+    async def _usage(self, arguments: Arguments) -> Usage:
+        return self.usage()
 
     async def _why(self, arguments: Arguments) -> Why:
         target = arguments["name"]

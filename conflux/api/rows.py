@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from conflux.api.nodes import PeerRow
+from conflux.api.usage import BudgetRow
 from conflux.carrier.interface import Measured
 from conflux.control.channel import NeighbourStatus
 from conflux.control.event import PlaneStatus
@@ -491,6 +492,7 @@ class Status(NamedTuple):
     control: tuple[ChannelRow, ...]
     relaying: Relaying
     memory: Memory
+    budget: BudgetRow
     warnings: tuple[str, ...]
     sockets: int
     tasks: tuple[str, ...]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -34,9 +34,12 @@ from conflux.carrier.interface import (
 from conflux.errors import LocalProtocolError, words_of
 from conflux.host.underlay import Underlay
 from conflux.ids import LinkId
+from conflux.usage.tally import Counts
 
 if TYPE_CHECKING:
     from conflux.carrier.link import Link
+
+LEFT_COUNT_MAX = 256  # links that ended before their traffic was taken; it is taken at each end
 
 L = TypeVar("L", bound="Link[Any, Any]")
 
@@ -64,6 +67,7 @@ class Carrier(ABC, Generic[L]):
         self._addresses = addresses or Underlay(count_max=HOST_COUNT_MAX, excluded=excluded).addresses
         self._links: dict[LinkId, L] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left: deque[tuple[LinkId, Counts]] = deque(maxlen=LEFT_COUNT_MAX)
 
     @abstractmethod
     def _new_link(self, context: LinkContext) -> L:
@@ -118,13 +122,23 @@ class Carrier(ABC, Generic[L]):
 
     def _event(self, event: CarrierEvent) -> None:
         if isinstance(event, Closed):
-            self._links.pop(event.link, None)
+            ended = self._links.pop(event.link, None)
+            if ended is not None:
+                self._left.append((event.link, ended.traffic.take()))
         self._on_event(event)
 
     def measured(self, link: LinkId | None) -> Measured | None:
         """Return what is known of a link's hop; None if the link is gone."""
         known = None if link is None else self._links.get(link)
         return None if known is None else known.measured()
+
+    def take_traffic(self) -> Iterator[tuple[LinkId, Counts]]:
+        """Yield what passed on each link since the last time, also on those that ended meanwhile."""
+        while self._left:
+            yield self._left.popleft()
+        for number, link in list(self._links.items()):
+            link.count()
+            yield number, link.traffic.take()
 
     def address_changed(self) -> None:
         """End every link whose local address is gone: to be called some time after one changed."""

@@ -19,6 +19,7 @@ from conflux.carrier import lean
 from conflux.carrier.context import LinkContext
 from conflux.carrier.drop import Drop
 from conflux.carrier.ice.agent import Ice
+from conflux.carrier.ice.datagrams import DatagramTraffic
 from conflux.carrier.interface import (
     CANDIDATE_COUNT_MAX,
     LIFETIME_MS_MAX,
@@ -261,8 +262,17 @@ class Link(ABC, Generic[T, C]):
         task.add_done_callback(self._tasks.discard)
         return task
 
+    @property
+    def traffic(self) -> DatagramTraffic:
+        """What passed on the link's sockets and was not taken yet."""
+        return self._ice.traffic
+
+    def count(self) -> None:
+        """Have the traffic complete, as of now."""
+
     def _opened(self) -> None:
-        self._is_open = True
+        self.count()
+        self._is_open = self.traffic.is_open = True
         self._emit(Opened(self.link))
         offers, self._offers = self._offers, {}
         for channel, (label, protocol) in offers.items():

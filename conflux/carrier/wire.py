@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from conflux.carrier.interface import Measured
 from conflux.ids import LinkId, TetherId
@@ -131,6 +131,17 @@ class WireError:
 WireUpcall = WireOpened | WireClosed | WireMessage | WireReset | WireDatagram | WireError
 
 
+class Moved(NamedTuple):
+    """What a link's socket moved since the engine has it: payload of UDP, and datagrams.  STUN's is part of it."""
+
+    bytes_sent: int
+    sent: int
+    bytes_received: int
+    received: int
+    stun_bytes_received: int
+    stun_received: int
+
+
 class Wire(Protocol):
     """The engine, as a carrier sees it.  Every method is synchronous and cheap; upcalls come later, in order."""
 
@@ -180,3 +191,6 @@ class Wire(Protocol):
 
     def measured(self, link: LinkId) -> Measured | None:
         """Return what is known of the hop; None if the link is gone."""
+
+    def moved(self, link: LinkId) -> Moved | None:
+        """Return what its socket moved; None if the link is gone."""

@@ -1,4 +1,4 @@
-"""The grammar of the commands that look at the running daemon: ip, hosts, streams, links, paths, watch."""
+"""The grammar of the commands that look at the running daemon: ip, hosts, streams, links, paths, watch, usage."""
 
 from __future__ import annotations
 
@@ -32,5 +32,7 @@ def add_look(commands: Commands) -> None:
         ("links", "list the links that are open or being opened"),
         ("paths", "list the routes under the streams, and what paths have cost"),
         ("watch", "print events as they happen, until Ctrl-C"),
+        ("usage", "print how many bytes passed today and this month: of which kind, and with whom"),
     ):
-        json_option(add(name, f"observe:{name}", text, f"conflux {name}"))
+        module = "usage" if name == "usage" else "observe"
+        json_option(add(name, f"{module}:{name}", text, f"conflux {name}"))

@@ -75,6 +75,7 @@ def describe_status(got: Answer, *, columns: int = 80, paint: show.Paint = str) 
         ("datapath", got["datapath"]["name"]),
         ("relaying", _relaying(got)),
         ("memory", _memory(got["memory"])),
+        ("bytes", _bytes(got["budget"])),
     ]
     return [
         describe_nodes(got["nodes"], columns=columns),
@@ -99,6 +100,16 @@ def _memory(memory: Answer) -> str | None:
     text = f"{memory['rss_bytes'] / 1e6:.1f} MB"
     own = memory["pss_bytes"]
     return text if own is None else f"{text} ({own / 1e6:.1f} MB not shared with other programs)"
+
+
+def _bytes(budget: Answer) -> str:
+    used = f"{show.size(budget['today_bytes'])} today, {show.size(budget['month_bytes'])} this month"
+    limits = [
+        f"{show.size(budget[key])} {word}"
+        for key, word in (("day_limit_bytes", "a day"), ("month_limit_bytes", "a month"))
+        if budget[key] is not None
+    ]
+    return f"{used}; allowed are {' and '.join(limits)}: {budget['state']}" if limits else used
 
 
 def _relaying(got: Answer) -> str:

@@ -37,7 +37,7 @@ GRAMMARS = MappingProxyType(
     {
         "daemon": ("up", "down", "reload"),
         "status": ("status",),
-        "look": ("ip", "hosts", "streams", "links", "paths", "watch"),
+        "look": ("ip", "hosts", "streams", "links", "paths", "watch", "usage"),
         "ping": ("ping", "why"),
         "route": ("route",),
         "page": ("top", "page"),

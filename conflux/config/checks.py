@@ -21,6 +21,19 @@ ICE_SERVER_COUNT_MAX = 8  # chosen: each makes gathering candidates slower
 ICE_TEXT_CHARS_MAX = 256  # chosen: RFC 8489 allows usernames of 509 bytes, and real ones are much shorter
 DEVICE_NAME_BYTES_MAX = 15  # IFNAMSIZ without its closing zero
 
+SIZE_BYTES_MIN, SIZE_BYTES_MAX = 100_000, 10**15  # of a bound; chosen: less than that passes while a board starts
+
+_SIZE_UNITS = {
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([kKmMgGtT][iI]?[bB])")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")
 
 
@@ -69,6 +82,17 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
         return float(value)
 
     return check
+
+
+def size(value: object) -> int:
+    """Return the bytes of "50 MB": a number and a unit of a thousand, or of 1024 as "50 MiB"."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise _expects('a size such as "50 MB" or "1.5 GB"', value)
+    count = round(float(found[1]) * _SIZE_UNITS[found[2].lower()])
+    if not SIZE_BYTES_MIN <= count <= SIZE_BYTES_MAX:
+        raise _expects("a size from 100 kB to 1000 TB", value)
+    return count
 
 
 def choice(*words: str) -> Callable[[object], str]:

@@ -29,6 +29,7 @@ from conflux.config.checks import (
     node_name,
     page_places,
     seconds,
+    size,
     socket_path,
     token,
 )
@@ -221,6 +222,24 @@ class StreamSettings(NamedTuple):
     ] = 10.0
 
 
+class BudgetSettings(NamedTuple):
+    """[budget]"""
+
+    day: Annotated[
+        int | None,
+        Key(
+            size,
+            'Bytes a day, both ways, as "50 MB". Near it timers stretch, over it `conflux status` warns; nothing is '
+            "ever stopped. Not set: no bound.",
+            live=True,
+        ),
+    ] = None
+    month: Annotated[int | None, Key(size, 'The same of a month, as "1 GB".', live=True)] = None
+    month_starts: Annotated[
+        int, Key(integer(1, 28), "On which day of the month a month begins, as on the bill.", live=True)
+    ] = 1
+
+
 class LinkSettings(NamedTuple):
     """[link]"""
 
@@ -290,6 +309,7 @@ class Config(NamedTuple):
     datapath: DatapathSettings = DatapathSettings()
     control: ControlSettings = ControlSettings()
     stream: StreamSettings = StreamSettings()
+    budget: BudgetSettings = BudgetSettings()
     link: LinkSettings = LinkSettings()
     relay: RelaySettings = RelaySettings()
     api: ApiSettings = ApiSettings()

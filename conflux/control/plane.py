@@ -133,7 +133,7 @@ class ControlPlane:
         )
         self._asked_back = SharedBudget(each=ASKED_BACK_EACH, total=ASKED_BACK_TOTAL, count_max=SOURCE_COUNT_MAX)
         self._cards_given = SharedBudget(each=CARDS_GIVEN_EACH, total=CARDS_GIVEN_TOTAL, count_max=SOURCE_COUNT_MAX)
-        self._presences = Presences(rng=rng, now=now)
+        self.presences = Presences(rng=rng, now=now)
         self._transmits: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
         self._paths: deque[Learnt] = deque(maxlen=PATH_COUNT_MAX)
@@ -211,12 +211,12 @@ class ControlPlane:
         self._author.adopt(member)
         self._grants.learn(member.chain)
         self.lists.book.note(member.chain)
-        self._presences.soon(Reach.NEAR, now=now)
+        self.presences.soon(Reach.NEAR, now=now)
 
     def describe(self, features: tuple[str, ...], *, now: float) -> None:
         """Say other features of this node on its card from now on."""
         self._author.describe(features)
-        self._presences.soon(Reach.NEAR, now=now)
+        self.presences.soon(Reach.NEAR, now=now)
 
     def publish(self, signed: SignedList, *, now: float) -> None:
         """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
@@ -315,7 +315,7 @@ class ControlPlane:
 
     def next_timeout(self) -> float:
         """Return when handle_timeout() has something to do; there is always a presence to come."""
-        due = [self._author.next_timeout(), self._presences.next_timeout()]
+        due = [self._author.next_timeout(), self.presences.next_timeout()]
         others = (self._requests.next_timeout(), self._questions.next_timeout(), self.lists.next_timeout())
         due += [at for at in others if at is not None]
         return min(due)
@@ -323,7 +323,7 @@ class ControlPlane:
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due."""
         self._author.handle_timeout(now=now)
-        if (reach := self._presences.take_due(now=now)) is not None:
+        if (reach := self.presences.take_due(now=now)) is not None:
             self._say_presence(None, reach)
         self._requests.handle_timeout(now=now)
         self._questions.handle_timeout(now=now)
@@ -517,7 +517,7 @@ class ControlPlane:
             self._drain(now)
             self._events.append(ListLearnt(change.key, revoked, change.voided))
         if self.lists.announce_at is not None:
-            self._presences.by(self.lists.announce_at)
+            self.presences.by(self.lists.announce_at)
             self.lists.announce_at = None
 
     def _say_presence(self, to: NodeId | None, reach: Reach = Reach.ALL) -> None:

@@ -23,6 +23,7 @@ class Presences:
     def __init__(self, *, rng: random.Random, now: float) -> None:
         self._rng = rng
         self._near_at = self._far_at = now + rng.uniform(0.0, SOON_S_MAX)
+        self.stretch = 1.0  # by how much the periods are longer: bytes are short
 
     def soon(self, reach: Reach, *, now: float) -> None:
         """Say it soon, as something changed."""
@@ -51,4 +52,4 @@ class Presences:
         return Reach.ALL
 
     def _jittered(self, period_s: float) -> float:
-        return period_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+        return period_s * self.stretch * self._rng.uniform(1 - JITTER, 1 + JITTER)

@@ -17,7 +17,7 @@ from conflux.api.echo import Echo
 from conflux.api.operations import Operations
 from conflux.api.rows import Relaying
 from conflux.api.server import ApiServer
-from conflux.carrier.interface import HOST_COUNT_MAX, CarrierEvent
+from conflux.carrier.interface import HOST_COUNT_MAX, CarrierEvent, Closed
 from conflux.config.settings import Config, Origin
 from conflux.control.admitting import Carrier, Office, Request
 from conflux.control.channel import ControlChannel
@@ -39,7 +39,8 @@ from conflux.daemon.issuing import Issuing
 from conflux.daemon.kind import Given
 from conflux.daemon.kind import Kind as DaemonKind
 from conflux.daemon.late import LateRenewal
-from conflux.daemon.limits import datapath_config, features, link_config, patience_bounds
+from conflux.daemon.limits import byte_bound, datapath_config, features, link_config, patience_bounds
+from conflux.daemon.metering import Usage, slow_down
 from conflux.daemon.passing import Passing
 from conflux.daemon.reloading import Reloading, takers
 from conflux.daemon.renewal import Renewal
@@ -69,6 +70,7 @@ from conflux.state.clock import realm_clock
 from conflux.state.directory import StateDir
 from conflux.state.founding import issuer_of
 from conflux.state.grants import accept_grant, given_grant
+from conflux.state.usage_files import UsageFiles
 
 DAY_S = 86400
 
@@ -93,6 +95,7 @@ class Running(NamedTuple):
     api: ApiServer
     health: Health
     reloading: Reloading
+    usage: Usage
 
 
 class _Start(NamedTuple):
@@ -161,6 +164,8 @@ def build(
     feed, echo = Feed(), Echo(os.urandom)
 
     def on_event(event: CarrierEvent) -> None:
+        if isinstance(event, Closed):
+            usage.link_ends()
         pump.carrier_event(event)
         rest.note(event)
 
@@ -290,7 +295,16 @@ def build(
         rng=rng,
     )
     revocation.noted = brokering.look
-    reloading = Reloading(config, origin or Origin(), takers(pump, node, channels, issuing))
+    usage = Usage(
+        UsageFiles(state),
+        byte_bound(config),
+        clock,
+        carrier=lambda: pump.mover.carrier,
+        peers=node.links.peer_of,
+        name_of=node.name_of,
+        slow_down=lambda pace: slow_down(pace, reloading.config, pump, channels),
+    )
+    reloading = Reloading(config, origin or Origin(), takers(pump, node, channels, issuing, lambda: usage))
     api_drops: Counter[str] = Counter()
     operations = Operations(
         pump=pump,
@@ -309,12 +323,15 @@ def build(
             *revocation.warnings(),
             *brokering.warnings(),
             *_contested(node),
+            *usage.warnings(),
             *(f"board: {notice}" for notice in notices()),
         ],
         find_issued=revocation.find,
         revoke=revocation.revoke,
         reload=reloading.reload,
         leave=renewal.leave,
+        usage=usage.shown,
+        budget=usage.budget,
         hand_over=lambda node_id: issuing.hand_over(node_id, now=pump.now()),
         look_at_broker=brokering.look,
         feed=feed,
@@ -354,6 +371,7 @@ def build(
         api,
         health,
         reloading,
+        usage,
     )
 
 

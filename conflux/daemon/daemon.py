@@ -72,6 +72,7 @@ class Daemon:
         running.mover.start()
         pump.touch()
         pump.start(self._tend(), "membership")
+        pump.start(running.usage.run(), "usage")
         pump.start(running.brokering.run(), "broker")
         pump.start(running.health.run(), "health")
         pump.start(running.twins.watch(), "twins")
@@ -95,6 +96,8 @@ class Daemon:
         await self._within(running.mover.carrier.close(), "links")
         for channel in running.channels:
             await self._within(channel.stop(), channel.name)
+        running.usage.look()
+        running.usage.keep()
         running.node.plane.erase()
         running.mover.stop()
         running.tun.close()

@@ -11,6 +11,7 @@ from conflux.link.event import LinkConfig
 from conflux.node.patience import Bounds
 from conflux.node.relaying import FEATURE, NO_IPV6, PUBLIC
 from conflux.realm.card import PATIENT
+from conflux.usage.bound import PACES, Bound, Pace, State
 
 
 def features(config: Config, own: Sequence[IPAddress], *, relays: bool) -> tuple[str, ...]:
@@ -27,11 +28,22 @@ def link_config(config: Config) -> LinkConfig:
     return LinkConfig(dial_count_max=limits.dial_count_max, dial_timeout_s=limits.dial_timeout, linger_s=limits.linger)
 
 
-def patience_bounds(config: Config) -> Bounds:
-    """Return within what the idle timeout of a stream is chosen."""
+def byte_bound(config: Config) -> Bound:
+    """Return how many bytes a person allows."""
+    return Bound(config.budget.day, config.budget.month, config.budget.month_starts)
+
+
+def patience_bounds(config: Config, pace: Pace = PACES[State.UNDER]) -> Bounds:
+    """Return within what the idle timeout of a stream is chosen.  pace: what the budget stretches."""
     limits = config.stream
     least_s = min(limits.idle_timeout_min, limits.idle_timeout_max)
-    return Bounds(least_s, limits.idle_timeout_max, fixed_s=limits.idle_timeout, metered=limits.metered)
+    return Bounds(
+        least_s,
+        limits.idle_timeout_max,
+        fixed_s=limits.idle_timeout,
+        metered=limits.metered,
+        weight=pace.keep_weight,
+    )
 
 
 def datapath_config(config: Config) -> DatapathConfig:

@@ -11,7 +11,8 @@ from conflux.config.settings import Config, Origin
 from conflux.control.channel import ControlChannel
 from conflux.control.lan.channel import LanChannel
 from conflux.daemon.issuing import Issuing
-from conflux.daemon.limits import features, link_config, patience_bounds
+from conflux.daemon.limits import byte_bound, features, link_config, patience_bounds
+from conflux.daemon.metering import Usage
 from conflux.errors import ConfigError
 from conflux.host.log import set_level
 from conflux.node.node import Node
@@ -24,7 +25,9 @@ DAY_S = 86400
 Takers = Mapping[str, Callable[[Config], None]]
 
 
-def takers(pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: Issuing) -> Takers:
+def takers(
+    pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: Issuing, usage: Callable[[], Usage]
+) -> Takers:
     """Return what takes a new configuration, by the key of which it uses it."""
 
     def log_level(config: Config) -> None:
@@ -39,8 +42,11 @@ def takers(pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: 
                 channel.set_peers(config.control.lan.peers)
 
     def idle_timeout(config: Config) -> None:
-        node.set_patience(patience_bounds(config))
+        node.set_patience(patience_bounds(config, usage().pace))
         pump.touch()
+
+    def budget(config: Config) -> None:
+        usage().set_bound(byte_bound(config))
 
     def links(config: Config) -> None:
         node.links.config = link_config(config)
@@ -58,6 +64,9 @@ def takers(pump: Pump, node: Node, channels: Sequence[ControlChannel], issuing: 
         "stream.idle_timeout_min": idle_timeout,
         "stream.idle_timeout_max": idle_timeout,
         "stream.metered": idle_timeout,
+        "budget.day": budget,
+        "budget.month": budget,
+        "budget.month_starts": budget,
         "link.dial_count_max": links,
         "link.dial_timeout": links,
         "link.linger": links,

@@ -215,6 +215,10 @@ class Links:
         if waited:
             self._events.append(DialFailed(peer, DialEnd.REVOKED, now))
 
+    def peer_of(self) -> dict[LinkId, NodeId]:
+        """Return which node is at the other end of each link, also of one that is closing."""
+        return {link: entry.node for link, entry in self._by_link.items()} | self._closing
+
     def peers(self) -> tuple[NodeId, ...]:
         """Return every node that this one has a link with, or wants one to."""
         return tuple(self._peers)

@@ -27,12 +27,16 @@ NODE_COUNT_MAX: Final = 1024  # the node whose packets are the longest ago is fo
 
 
 class Bounds(NamedTuple):
-    """fixed_s: take this, and learn nothing.  metered: bytes cost money, so what stays open weighs twice."""
+    """fixed_s: take this, and learn nothing.  metered: bytes cost money, so what stays open weighs twice.
+
+    weight: by how much more it weighs as the budget of bytes is used up.
+    """
 
     least_s: float = 5.0
     most_s: float = 120.0
     fixed_s: float | None = None
     metered: bool = False
+    weight: float = 1.0
 
 
 class _Pauses:
@@ -78,7 +82,7 @@ class Patience:
             return self.bounds.fixed_s
         known = self._nodes.get(node)
         if known is None or not any(known.counts):
-            return self._bounded(FIRST_S)
+            return self._bounded(FIRST_S / self.bounds.weight)
         candidates = {self._bounded(length_s) for length_s in (0.0, *LENGTHS_S)}
         return min(sorted(candidates), key=lambda timeout_s: self._bytes(known, timeout_s))
 
@@ -91,7 +95,7 @@ class Patience:
 
     def _bytes(self, known: _Pauses, timeout_s: float) -> float:
         """Return what the pauses would have cost with a timeout."""
-        per_s = KEEP_BYTES_PER_S * (2 if self.bounds.metered else 1)
+        per_s = KEEP_BYTES_PER_S * self.bounds.weight * (2 if self.bounds.metered else 1)
         total = 0.0
         for number, count in enumerate(known.counts):
             is_kept = number < LENGTH_COUNT - 1 and LENGTHS_S[number] <= timeout_s

@@ -7,10 +7,12 @@ shuttle.py   asyncio tasks move them in Python, for the reference datapath
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from conflux.carrier.interface import Command, Measured
 from conflux.ids import LinkId, NodeId
+from conflux.usage.tally import Counts
 
 
 class DeviceCounts(NamedTuple):
@@ -33,6 +35,9 @@ class Carrier(Protocol):
 
     def socket_count(self) -> int:
         """Return how many sockets are open."""
+
+    def take_traffic(self) -> Iterator[tuple[LinkId, Counts]]:
+        """Yield what passed on each link since the last time, also on those that ended meanwhile."""
 
     def address_changed(self) -> None:
         """End every link whose local address is gone."""

@@ -51,6 +51,11 @@ FAMILIES: Final = (
     Family("conflux_relayed_route_bytes", "Bytes that the routes passing now have carried, both ways."),
     Family("conflux_memory_resident_bytes", "Memory of the daemon, resident."),
     Family("conflux_memory_proportional_bytes", "The same, pages shared with other programs by their share."),
+    Family("conflux_usage_today_bytes", "Bytes of IP packets that this daemon sent and received today."),
+    Family("conflux_usage_month_bytes", "The same of this month."),
+    Family("conflux_budget_day_bytes", "What the configuration allows a day."),
+    Family("conflux_budget_month_bytes", "What the configuration allows a month."),
+    Family("conflux_budget_over", "1 if more passed than is allowed."),
     Family("conflux_warnings", "Warnings that `conflux status` shows."),
     Family("conflux_page_turned_away_total", "Readers of the page that got no answer, by reason.", ("reason",)),
     Family("conflux_drops_total", "What was dropped, by reason; each reason is documented.", ("reason",)),
@@ -90,6 +95,12 @@ def _board(status: dict[str, Any]) -> Iterator[Point]:
     yield "conflux_device_sent_packets_total", (), device["read_packets"]
     yield "conflux_memory_resident_bytes", (), memory["rss_bytes"]
     yield "conflux_memory_proportional_bytes", (), memory["pss_bytes"]
+    budget = status["budget"]
+    yield "conflux_usage_today_bytes", (), budget["today_bytes"]
+    yield "conflux_usage_month_bytes", (), budget["month_bytes"]
+    yield "conflux_budget_day_bytes", (), budget["day_limit_bytes"]
+    yield "conflux_budget_month_bytes", (), budget["month_limit_bytes"]
+    yield "conflux_budget_over", (), budget["state"] == "over"
     yield "conflux_warnings", (), len(status["warnings"])
     for reason, count in status["drops"].items():
         yield "conflux_drops_total", (reason,), count

@@ -12,6 +12,7 @@ from kit.boards import Board
 from conflux.api.operations import Operations
 from conflux.api.rows import Relaying
 from conflux.api.server import encode
+from conflux.api.usage import BudgetRow
 from conflux.control.channel import ChannelState, NeighbourStatus
 from conflux.errors import UserError
 from conflux.ids import format_node_id
@@ -47,6 +48,8 @@ class Person:
             "relaying": lambda: Relaying.ON,
             "warnings": list,
             "hand_over": None,
+            "usage": None,
+            "budget": lambda: BudgetRow("under", None, None, 1, 0, 0),
             "leave": None,
             "reload": None,
             "look_at_broker": None,

@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from conflux.api import nodes, rows, scheme
+from conflux.api import nodes, rows, scheme, usage
 from conflux.api.move import Moved
 from conflux.api.ping import PingEnd, PingReply, PingTarget
 from conflux.api.why import Why
@@ -44,6 +44,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "paths": (rows.Paths,),
     "version": (cli_help.Version,),
     "links": (rows.Links,),
+    "usage": (usage.Usage,),
     "route": (rows.Explained,),
     "route move": (Moved,),
     "watch": (EventRow, EventsLost),

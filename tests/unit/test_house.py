@@ -16,6 +16,7 @@ from kit.tree import TREE, nodes
 FLOORS = (
     ("errors",),
     ("ids", "record", "budget"),
+    ("usage",),
     ("crypto", "host", "search", "policy"),
     ("anchor", "realm"),
     ("state", "carrier", "control"),
@@ -31,7 +32,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # They decide; bytes, time and commands are handed to them.  Of control/ the channels of lan/ and nats/ are shells.
-MACHINES = ("realm", "search", "link", "stream", "route", "node", "sim", "control", "policy")
+MACHINES = ("realm", "search", "usage", "link", "stream", "route", "node", "sim", "control", "policy")
 SHELLS = ("conflux.control.lan", "conflux.control.nats")
 FORBIDDEN_IN_MACHINES = frozenset({"asyncio", "os", "select", "socket", "ssl", "subprocess", "threading", "time"})
 FOLDERS = ("conflux", "cext", "tests", "bench")

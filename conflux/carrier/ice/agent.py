@@ -37,7 +37,7 @@ from typing import Any
 from conflux.carrier import lean
 from conflux.carrier.drop import Drop
 from conflux.carrier.ice.consent import Consent
-from conflux.carrier.ice.datagrams import DatagramTransport, Watch, is_dtls
+from conflux.carrier.ice.datagrams import DatagramTraffic, DatagramTransport, Watch, is_dtls
 from conflux.carrier.ice.early import Early
 from conflux.carrier.ice.endpoint import Agent, Endpoint, HandedOver
 from conflux.carrier.ice.ferry import Ferry
@@ -105,6 +105,7 @@ class Ice(Agent):
         super().__init__(ice_controlling=controlling)
         self.endpoints: set[Endpoint] = set()
         self.drop_counts = drop_counts
+        self.traffic = DatagramTraffic()
         self.state = State.NEW
         self._addresses = addresses[:CANDIDATE_COUNT_MAX]
         self._refused = refused
@@ -161,7 +162,7 @@ class Ice(Agent):
             if sock is None:  # the address went away since it was listed
                 continue
             endpoint = Endpoint(self, sock)
-            DatagramTransport(self._watch, sock, endpoint)
+            DatagramTransport(self._watch, sock, endpoint, self.traffic)
             endpoint.local_candidate = Candidate(
                 foundation=candidate_foundation("host", "udp", address),
                 component=component,

@@ -15,14 +15,40 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from conflux.usage.tally import UDP6_HEADER_BYTES, UDP_HEADER_BYTES, Kind, Traffic
+
 READ_COUNT_MAX = 64  # datagrams per turn of the loop and socket, so that no socket starves the others
 WAITING_COUNT_MAX = 1024  # datagrams kept while the socket's buffer is full; beyond it they are lost, as on any path
+DTLS_APPLICATION_DATA = 23  # RFC 6347
 DATAGRAM_BYTES_MAX = 16384  # above every MTU that SCTP would find (9216)
 
 
 def is_dtls(data: bytes) -> bool:
     """Say whether a datagram is a DTLS record, by its first byte (RFC 7983)."""
     return len(data) > 0 and 20 <= data[0] <= 63
+
+
+def header_bytes(sock: socket.socket) -> int:
+    """Return the bytes of the headers of one datagram: IP's and UDP's."""
+    return UDP6_HEADER_BYTES if sock.family == socket.AF_INET6 else UDP_HEADER_BYTES
+
+
+class DatagramTraffic(Traffic):
+    """Counts the datagrams of a link.  is_open: until then, all of them set it up."""
+
+    __slots__ = ("is_open",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_open = False
+
+    def kind_of(self, data: bytes) -> Kind:
+        """Say what a datagram is for."""
+        if not self.is_open or not data:
+            return Kind.SET_UP
+        if data[0] <= 3:  # STUN asks for consent
+            return Kind.KEEP_ALIVE
+        return Kind.DATA if data[0] == DTLS_APPLICATION_DATA else Kind.SET_UP
 
 
 class Watch:
@@ -67,10 +93,21 @@ class Watch:
 
 
 class DatagramTransport(asyncio.DatagramTransport):
-    """Owns one bound, non-blocking datagram socket.  protocol: is called as by the loop's own transports."""
+    """Owns one bound, non-blocking datagram socket.  protocol: is called as by the loop's own transports.
 
-    def __init__(self, watch: Watch, sock: socket.socket, protocol: asyncio.DatagramProtocol) -> None:
+    traffic: counts what passes here.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        traffic: DatagramTraffic | None = None,
+    ) -> None:
         super().__init__()
+        self._traffic = DatagramTraffic() if traffic is None else traffic
+        self._header_bytes = header_bytes(sock)
         self._watch = watch
         self._socket = sock
         self._protocol = protocol
@@ -143,6 +180,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._socket.send(data)
         else:
             self._socket.sendto(data, addr)
+        self._traffic.add(self._traffic.kind_of(data), sent=len(data) + self._header_bytes)
 
     def _wait(self, data: Any, addr: Any) -> None:
         if len(self._waiting) < WAITING_COUNT_MAX:
@@ -181,4 +219,6 @@ class DatagramTransport(asyncio.DatagramTransport):
             except OSError as error:
                 self._protocol.error_received(error)
                 continue
-            self._protocol.datagram_received(bytes(room[:size]), address)
+            data = bytes(room[:size])
+            self._traffic.add(self._traffic.kind_of(data), received=size + self._header_bytes)
+            self._protocol.datagram_received(data, address)

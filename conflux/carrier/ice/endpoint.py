@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from conflux.carrier import lean
 from conflux.carrier.drop import Drop
-from conflux.carrier.ice.datagrams import DatagramTransport, is_dtls
+from conflux.carrier.ice.datagrams import DatagramTraffic, DatagramTransport, header_bytes, is_dtls
 from conflux.carrier.ice.sockets import (
     ENGINE_BUFFER_BYTES,
     forbid_fragments,
@@ -19,6 +19,7 @@ from conflux.carrier.ice.sockets import (
     report_errors,
     set_buffers,
 )
+from conflux.usage.tally import Kind
 
 lean.load()
 
@@ -46,6 +47,7 @@ class Agent(Connection):
 
     endpoints: set[Endpoint]  # those with an open socket
     drop_counts: Counter[str]
+    traffic: DatagramTraffic
 
     @abstractmethod
     def dtls_received(self, data: bytes) -> None:
@@ -114,3 +116,5 @@ class Endpoint(ice.StunProtocol):
         """Send the datagram to the socket itself, so that the engine that reads it now gets this one too."""
         with contextlib.suppress(OSError):  # a full buffer loses datagrams, as it always does
             self._socket.sendto(data, self._socket.getsockname())
+            # The engine counts it once more.
+            self._agent.traffic.add(Kind.SET_UP, received=-len(data) - header_bytes(self._socket))

@@ -36,6 +36,7 @@ from conflux.carrier.native.channels import (
 )
 from conflux.carrier.native.dcep import PPID_DCEP, Reliability
 from conflux.carrier.native.handshake import Handshake
+from conflux.carrier.native.share import EngineShare
 from conflux.carrier.native.tether import StreamTether
 from conflux.carrier.tether import LINK_LABEL, TETHER_LABEL, channel_protocol
 from conflux.carrier.wire import (
@@ -88,6 +89,7 @@ class NativeLink(Link[StreamTether, int]):
         self._channels = Channels(is_client=not self._initiator, drop_counts=context.drop_counts)
         self._tether_of: dict[int, StreamTether] = {}  # by stream
         self._start = os.urandom(SCTP_START_BYTES)
+        self._share: EngineShare | None = None  # once the engine has the link
 
     @property
     def _secures_early(self) -> bool:
@@ -120,17 +122,25 @@ class NativeLink(Link[StreamTether, int]):
         except LocalProtocolError as error:  # the engine has no room for another link
             raise ConnectionError(str(error)) from error
         self._is_added = True
+        self._share = EngineShare(self.traffic, handed_over.address)
 
     async def _stop_carrying(self) -> None:
         if self._resetting is not None:
             self._resetting.cancel()
         if self._is_added:
             self._wire.close(self.link)
+            self.count()
             self._wire.remove(self.link)  # before the socket is closed
 
     def measured(self) -> Measured | None:
         """Return what the engine knows of the hop; None before it has the link."""
         return self._wire.measured(self.link)
+
+    def count(self) -> None:
+        """See Link."""
+        moved = self._wire.moved(self.link) if self._share is not None else None
+        if self._share is not None and moved is not None:
+            self._share.count(moved)
 
     # ── upcalls ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +166,8 @@ class NativeLink(Link[StreamTether, int]):
             case WireClosed(end=end):
                 self.end(CARRIER_ENDS[end])
             case WireMessage(stream=stream, ppid=ppid, data=data):
+                if self._share is not None:
+                    self._share.message(received=len(data))
                 self._dtls.forget()  # a peer that speaks SCTP has our last flight
                 self._channels.message_untrusted(stream, ppid, data)
                 self._settle()
@@ -181,11 +193,13 @@ class NativeLink(Link[StreamTether, int]):
             while (command := channels.next_command()) is not None:
                 if not isinstance(command, Send):
                     self._reset(command)
-                elif not self._wire.send(self.link, command.stream, command.ppid, command.data):
-                    if command.ppid == PPID_DCEP:
-                        self.end(CarrierEnd.STALLED)  # it would never be sent again
-                    else:
-                        self._drop_counts[Drop.CONTROL_UNSENDABLE] += 1
+                elif self._wire.send(self.link, command.stream, command.ppid, command.data):
+                    if self._share is not None:
+                        self._share.message(sent=len(command.data))
+                elif command.ppid == PPID_DCEP:
+                    self.end(CarrierEnd.STALLED)  # it would never be sent again
+                else:
+                    self._drop_counts[Drop.CONTROL_UNSENDABLE] += 1
             event = channels.next_event()
             if event is None:
                 return

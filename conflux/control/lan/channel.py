@@ -383,6 +383,7 @@ class LanChannel:
             lambda data: self._received_untrusted(neighbour, data),
             joins=lambda joins: self._neighbour_joins(neighbour, joins),
             ping_s=PING_S if dialled else PING_LATER_S,
+            peer=peer.node,
         )
         if loser is not None:
             loser.connection.retire(RETIRE_S)  # its last messages may still be on their way to us

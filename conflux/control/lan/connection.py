@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -21,8 +22,11 @@ from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
 from conflux.control.lan.lans import SocketAddress
 from conflux.control.lan.ration import Ration
 from conflux.errors import RemoteProtocolError
+from conflux.host.metering import Meter
 from conflux.host.tcp import bound_segments
+from conflux.ids import NodeId
 
+EMPTY_FRAME_BYTES = len(encode_frame(FrameType.PING, b""))
 TURN_FRAME_COUNT_MAX = 16  # handled before others get their turn: a few milliseconds, if each is the dearest there is
 
 
@@ -65,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._ping_s = PING_S
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
+        self._meter: Meter | None = None
 
     # ── callbacks of asyncio ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,6 +80,8 @@ class Connection(asyncio.Protocol):
         self.remote = str((remote or ("?",))[0])
         self.ends = (local, remote) if local and remote else None
         self._heard_at = asyncio.get_running_loop().time()
+        with contextlib.suppress(AttributeError, OSError):  # a transport without a socket
+            self._meter = Meter(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the peer; bytes that are no frames end the connection."""
@@ -87,6 +94,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end; what came before it counts."""
+        if self._meter is not None:
+            self._meter.close()
         self._transport = None
         if not self.reason:
             self._go_on()
@@ -137,6 +146,7 @@ class Connection(asyncio.Protocol):
             self.abort("slow")
             return False
         self._transport.write(encode_frame(kind, body))
+        self._note(kind, sent=True)
         return True
 
     async def read(self, *expected: FrameType) -> tuple[FrameType, bytes]:
@@ -160,12 +170,15 @@ class Connection(asyncio.Protocol):
         *,
         joins: Callable[[bool], None] = lambda joins: None,
         ping_s: float = PING_S,
+        peer: NodeId | None = None,
     ) -> None:
         """Deliver every encoded envelope from now on, and ping after ping_s of silence.
 
-        joins: is called when the peer says whether it is a bridge.
+        peer: whose bytes are counted from now on.  joins: is called when the peer says whether it is a bridge.
         """
         self._deliver = deliver
+        if self._meter is not None:
+            self._meter.settle(peer)
         self._joins = joins
         self._ping_s = ping_s
         self._go_on()
@@ -249,7 +262,19 @@ class Connection(asyncio.Protocol):
             self._is_paused = paused
             (self._transport.pause_reading if paused else self._transport.resume_reading)()
 
+    def _note(self, kind: FrameType, *, sent: bool) -> None:
+        """Have the meter know what kind of frame passes."""
+        if self._meter is None:
+            return
+        if kind not in (FrameType.PING, FrameType.PONG):
+            self._meter.message()
+        elif sent:
+            self._meter.ping(sent=EMPTY_FRAME_BYTES)
+        else:
+            self._meter.ping(received=EMPTY_FRAME_BYTES)
+
     def _take(self, deliver: Callable[[bytes], None], kind: FrameType, body: bytes) -> None:
+        self._note(kind, sent=False)
         if kind is FrameType.ENVELOPE:
             deliver(body)
         elif kind is FrameType.PING:

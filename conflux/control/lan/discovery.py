@@ -22,7 +22,7 @@ from conflux.control.drop import Drop
 from conflux.control.lan.config import SETTLE_S, LanConfig, Place
 from conflux.control.lan.handshake import INSTANCE_BYTES
 from conflux.control.lan.interfaces import Interfaces, usable_interfaces
-from conflux.control.lan.sieve import Sieve, SievedProtocol
+from conflux.control.lan.sieve import CountedTransport, Sieve, SievedProtocol
 from conflux.errors import words_of
 from conflux.host.changes import ADDRESSES, LINKS, Changes
 from conflux.host.underlay import left_out
@@ -201,6 +201,9 @@ class Discovery:
             transport = protocol.transport.transport
             if not isinstance(transport.get_protocol(), SievedProtocol):
                 transport.set_protocol(SievedProtocol(cast(asyncio.DatagramProtocol, protocol), self._sieve))
+        for wrapped in zeroconf.engine.senders:
+            if not isinstance(wrapped.transport, CountedTransport):
+                wrapped.transport = cast(asyncio.DatagramTransport, CountedTransport(wrapped.transport))
 
     def _announcement(self, interfaces: Interfaces) -> AsyncServiceInfo:
         name = self._instance.hex()

@@ -16,6 +16,7 @@ from typing import Any
 from conflux.budget import BudgetTable, TokenBucket
 from conflux.control.drop import Drop
 from conflux.control.lan.config import REMOTE_COUNT_MAX
+from conflux.usage.tally import TALLY, UDP6_HEADER_BYTES, UDP_HEADER_BYTES, Kind, Other
 
 DATAGRAM_BYTES_MAX = 1500  # zeroconf itself sends 1460 at most; larger ones (RFC 6762, section 17) are no node's
 
@@ -46,6 +47,26 @@ class Sieve:
         return True
 
 
+class CountedTransport:
+    """Stands before the transport of one of zeroconf's sockets, and counts what is sent."""
+
+    def __init__(self, inner: asyncio.DatagramTransport) -> None:
+        self._inner = inner
+
+    def sendto(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:
+        """Send a datagram."""
+        TALLY.add(Other.MULTICAST, Kind.CONTROL, sent=len(data) + _header_bytes(addr))
+        self._inner.sendto(data, addr)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the transport has."""
+        return getattr(self._inner, name)
+
+
+def _header_bytes(address: tuple[Any, ...] | None) -> int:
+    return UDP6_HEADER_BYTES if address is not None and ":" in str(address[0]) else UDP_HEADER_BYTES
+
+
 class SievedProtocol(asyncio.DatagramProtocol):
     """Stands before the protocol of one of zeroconf's sockets."""
 
@@ -57,6 +78,7 @@ class SievedProtocol(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Pass a datagram on, or not."""
         if self._sieve.passes_untrusted(data, str(addr[0]), self._loop.time()):
+            TALLY.add(Other.MULTICAST, Kind.CONTROL, received=len(data) + _header_bytes(addr))
             self._inner.datagram_received(data, addr)
 
     def error_received(self, exc: Exception) -> None:

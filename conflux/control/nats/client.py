@@ -28,6 +28,8 @@ from urllib.parse import ParseResult
 from conflux.control.nats.config import CLOSE_S_MAX, INFO_BYTES_MAX, ROUND_S
 from conflux.control.nats.end import ConnectError, End
 from conflux.control.nats.tls import Trust
+from conflux.host.metering import Meter
+from conflux.usage.tally import Other
 
 
 @contextmanager
@@ -53,6 +55,7 @@ _log = logging.getLogger("nats")
 _log.addHandler(logging.NullHandler())
 _log.propagate = False
 
+PING_OP, PONG_OP = b"PING\r\n", b"PONG\r\n"
 NEVER_S = 10 * 365 * 86400  # the library's pings: connection.py has its own
 
 
@@ -83,6 +86,7 @@ class Transport(TcpTransport):
         self._sock: socket.socket | None = sock
         self._trust = trust
         self.is_tls = False
+        self.meter: Meter | None = None
 
     def __bool__(self) -> bool:
         """True, also before connect(): the library makes no other transport then."""
@@ -90,6 +94,8 @@ class Transport(TcpTransport):
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         """Take the socket, which is connected."""
+        if self._sock is not None:
+            self.meter = Meter(self._sock.fileno(), Other.BROKER)
         reader, writer = await asyncio.open_connection(sock=self._sock, limit=INFO_BYTES_MAX)
         self._sock = None  # the transport's now
         self._bare_io_reader = self._io_reader = reader
@@ -123,6 +129,17 @@ class Transport(TcpTransport):
         """Write bytes: at once, or as soon as those before them have gone.  No-op after the end."""
         if self._io_writer is not None and not self._io_writer.is_closing():
             self._io_writer.write(data)
+            if self.meter is not None and data not in (PING_OP, PONG_OP):
+                self.meter.message()
+            elif self.meter is not None:
+                self.meter.ping(sent=len(data))
+
+    def heard(self, *, is_ping: bool) -> None:
+        """Take note that the server said something."""
+        if self.meter is not None and is_ping:
+            self.meter.ping(received=len(PING_OP))
+        elif self.meter is not None:
+            self.meter.message()
 
     def publish(self, subject: str, data: bytes, reply: str) -> None:
         """Send a message.  reply: the subject for an answer; empty: none is wanted."""
@@ -141,8 +158,16 @@ class Transport(TcpTransport):
         """Bytes that were written and are still here."""
         return 0 if self._io_writer is None else self._io_writer.transport.get_write_buffer_size()
 
+    def close(self) -> None:
+        """Close in order."""
+        if self.meter is not None:
+            self.meter.close()
+        super().close()  # type: ignore[no-untyped-call]
+
     def abort(self) -> None:
         """Close at once."""
+        if self.meter is not None:
+            self.meter.close()
         if self._io_writer is not None:
             with contextlib.suppress(AttributeError):  # asyncio's TLS transport, closed twice, has no protocol any more
                 self._io_writer.transport.abort()
@@ -155,7 +180,7 @@ class OneConnection(Client):
 
     def __init__(self, transport: Transport, reader: Reader, trust: Trust) -> None:
         super().__init__()
-        self._transport = transport
+        self._transport = self._moved = transport
         self._trust = trust
         self._ps = reader  # type: ignore[assignment]
 
@@ -197,6 +222,8 @@ class OneConnection(Client):
         )
         if not self.is_connected:
             raise ConnectError(End.LOST)  # neither an answer to the first ping nor an error
+        if self._moved.meter is not None:
+            self._moved.meter.settle()
         is_open = True  # a reset is told of when the library has left that state: it is no error of connecting
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:

@@ -250,6 +250,7 @@ class Connection:
         """Do nothing: the library would begin anew on this connection, which serves once."""
 
     def _take_untrusted(self, said: Said) -> None:
+        self._transport.heard(is_ping=isinstance(said, Ping | Pong))
         if isinstance(said, Message):
             self._listener.message(said)
             return

@@ -33,6 +33,7 @@ class Pair:
     ) -> None:
         first, second = (Supervisor(servers, rng=rng, connect=connect, up=self._made) for _ in range(2))
         self._changed = changed
+        self._stretch = 1.0
         self._supervisors = (first, second) if len(servers) > 1 else (first,)
         self._lead = first
         if len(servers) > 1:
@@ -87,6 +88,12 @@ class Pair:
         """Whether every server that answered refused."""
         return self._supervisors[0].refused
 
+    def stretch(self, factor: float) -> None:
+        """Ping so much more seldom than usual."""
+        if factor != self._stretch:
+            self._stretch = factor
+            self._look()
+
     def _made(self, connection: Connection) -> None:
         connection.closed.add_done_callback(lambda _: self._look())
         self._look()
@@ -97,7 +104,7 @@ class Pair:
             self._lead = next((each for each in self._supervisors if _up(each) is not None), self._lead)
         both = [each for each in (self.main, self.spare) if each is not None]
         for connection in both:
-            connection.ping_s = PAIR_PING_S if len(both) > 1 else PING_S
+            connection.ping_s = self._stretch * (PAIR_PING_S if len(both) > 1 else PING_S)
         self._changed()
 
 

@@ -6,6 +6,7 @@ from conflux.carrier.interface import Measured
 from conflux.carrier.wire import (
     CHANNEL_UP,
     DtlsKeys,
+    Moved,
     Start,
     StunKeys,
     WireClosed,
@@ -86,6 +87,20 @@ class NativeWire:
             sent_bytes=state["bytes_sent"],
             received_bytes=state["bytes_received"],
             repaired_count=state["chunks_retransmitted"],
+        )
+
+    def moved(self, link: LinkId) -> Moved | None:
+        """Return what a link's socket moved; None if the link is gone."""
+        state = self._engine.link(link)
+        if state is None:
+            return None
+        return Moved(
+            state["udp_bytes_sent"],
+            state["udp_sent"],
+            state["udp_bytes_received"],
+            state["udp_received"],
+            state["stun_bytes_received"],
+            state["stun_received"],
         )
 
 

@@ -48,6 +48,10 @@ idle_timeout_max = 60
 metered = true
 queue_bytes = 70_000
 queue_age = 3
+[budget]
+day = "50 MB"
+month = "1 GB"
+month_starts = 15
 [link]
 ice_servers = [{{ url = "turn:turn.example", username = "Us3r", credential = "pa55w0rd" }}]
 dial_count_max = 3

@@ -37,7 +37,7 @@ class Row(World):
 
 def quiet(station: Station) -> None:
     """Let a station keep its presence to itself, so that nothing but the envelope itself can heal."""
-    station.plane._presences._near_at = station.plane._presences._far_at = float("inf")
+    station.plane.presences._near_at = station.plane.presences._far_at = float("inf")
 
 
 def test_card_is_found_and_a_request_answered_over_a_bridge() -> None:

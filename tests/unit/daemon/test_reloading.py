@@ -54,5 +54,5 @@ def test_the_state_directory_of_the_command_line_stays(tmp_path):
 
 
 def test_every_live_key_has_what_takes_it_and_no_other_key():
-    table = takers(*[None] * 4)
+    table = takers(*[None] * 5)
     assert set(table) == {key for key, _, entry in every_key() if entry.live}

@@ -32,6 +32,7 @@ PASSED_ON = {
     "streams": "_streams",
     "paths": "_paths",
     "links": "_links",
+    "usage": "_usage",
     "route": "_route",
     "why": "_why",
 }
