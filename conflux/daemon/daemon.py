@@ -96,8 +96,7 @@ class Daemon:
         await self._within(running.mover.carrier.close(), "links")
         for channel in running.channels:
             await self._within(channel.stop(), channel.name)
-        running.usage.look()
-        running.usage.keep()
+        running.usage.close()
         running.node.plane.erase()
         running.mover.stop()
         running.tun.close()

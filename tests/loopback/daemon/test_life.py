@@ -59,6 +59,7 @@ class Life:
                 brokering=SimpleNamespace(run=asyncio.Event().wait),
                 twins=SimpleNamespace(watch=asyncio.Event().wait),
                 late=None,
+                usage=SimpleNamespace(run=asyncio.Event().wait, close=lambda: None),
                 health=SimpleNamespace(run=asyncio.Event().wait),
                 tun=SimpleNamespace(close=self._plain("device removed")),
                 state=SimpleNamespace(close=self._plain("state released")),
