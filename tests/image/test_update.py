@@ -128,11 +128,11 @@ def test_later_boot_is_ready_in_time(desk: Desk, updated: dict[str, str]) -> Non
     desk.shell("attic").hang_up()
     machine.power_on()
     machine.expect(READY, within_s=BOOT_S, never=DEAD)
-    took_s = round(machine.on_for(), 1)
-    add_figures("image.json", {"boot_s": took_s})
+    took_s, waited_s = round(machine.on_for(), 1), round(machine.waited(), 1)
+    add_figures("image.json", {"boot_s": took_s, "boot_waited_s": waited_s})
     assert slot(desk.shell("attic")) == "B"
     assert node_id(desk.shell("attic")) == updated["attic"]
-    assert took_s < BOOT_REACH_S
+    assert took_s - waited_s < BOOT_REACH_S  # as in test_boards.py
 
 
 def foreign(desk: Desk, version: str) -> Path:

@@ -83,7 +83,8 @@ class Machine:
         self._on_since = 0.0
 
     def _command(self) -> list[str]:
-        words = ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
+        words = ["qemu-system-aarch64", "-name", f"{self.name},debug-threads=on"]
+        words += ["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
         words += ["-accel", "tcg,thread=multi", "-m", str(self.memory_mb), "-bios", str(self.firmware)]
         words += ["-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio"]
         words += ["-drive", f"if=none,id=disk,format=qcow2,file={self.disk.path}"]
@@ -121,6 +122,14 @@ class Machine:
     def on_for(self) -> float:
         """Return for how many seconds it has been on."""
         return time.monotonic() - self._on_since
+
+    def waited(self) -> float:
+        """Return for how many of these seconds its processors had to wait for one of this machine's, on average."""
+        assert self._process is not None
+        threads = list(Path(f"/proc/{self._process.pid}/task").iterdir())
+        emulated = [each for each in threads if (each / "comm").read_text().startswith("CPU ")]
+        waits = [int((each / "schedstat").read_text().split()[1]) / 1e9 for each in emulated]
+        return sum(waits) / len(waits)
 
     def wait_off(self, within_s: float) -> None:
         """Wait until it has switched itself off.  Raises LabFailure."""
@@ -223,7 +232,7 @@ class Shell:
         """Run a program on the board and return the JSON that it prints."""
         return json.loads(self.run(*words, within_s=within_s).stdout)
 
-    def put(self, file: Path, target: str, within_s: float = 300) -> None:
+    def put(self, file: Path, target: str, within_s: float = 600) -> None:
         """Copy a file onto the board.  Raises LabFailure."""
         options = [f"-o{name}={value}" for name, value in self._options.items()]
         words = ["sh", "-c", f'exec ssh "$@" <{shlex.quote(str(file))}', "sh", *options, self._where]

@@ -34,7 +34,10 @@ from types import FrameType
 TREE = Path(__file__).resolve().parents[3]
 UNSHARE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 STATE = Path("/run/lab")  # everything the inside writes
-ENVIRONMENT_KEPT = ("LANG", "LC_ALL", "TERM", "NO_COLOR", "COLUMNS", "CI")  # the rest is dropped, as sudo does
+ENVIRONMENT_KEPT = (  # the rest is dropped, as sudo does
+    "LANG", "LC_ALL", "TERM", "NO_COLOR", "COLUMNS", "CI",
+    "CONFLUX_CUTS", "CONFLUX_SEED",  # how often and when tests/image pulls a plug
+)  # fmt: skip
 STOP_WITHIN_S = 5  # between asking the inside to stop and ending it
 RESULTS_FD = "CONFLUX_LAB_RESULTS_FD"
 
