@@ -5,12 +5,13 @@ boot_a, system_a of the image ──► boot.vfat (changed by mtools), system.im
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from image.disk import BUILT, Image, command, cut_out
+from image.disk import BUILT, MIB, Image, command, cut_out
 from image.initrd import FILE, PROGRAM, add, unpack
 from kit.tree import TREE
 
@@ -18,6 +19,7 @@ RECIPE = TREE / "images" / "rauc"
 FLOOR = TREE / "firmware" / "tree" / "usr" / "lib" / "conflux-board" / "floor"
 EROFS_SUPERBLOCK = 1024  # its place; then, by offset: magic at 0, log2 of the block size at 12, blocks at 36
 EROFS_MAGIC = 0xE0F5E1E2
+NOISE_BYTES = 4 * MIB
 
 # A script of the initrd: /run goes on as the system's.
 BROKEN = """\
@@ -62,11 +64,13 @@ def bundle(
     compatible: str | None = None,
     floor: str | None = None,
     keys: Path = BUILT / "keys",
+    is_noise: bool = False,
 ) -> Path:
     """Return a signed bundle.
 
     change: gets the FAT file system of the boot slot.  compatible: the board's that it is for, else the image's; floor:
-    the oldest version that may follow it, else the recipe's; keys: a folder as images/rauc/keys makes it.
+    the oldest version that may follow it, else the recipe's; keys: a folder as images/rauc/keys makes it.  is_noise:
+    what would be written is a few MiB of noise: for a bundle that is refused.
     """
     content = folder / name
     content.mkdir()
@@ -80,10 +84,14 @@ def bundle(
     (content / "manifest.raucm").write_text(manifest)
     hook = Path(shutil.copy(RECIPE / "slot-hook", content))
     hook.chmod(0o755)
-    change(cut_out(image, "boot_a", content / "boot.vfat"))
-    system = cut_out(image, "system_a", content / "system.img")
-    with system.open("r+b") as file:
-        file.truncate(erofs_bytes(system))
+    if is_noise:
+        for each in ("boot.vfat", "system.img"):
+            (content / each).write_bytes(os.urandom(NOISE_BYTES))
+    else:
+        change(cut_out(image, "boot_a", content / "boot.vfat"))
+        system = cut_out(image, "system_a", content / "system.img")
+        with system.open("r+b") as file:
+            file.truncate(erofs_bytes(system))
     made = folder / f"{name}.raucb"
     signing = (f"--cert={keys / 'release.pem'}", f"--key={keys / 'release.key'}", f"--keyring={keys / 'keyring.pem'}")
     squash = "--mksquashfs-args=-comp zstd -Xcompression-level 1"

@@ -139,12 +139,12 @@ def foreign(desk: Desk, version: str) -> Path:
     """Return a bundle that somebody else signed."""
     keys = desk.folder / "foreign-keys"
     command(TREE / "images/rauc/keys", keys)
-    return bundle(desk.image, version, desk.folder, name="foreign", keys=keys)
+    return bundle(desk.image, version, desk.folder, name="foreign", is_noise=True, keys=keys)
 
 
 def tampered(desk: Desk, version: str) -> Path:
     """Return a bundle of which one bit was changed."""
-    file = bundle(desk.image, version, desk.folder, name="tampered")
+    file = bundle(desk.image, version, desk.folder, name="tampered", is_noise=True)
     with file.open("r+b") as out:
         out.seek(5 * MIB)
         (byte,) = out.read(1)
@@ -155,7 +155,7 @@ def tampered(desk: Desk, version: str) -> Path:
 
 def truncated(desk: Desk, version: str) -> Path:
     """Return a bundle whose copying was interrupted."""
-    file = bundle(desk.image, version, desk.folder, name="truncated")
+    file = bundle(desk.image, version, desk.folder, name="truncated", is_noise=True)
     with file.open("r+b") as out:
         out.truncate(file.stat().st_size // 2)
     return file
@@ -163,12 +163,12 @@ def truncated(desk: Desk, version: str) -> Path:
 
 def of_another_board(desk: Desk, version: str) -> Path:
     """Return a bundle for a board of another kind."""
-    return bundle(desk.image, version, desk.folder, name="other", compatible="conflux-rpi3")
+    return bundle(desk.image, version, desk.folder, name="other", is_noise=True, compatible="conflux-rpi3")
 
 
 def old(desk: Desk, _version: str) -> Path:
     """Return a bundle that is older than what a board may go back to."""
-    return bundle(desk.image, "0.0.1", desk.folder, name="old")
+    return bundle(desk.image, "0.0.1", desk.folder, name="old", is_noise=True)
 
 
 @pytest.mark.parametrize("wrong", [foreign, tampered, truncated, of_another_board, old], ids=lambda each: each.__name__)
