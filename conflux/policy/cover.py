@@ -29,8 +29,12 @@ class Index:
 
     def rules_between(self, source: End, target: End) -> list[Rule]:
         """Return the rules that mean both ends, in the order of the file, whatever their time and flows."""
-        numbers = self._meaning(self.by_source, source) & self._meaning(self.by_target, target)
+        numbers = self._meaning(self.by_source, source) & self.numbers_to(target)
         return [self._policy.rules[number] for number in sorted(numbers)]
+
+    def numbers_to(self, target: End) -> set[int]:
+        """Return the numbers of the rules that mean an end as their target."""
+        return self._meaning(self.by_target, target)
 
     def _meaning(self, index: Mapping[Term, set[int]], end: End) -> set[int]:
         return set().union(*(index.get(term, ()) for term in self._terms_of(end)))

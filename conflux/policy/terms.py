@@ -30,7 +30,7 @@ _FLOW_HINT = (
 )
 _TERM_HINT = 'use "tag:NAME", the name of a node, "group:NAME", "members", "*", "exit" or a prefix as "10.20.1.0/24"'
 
-# What no gateway has behind it, and no exit leads to.
+# What no gateway has behind it.
 _NEVER_BEHIND = tuple(
     map(
         ip_network,
@@ -46,19 +46,19 @@ _NEVER_BEHIND = tuple(
         ),
     )
 )
-# What is not the internet though a gateway may have it: RFC 6890 and what the IANA entered into its registries since.
-_NOT_GLOBAL = (
-    *_NEVER_BEHIND,
-    *map(
+# An exit leads to what is in GLOBAL and not in NOT_GLOBAL: RFC 6890, and what the IANA registered since.
+GLOBAL = (IPv4Network("0.0.0.0/0"), IPv6Network("2000::/3"))  # other IPv6 is of a site, of a link, or nowhere
+NOT_GLOBAL = tuple(
+    map(
         ip_network,
         (
-            *("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24"),
-            *("192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+            *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
         ),
-    ),
+    )
 )
-_GLOBAL_IPV6 = IPv6Network("2000::/3")  # of it the IANA gives out; all else is of a site, a link or nowhere
-_NOT_GLOBAL_IPV6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 
 
 class Kind(StrEnum):
@@ -159,11 +159,11 @@ def parse_address(text: str) -> IPAddress:
 
 def is_global(address: IPAddress) -> bool:
     """Say whether an exit may lead to an address: it is one host of the internet, and of no site, link or overlay."""
-    if address.version == 6 and address not in _GLOBAL_IPV6:
-        return False
-    return not any(
-        address in network for network in (*_NOT_GLOBAL, *_NOT_GLOBAL_IPV6) if network.version == address.version
-    )
+    return _is_in(address, GLOBAL) and not _is_in(address, NOT_GLOBAL)
+
+
+def _is_in(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
 def parse_flow(text: str) -> tuple[Span, ...]:

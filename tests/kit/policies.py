@@ -44,7 +44,7 @@ def rules(draw: st.DrawFn) -> str:
     """Draw one rule without its name, as TOML."""
     lines = [
         f"from = {draw(some(SOURCES))}",
-        f"to = {draw(some([*SOURCES, 'exit']))}",
+        f"to = {draw(some([*SOURCES, *['exit'] * 4]))}",
         f"on = {draw(st.lists(st.sampled_from(FLOWS), min_size=1, max_size=3, unique=True))}",
     ]
     times = sorted(draw(st.lists(st.sampled_from(MOMENTS), max_size=2, unique=True)))
