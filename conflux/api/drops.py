@@ -219,6 +219,19 @@ _ROWS = (
         "a renewal that is not given: a moment after the last, of another node, of one not issued here, of one that is "
         "no member any more, of one that ended too long ago, or the issuer has no grant or no address left",
     ),
+    # Streams that are opened by a secret of the last one.
+    (
+        "resume-unknown resume-used resume-late",
+        _NORMAL,
+        "of a secret that was erased here, or was used; the stream is opened with signatures",
+    ),
+    (
+        "resume-stale resume-no-kem",
+        _NORMAL,
+        "by a secret of another boot, credential or state of the signed lists, or that is too old; likewise",
+    ),
+    ("resume-conflict", _ALARMING, "two have used the secret of one node: perhaps its memory was read"),
+    ("resume-seal resume-flood", _ALARMING, "made without the secret: damaged or forged"),
     # The broker.
     ("too-late", _NORMAL, "a request to join whose challenge has ended"),
     ("not-permitted", _NORMAL, "the broker does not let this node publish or listen there"),

@@ -209,6 +209,14 @@ class StreamSettings(NamedTuple):
         bool,
         Key(boolean, "Bytes cost money here: what stays open without packets weighs twice as much.", live=True),
     ] = False
+    resumption: Annotated[
+        str,
+        Key(
+            choice("auto", "always-kem", "off"),
+            "Open a stream by a secret of the last one, without signatures: `auto`; `always-kem`, with a fresh ML-KEM "
+            "key each time; `off`. The secret is in memory alone.",
+        ),
+    ] = "auto"
     queue_bytes: Annotated[
         int,
         Key(

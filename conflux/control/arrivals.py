@@ -15,7 +15,7 @@ from conflux.control.author import Author
 from conflux.control.cards import CardBook, KnownCard
 from conflux.control.channel import Arrival
 from conflux.control.drop import Drop
-from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, Envelope, Inner, Kind
+from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, Envelope, Inner, Kind, Paired
 from conflux.control.kept import KeptMessages
 from conflux.control.lists import Lists
 from conflux.control.replay import SeenEnvelopes, Sources, Verdict
@@ -57,7 +57,7 @@ class Arrivals:
     wanted: says whether something waits for the card in a message.  introduce: asks a node for its card, because of an
     arrival.  ask_back: the same, because of its question, which came without a card.
     follow: asks only the node itself for a newer one.  offer_card: gives this node's card to the neighbour
-    that brought an envelope sealed to a key that is not here.
+    that brought an envelope sealed to a key that is not here.  paired: takes a payload under an id of two nodes.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Arrivals:
         ask_back: Callable[[NodeId, Arrival, float], None],
         follow: Callable[[NodeId, float], None],
         offer_card: Callable[[Arrival, float], None],
+        paired: Callable[[Paired, Arrival], None],
     ) -> None:
         self._author = author
         self._book = book
@@ -80,6 +81,7 @@ class Arrivals:
         self._ask_back = ask_back
         self._follow = follow
         self._offer_card = offer_card
+        self._paired = paired
         self._sources = Sources()
         self._seen = SeenEnvelopes()
         self._kept = KeptMessages()
@@ -167,7 +169,7 @@ class Arrivals:
         self._lists.receive_untrusted(inner.src, kind, inner.body, arrival.source, now=now, known=known is not None)
 
     def _open_untrusted(self, envelope: Envelope, arrival: Arrival, now: float) -> Inner | None:
-        """Return the message inside; None for a question that another node has to answer, which is no drop."""
+        """Return the message inside; None for what another takes: a question for another node, a resumption."""
         if envelope.key_id is None:
             inner = Inner.decode_untrusted(envelope.payload)
             if inner.kind not in PLAIN_KINDS:
@@ -177,6 +179,11 @@ class Arrivals:
             return inner
         if envelope.to is None:
             raise RemoteProtocolError(Drop.MALFORMED, "sealed, but for all")
+        if self._author.hop_keys.find(envelope.key_id) is None:
+            paired = Paired.find_untrusted(envelope.payload)
+            if paired is not None:
+                self._paired(paired, arrival)
+                return None
         try:
             inner = self._author.unseal_untrusted(envelope.key_id, envelope.payload)
         except RemoteProtocolError as error:

@@ -28,6 +28,7 @@ ENVELOPE_BYTES_MAX = 32768  # chosen: the usual limit of NATS is 1 MiB, and a ca
 ENVELOPE_ID_BYTES = 16
 BODY_BYTES_MAX = 26 * 1024  # a question with the largest card (24 kB) fits
 PAYLOAD_BYTES_MAX = 28 * 1024
+PAIRED_BYTES_MAX = 12 * 1024  # a resumption with three relays and an offer of a link has 10
 HOP_LIMIT_MAX = 8  # chosen: LANs joined by bridges are few hops wide
 
 
@@ -41,6 +42,9 @@ class Kind(enum.IntEnum):
     OPEN = 10  # stream.handshake
     ACCEPT = 11
     OPEN_REFUSED = 12
+    RESUME_CONFLICT = (
+        13  # two used the secret of a resumption: nothing that was opened by it counts; no body, no answer
+    )
     OFFER = 20  # link signalling: a carrier.interface.Description inside a record of link
     ANSWER = 21
     CANDIDATES = 22
@@ -103,6 +107,43 @@ class Envelope(Record):
         if envelope.to is not None and envelope.bucket is not None:
             raise RemoteProtocolError(Drop.MALFORMED, "for one node, and for a bucket")
         return envelope
+
+
+class Pairing(enum.IntEnum):
+    """What a payload under an id of two nodes is: a message of a resumption (stream.resume), or that none is known."""
+
+    RESUME = 1
+    RESUMED = 2
+    UNKNOWN = 3
+
+
+_PAIRINGS = uint(max(Pairing))
+
+
+@dataclass(frozen=True, slots=True)
+class Paired(Record):
+    """A payload whose key id is an id of two nodes, who are named nowhere."""
+
+    BYTES_MAX = PAYLOAD_BYTES_MAX
+    SHAPES = (Shape(lambda item: _pairing(item), int), octets(0, PAIRED_BYTES_MAX))
+
+    what: Pairing
+    body: bytes
+
+    @classmethod
+    def find_untrusted(cls, payload: bytes) -> Paired | None:
+        """Return what a payload decodes as, or None: what is sealed is random, and decodes as nothing."""
+        try:
+            return cls.decode_untrusted(payload)
+        except RemoteProtocolError:
+            return None
+
+
+def _pairing(item: Any) -> Pairing:
+    number = _PAIRINGS.load(item)
+    if number == 0:
+        raise RemoteProtocolError(Drop.MALFORMED, "pairing")
+    return Pairing(number)
 
 
 @dataclass(frozen=True, slots=True)

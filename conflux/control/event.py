@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from conflux.control.envelope import Envelope, Kind
+from conflux.control.envelope import Envelope, Kind, Pairing
 from conflux.control.who import Who
 from conflux.ids import BootId, NodeId
 from conflux.realm.card import Card
@@ -47,6 +47,16 @@ class Message:
     seq: int
     re: int
     boot: BootId
+
+
+@dataclass(frozen=True, slots=True)
+class PairMessage:
+    """A payload under an id of two nodes: nothing of it is verified.  source: who handed it over, if that is known."""
+
+    id: bytes
+    what: Pairing
+    body: bytes
+    source: NodeId | None
 
 
 @dataclass(frozen=True, slots=True)

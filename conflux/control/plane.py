@@ -40,6 +40,7 @@ from conflux.control.event import (
 )
 from conflux.control.grants import Grants
 from conflux.control.lists import Lists
+from conflux.control.pairs import NO_TOKEN, Pairs
 from conflux.control.pending import Answer, Answers
 from conflux.control.presence import Presences
 from conflux.control.questions import Ask, Questions
@@ -68,14 +69,11 @@ SOURCE_COUNT_MAX = 1024
 MISSING_S, MISSING_FAR_S = 30.0, 3.0
 MISSING_COUNT_MAX = 256
 REFRESH = "refresh"  # what this node itself wants to know anew is in no channel's budget
-
 BEHIND_COUNT_MAX = 1024
 # How often the whole area is asked for a node that a broker does not find, per second and at once, for each node.  It
 # may have moved behind another one; most often it is off, and the question is 14 kB, four times.
 LOOK_AROUND_RATE, LOOK_AROUND_BURST = 1 / 300, 1.0
 PATH_COUNT_MAX = 256  # that were heard and not collected yet; one that is lost is heard again
-
-NO_TOKEN = 0
 
 
 class ControlPlane:
@@ -118,6 +116,7 @@ class ControlPlane:
             next_seq=self._author.next_seq, rng=rng, repeats=lambda: self._reaches_far or self._book.knows_earlier
         )
         self._answers = Answers()
+        self.pairs = Pairs(self._author, self._book)
         self._arrivals = Arrivals(
             author=self._author,
             book=self._book,
@@ -127,6 +126,7 @@ class ControlPlane:
             ask_back=self._ask_back,
             follow=lambda node, now: self.refresh(node, now=now),
             offer_card=self._offer_card,
+            paired=self.pairs.take,
         )
         self._introductions = SharedBudget(
             each=INTRODUCTIONS_EACH, total=INTRODUCTIONS_TOTAL, count_max=SOURCE_COUNT_MAX
@@ -303,7 +303,7 @@ class ControlPlane:
 
     def next_transmit(self) -> Transmit | None:
         """Return the next envelope to send."""
-        return self._transmits.popleft() if self._transmits else None
+        return self._transmits.popleft() if self._transmits else self.pairs.next_transmit()
 
     def next_event(self) -> Event | None:
         """Return the next event."""

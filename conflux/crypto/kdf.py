@@ -6,7 +6,7 @@ import hashlib
 import hmac
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 SHA256_BYTES = 32
 
@@ -25,6 +25,16 @@ def sha256(*parts: bytes) -> bytes:
 def hkdf(secret: bytes | bytearray, *, salt: bytes, info: bytes, size: int) -> bytes:
     """Return size bytes (at most 8160) of HKDF-SHA-256, extract and expand."""
     return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
+
+
+def extract(salt: bytes | bytearray, secret: bytes | bytearray) -> bytes:
+    """Return the 32 bytes of HKDF's first half, which is an HMAC: expand() makes keys of them."""
+    return hmac.digest(salt, secret, "sha256")
+
+
+def expand(key: bytes | bytearray, *, info: bytes, size: int) -> bytes:
+    """Return size bytes (at most 8160) of HKDF's second half.  key: from extract() or expand()."""
+    return HKDFExpand(algorithm=hashes.SHA256(), length=size, info=info).derive(key)
 
 
 def hmac_sha256(key: bytes, message: bytes) -> bytes:

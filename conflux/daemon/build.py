@@ -71,6 +71,7 @@ from conflux.state.directory import StateDir
 from conflux.state.founding import issuer_of
 from conflux.state.grants import accept_grant, given_grant
 from conflux.state.usage_files import UsageFiles
+from conflux.stream.resuming import Resumption
 
 DAY_S = 86400
 
@@ -380,7 +381,13 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
     return Node(
         member,
         boot=start.boot,
-        config=NodeConfig(aead=best_aead(), relaying=relays, early=early, patience=patience_bounds(start.config)),
+        config=NodeConfig(
+            aead=best_aead(),
+            relaying=relays,
+            early=early,
+            patience=patience_bounds(start.config),
+            resumption=Resumption(start.config.stream.resumption),
+        ),
         datapath=datapath,
         plane=ControlPlane(
             member,

@@ -171,6 +171,12 @@ class Links:
             return None
         return float("inf") if attempt.described_at is None else attempt.described_at
 
+    def offers(self, peer: NodeId, attempt: bytes) -> bool:
+        """Say whether an offer of this node is still without an answer."""
+        entry = self._peers.get(peer)
+        current = None if entry is None else entry.attempt
+        return current is not None and current.initiator and current.id == attempt and current.remote is None
+
     def peer_returned(self, peer: NodeId, *, now: float) -> None:
         """Forget past failures: the peer was just heard of, so a dial may succeed now."""
         entry = self._peers.get(peer)

@@ -135,6 +135,8 @@ class Hearing:
                 self._streams.receive_accept(message.peer, message.body, now=now)
             case Kind.OPEN_REFUSED:
                 self._streams.receive_refused(message.peer, message.body)
+            case Kind.RESUME_CONFLICT:
+                self._streams.resuming.conflict_told(message.peer, now=now)
             case Kind.OFFER | Kind.ANSWER | Kind.CANDIDATES | Kind.LINK_REFUSED:
                 if message.kind is Kind.OFFER:
                     self._requests.remember_offer(message)

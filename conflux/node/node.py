@@ -50,6 +50,7 @@ from conflux.node.patience import Bounds, Patience
 from conflux.node.precedence import Precedence
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
+from conflux.node.resuming import Resuming
 from conflux.node.revoking import Revoking
 from conflux.node.status import NodeStatus, Outlook
 from conflux.node.trail import Trails
@@ -63,6 +64,7 @@ from conflux.route.routes import Routes
 from conflux.search.interface import Search
 from conflux.stream import event as stream
 from conflux.stream.event import ReceiverEnd
+from conflux.stream.resuming import Resumption
 from conflux.stream.streams import Streams
 
 EVENT_COUNT_MAX = 1024  # a reader that stops reading loses the oldest
@@ -75,13 +77,15 @@ class NodeConfig(NamedTuple):
     other nodes, if the credential allows it.  early: send packets by a direct route before it is confirmed, to nodes
     that are no neighbours; the datapath keeps them until the route's tether is whole.  The first of them may overtake
     each other at the far end, and a neighbour's confirmation comes in a millisecond.  patience: within what bounds idle
-    timeouts are chosen; None: none is, and that of the datapath holds.
+    timeouts are chosen; None: none is, and that of the datapath holds.  resumption: whether the next stream is opened
+    by a secret of the last.
     """
 
     aead: int
     relaying: bool = True
     early: bool = False
     patience: Bounds | None = None
+    resumption: Resumption = Resumption.AUTO
 
 
 class Node:
@@ -120,6 +124,8 @@ class Node:
             vantage=self._vantage.of,
             lists=lambda: plane.lists.digest,
             lists_told=self._hear_lists,
+            resumption=config.resumption,
+            holds=lambda peer: not plane.is_expired and plane.card(peer) is not None,
         )
         links.compare_lists(lambda: plane.lists.digest, self._hear_lists)
         self.routes = Routes(
@@ -154,6 +160,7 @@ class Node:
         self._reached: set[NodeId | str] = set()  # the neighbours of the control channels
         self._requests = Requests(plane, self.streams, links)
         self._precedence = Precedence(links)
+        self._resuming = Resuming(plane, self.streams, self._counting_drops)
         self._revoking = Revoking(
             plane=plane,
             links=links,
@@ -469,6 +476,8 @@ class Node:
         handlers: tuple[tuple[Callable[[], Any], Callable[[Any, float], None]], ...] = (
             (self.datapath.next_upcall, self._on_upcall),
             (self.plane.next_event, self._hearing.on_event),
+            (self.plane.pairs.next_message, self._resuming.receive),
+            (self._resuming.next_held, self._resuming.receive),
             (lambda: self._precedence.next_message(now), self._hearing.open_held),
             (lambda: self.streams.next_transmit(lets), self._requests.transmit),
             (self.streams.next_event, self._on_stream_event),
@@ -565,6 +574,15 @@ class Node:
                 self.datapath.queue_entry(id_, kind, body)
             case stream.CardOutdated(peer):
                 self.plane.refresh(peer, now=now)
+            case stream.Rode():
+                with self._counting_drops():
+                    self._requests.rode(event, now)
+            case stream.RideEnded(peer):
+                self._requests.ride_ended(peer, now)
+            case stream.Conflict(peer, seen_here):
+                self.links.peer_lost(peer, now=now)
+                if seen_here:
+                    self.plane.notify(peer, Kind.RESUME_CONFLICT, b"", now=now)
 
     @contextmanager
     def _counting_drops(self) -> Iterator[None]:

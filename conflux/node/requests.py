@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from conflux.control.envelope import Kind
 from conflux.control.event import Message
 from conflux.control.plane import ControlPlane
+from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId
 from conflux.link.event import Signal
 from conflux.link.links import Links
 from conflux.stream import event as stream
 from conflux.stream.event import SenderEnd
+from conflux.stream.resume import Rider
 from conflux.stream.streams import Streams
 
 OFFER_COUNT_MAX = 256  # offers are answered within milliseconds: so many are never under way
@@ -40,22 +42,36 @@ class Requests:
         self._streams = streams
         self._links = links
         self._pending: dict[int, _Opening | _Signalling] = {}  # without an answer yet, by the plane's token
+        self._riding: dict[NodeId, Signal] = {}  # offers that go along with a resumption
         self._offers: dict[tuple[NodeId, int], Message] = {}  # the offers that are not answered yet
 
     def transmit(self, transmit: stream.Transmit, now: float) -> None:
-        """Send a message of the streams: an OPEN until it is answered, or the answer to one."""
-        if isinstance(transmit, stream.Send):
+        """Send a message of the streams: an OPEN until it is answered, the answer to one, or one of a resumption."""
+        if isinstance(transmit, stream.Pass):
+            self._plane.pairs.send(transmit.peer, transmit.id, transmit.what, transmit.body, again=transmit.again)
+        elif isinstance(transmit, stream.Send):
             token = self._plane.request(transmit.peer, transmit.kind, transmit.body, now=now)
             self._pending[token] = _Opening(transmit.stream)
         else:
             self._plane.reply(transmit.to, transmit.kind, transmit.body, now=now)
 
     def signal(self, signal: Signal, now: float) -> None:
-        """Send a signal of the links: a request, an answer to an offer, or neither."""
+        """Send a signal of the links: a request, an answer to an offer, or neither.
+
+        An offer goes along with a resumption that waits for it, and so does the answer to such a one.
+        """
         if signal.answered:
+            rider = Rider(signal.kind, signal.body, self._plane.pairs.next_seq())
+            if self._streams.resuming.ride(signal.peer, rider, now=now):
+                self._riding[signal.peer] = signal
+                return
             token = self._plane.request(signal.peer, signal.kind, signal.body, now=now)
             self._pending[token] = _Signalling(signal.peer, signal.attempt)
             return
+        if signal.re is not None:
+            rider = Rider(signal.kind, signal.body)
+            if self._streams.resuming.ride_back(signal.peer, signal.re, rider, now=now):
+                return
         if signal.kind is Kind.LINK_REFUSED:  # of an offer of this node: it must not be repeated, no answer will come
             about = _Signalling(signal.peer, signal.attempt)
             for token in [token for token, request in self._pending.items() if request == about]:
@@ -65,6 +81,20 @@ class Requests:
             self._plane.notify(signal.peer, signal.kind, signal.body, now=now)
         else:
             self._plane.reply(offer, signal.kind, signal.body, now=now)
+
+    def rode(self, event: stream.Rode, now: float) -> None:
+        """Hand a signal that came along with a resumption to the links.  Raises RemoteProtocolError."""
+        if not event.seq:
+            self._riding.pop(event.peer, None)
+        if event.kind not in ((Kind.OFFER,) if event.seq else (Kind.ANSWER, Kind.LINK_REFUSED)):
+            raise RemoteProtocolError("malformed", f"a message of kind {event.kind} along with a resumption")
+        self._links.receive_signal(event.peer, Kind(event.kind), event.body, event.seq, now=now)
+
+    def ride_ended(self, peer: NodeId, now: float) -> None:
+        """Send an offer by itself whose resumption brought no answer, if that link is still wanted."""
+        signal = self._riding.pop(peer, None)
+        if signal is not None and self._links.offers(peer, signal.attempt):
+            self.signal(signal, now)
 
     def remember_offer(self, message: Message) -> None:
         """Keep an offer, for the answer to name it."""

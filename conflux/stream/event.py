@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from conflux.anchor.key import EpochKey
-from conflux.control.envelope import Kind
+from conflux.control.envelope import Kind, Pairing
 from conflux.ids import NodeId, StreamId
 from conflux.stream.handshake import Vantage
 
@@ -22,6 +22,7 @@ class SenderEnd(StrEnum):
     LIFETIME = "lifetime"  # its day is over
     REKEY = "rekey"  # the offer of the next key got no answer
     REVOKED = "revoked"  # the receiver is a member no more
+    CONFLICT = "resume-conflict"  # somebody else has the secret that opened it
 
 
 class ReceiverEnd(StrEnum):
@@ -34,6 +35,7 @@ class ReceiverEnd(StrEnum):
     RESTARTED = "restarted"  # its sender is a new process
     EXPIRED = "expired"  # its lifetime is over, or its sender's credential
     REVOKED = "revoked"  # its sender is a member no more
+    CONFLICT = "resume-conflict"  # somebody else has the secret that opened it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,18 @@ class Reply:
     body: bytes
 
 
-Transmit = Send | Reply
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A message of a resumption, under an id that only the two know.  again: an earlier copy had no answer."""
+
+    peer: NodeId
+    id: bytes
+    what: Pairing
+    body: bytes
+    again: bool = False
+
+
+Transmit = Send | Reply | Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,41 @@ class CardOutdated:
     peer: NodeId
 
 
+@dataclass(frozen=True, slots=True)
+class Rode:
+    """A signal of the link came with a resumption.  seq: as if it had been a message of its own; 0: an answer."""
+
+    peer: NodeId
+    kind: int
+    body: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RideEnded:
+    """The resumption with the peer is over, and the offer that rode along got no answer: it is to be sent by itself."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two used the secret of a resumption with the peer: what it opened ended, and a link that it opened has to.
+
+    seen_here: the peer does not know yet.
+    """
+
+    peer: NodeId
+    seen_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A resumption with the peer gave both streams their keys."""
+
+    peer: NodeId
+
+
 Event = (
     SenderReady
     | SenderFailed
@@ -146,4 +194,8 @@ Event = (
     | ReceiverGone
     | SendEntry
     | CardOutdated
+    | Conflict
+    | Rode
+    | RideEnded
+    | Resumed
 )

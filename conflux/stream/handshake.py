@@ -155,8 +155,12 @@ class EpochKeys:
 
 
 def derive(secret: bytes, *, salt: bytes, info: bytes, epoch: int, aead: int) -> EpochKeys:
-    """Return the keys of one epoch: HKDF-SHA-256, cut into data key, prefix, feedback key, prefix, chain key."""
-    okm = kdf.hkdf(secret, salt=salt, info=info, size=3 * KEY_BYTES + 2 * PREFIX_BYTES)
+    """Return the keys of one epoch by HKDF-SHA-256."""
+    return cut(kdf.hkdf(secret, salt=salt, info=info, size=3 * KEY_BYTES + 2 * PREFIX_BYTES), epoch=epoch, aead=aead)
+
+
+def cut(okm: bytes, *, epoch: int, aead: int) -> EpochKeys:
+    """Return 104 bytes of key material as data key, prefix, feedback key, prefix, chain key."""
     data, okm = okm[:KEY_BYTES], okm[KEY_BYTES:]
     data_prefix, okm = okm[:PREFIX_BYTES], okm[PREFIX_BYTES:]
     feedback, okm = okm[:KEY_BYTES], okm[KEY_BYTES:]
@@ -171,17 +175,17 @@ def derive(secret: bytes, *, salt: bytes, info: bytes, epoch: int, aead: int) ->
 def first_keys(secret: bytes, open_: bytes, accept: bytes, realm: RealmId, aead: int) -> EpochKeys:
     """Return epoch 0's keys from the handshake's secret and transcript."""
     info = context("stream-keys", realm)
-    return derive(secret, salt=_transcript(open_, accept), info=info, epoch=0, aead=aead)
+    return derive(secret, salt=transcript(open_, accept), info=info, epoch=0, aead=aead)
 
 
 def next_keys(previous: EpochKeys, secret: bytes, offer: bytes, answer: bytes, realm: RealmId) -> EpochKeys:
     """Return the next epoch's keys from the previous chain key, the fresh secret and the rekey's transcript."""
-    info = context("stream-rekey", realm) + _transcript(offer, answer)
+    info = context("stream-rekey", realm) + transcript(offer, answer)
     epoch = (previous.data.epoch + 1) % 256
     return derive(secret, salt=bytes(previous.chain), info=info, epoch=epoch, aead=previous.data.aead)
 
 
-def _transcript(first: bytes, second: bytes) -> bytes:
+def transcript(first: bytes, second: bytes) -> bytes:
     """Return a hash of two messages in which no byte can move from one into the other."""
     return kdf.sha256(kdf.sha256(first), kdf.sha256(second))
 

@@ -6,16 +6,13 @@ control plane, and its events into the datapath's tables.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from conflux.anchor.frame import REKEY
 from conflux.anchor.key import EPOCH_BYTES_LOG2_MAX, EPOCH_S_MAX
 from conflux.control.envelope import Kind
 from conflux.crypto import kdf, kem
-from conflux.crypto.sign import VerifyKey
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BootId, NodeId, StreamId
 from conflux.realm.card import Card
@@ -40,7 +37,6 @@ from conflux.stream.event import (
 )
 from conflux.stream.handshake import (
     Accept,
-    EpochKeys,
     Open,
     Refused,
     RekeyAnswer,
@@ -51,48 +47,16 @@ from conflux.stream.handshake import (
     first_keys,
     next_keys,
 )
+from conflux.stream.resuming import Resuming, Resumption
+from conflux.stream.resumptions import HALF_OPEN_S, Pair, Resumptions
+from conflux.stream.state import LIFETIME_S, Book, Incoming, Outgoing
 
-HALF_OPEN_S = 10.0  # then an accepted stream that was never used is forgotten
-LIFETIME_S = 86400  # of one stream; a sender that needs longer opens another
 REKEY_RETRY_S = 1.0  # the offer rides in a data frame, which may be lost
 REKEY_GIVE_UP_S = 60.0  # then the stream is opened anew
 REKEY_INTERVAL_S_MIN = 10.0  # between two that a sender gets: it needs one in 120 s, and each costs 0.3 ms here
 ANSWER_INTERVAL_S_MIN = REKEY_RETRY_S / 2  # between two copies of an answer
 INCOMING_COUNT_MAX = 1024  # of all peers together, about 4 kB each
 INCOMING_PER_PEER_MAX = 4  # a peer needs one; the others are those it lost
-
-
-# ── state ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    peer: NodeId
-    peer_boot: BootId
-    verify_key: VerifyKey
-    open_: bytes = b""  # empty before it is made, and once it is answered
-    kem_key: kem.PrivateKey | None = None  # of the handshake, then of the rekey under way
-    keys: EpochKeys | None = None  # None until accepted
-    expires_at: float = 0.0
-    offer: bytes = b""  # the rekey under way
-    offer_retry_at: float = 0.0
-    offer_since: float = 0.0
-
-
-@dataclass(slots=True)
-class _Incoming:
-    peer: NodeId
-    keys: EpochKeys
-    expires_at: float  # half-open until a frame verifies, then the stream's lifetime
-    offer: bytes = b""  # the rekey last answered, and the answer: a repeated offer gets the same one
-    answer: bytes = b""
-    rekey_from: float = 0.0  # no key is agreed on before
-    answer_from: float = 0.0  # the answer is not repeated before
-    lifetime_until: float = 0.0
-
-    @property
-    def is_used(self) -> bool:
-        return self.expires_at == self.lifetime_until
 
 
 class Streams:
@@ -109,48 +73,69 @@ class Streams:
         vantage: Callable[[NodeId], tuple[Vantage, ...]] = lambda peer: (),
         lists: Callable[[], bytes] = lambda: bytes(DIGEST_BYTES),
         lists_told: Callable[[NodeId, bytes, float], None] = lambda peer, digest, now: None,
+        resumption: Resumption = Resumption.AUTO,
+        holds: Callable[[NodeId], bool] = lambda peer: True,
     ) -> None:
         """aead: the cipher this processor opens fastest.  vantage(peer): relays this node reaches well, for accepts.
 
         lists: the digest of the signed lists that this node holds.  lists_told: takes that of a peer.
 
-        offload_kinds: entry kinds beyond plain packets that this node's datapath sends and takes.
+        offload_kinds: entry kinds beyond plain packets that this node's datapath sends and takes.  resumption: whether
+        a secret to open the next stream by is agreed on.  holds: says whether the credentials of a peer and of this
+        node have not ended.
         """
         self._member = member
         self._me = member.node_id
         self._realm = member.anchor.realm_id
         self._key = member.keys.signing
         self._boot = boot
-        self._aead = aead
-        self._offload_kinds = offload_kinds
-        self._entropy = entropy
-        self._vantage = vantage
-        self._lists = lists
-        self._lists_told = lists_told
-        self._outgoing: dict[StreamId, _Outgoing] = {}
-        self._incoming: dict[StreamId, _Incoming] = {}  # oldest first
-        self._openings: dict[StreamId, None] = {}  # streams whose OPEN is not made yet, oldest first
-        self._transmits: deque[Transmit] = deque()
-        self._events: deque[Event] = deque()
+        chain = kdf.sha256(member.chain.encode())
+        self._book = Book(aead, offload_kinds, entropy, chain, vantage, lists, lists_told)
+        self.opened = self._book.opened
+        self._outgoing = self._book.outgoing
+        self._incoming = self._book.incoming
+        self._openings = self._book.openings
+        self._events = self._book.events
+        self.resuming = Resuming(
+            self._book,
+            Resumptions(self._me, boot, self._realm),
+            resumption,
+            holds=holds,
+            make_room=self._make_room,
+            ready=self._ready,
+            close_receiver=self.close_receiver,
+            close_sender=self.close_sender,
+        )
 
     def adopt(self, member: Member) -> None:
         """Open streams under a renewed credential of the same node from now on."""
         self._member = member
+        self._book.chain = kdf.sha256(member.chain.encode())
+        self.resuming.forget_all()
 
     # ── sender ──
 
     def open(self, card: Card, *, now: float) -> StreamId:
         """Start a stream to the card's node; SenderReady or SenderFailed follows."""
-        stream = StreamId(self._entropy(16))
-        self._outgoing[stream] = _Outgoing(
-            card.node_id, card.boot, card.chain.credential.verify_key(), expires_at=now + LIFETIME_S
+        spare = self.resuming.take_spare(card.node_id, now=now)
+        if spare is not None:
+            return spare
+        stream = StreamId(self._book.entropy(16))
+        self._outgoing[stream] = Outgoing(
+            card.node_id,
+            card.boot,
+            card.chain.credential.verify_key(),
+            expires_at=now + LIFETIME_S,
+            peer_chain=kdf.sha256(card.chain.encode()),
         )
-        self._openings[stream] = None
+        if not self.resuming.open(stream, now=now):
+            self._openings[stream] = None
         return stream
 
-    def _make_open(self, stream: StreamId, state: _Outgoing) -> Send:
+    def _make_open(self, stream: StreamId, state: Outgoing) -> Send:
         """Make a stream's key and its OPEN, which takes a few milliseconds."""
         state.kem_key = kem.PrivateKey.generate()
+        state.offered = (*self._book.offload_kinds, *self.resuming.keeps(state.peer, state.opened_at))
         state.open_ = (
             Open(
                 sender=self._me,
@@ -159,9 +144,9 @@ class Streams:
                 receiver_boot=state.peer_boot,
                 kem_public=state.kem_key.public,
                 lifetime_s=LIFETIME_S,
-                sender_chain_hash=kdf.sha256(self._member.chain.encode()),
-                offload_kinds=self._offload_kinds,
-                lists=self._lists(),
+                sender_chain_hash=self._book.chain,
+                offload_kinds=state.offered,
+                lists=self._book.lists(),
                 signature=UNSIGNED,
             )
             .sign(self._key, self._realm)
@@ -176,17 +161,23 @@ class Streams:
         state = self._outgoing.get(stream)
         if state is None or state.peer != peer or state.keys is not None or state.kem_key is None:
             raise RemoteProtocolError("unexpected", "an accept for no open of this node")
-        check_accept(accept, state.open_, self._offload_kinds)
+        check_accept(accept, state.open_, state.offered)
+        assert state.verify_key is not None  # a spare has its keys from the start
         accept.verify_signature(state.verify_key, self._realm)
-        self._lists_told(peer, accept.lists, now)
+        self._book.lists_told(peer, accept.lists, now)
+        self.opened["signatures"] += 1
         secret = state.kem_key.decapsulate(accept.ciphertext)
         state.kem_key.erase()
         state.kem_key = None
         state.keys = first_keys(secret, state.open_, body, self._realm, accept.aead)
+        self.resuming.keep(state, accept.offload_kinds, secret, state.open_, body, now=now)
         state.open_ = b""
-        self._events.append(
-            SenderReady(stream, peer, state.keys.data, state.keys.feedback, accept.vantage, accept.offload_kinds)
-        )
+        self._ready(stream, state, accept.vantage, accept.offload_kinds)
+
+    def _ready(self, stream: StreamId, state: Outgoing, vantage: tuple[Vantage, ...], kinds: tuple[int, ...]) -> None:
+        assert state.keys is not None
+        keys, kinds = state.keys, self._book.agreed(kinds)
+        self._events.append(SenderReady(stream, state.peer, keys.data, keys.feedback, vantage, kinds))
 
     def receive_refused(self, peer: NodeId, body: bytes) -> None:
         """Take an OPEN_REFUSED.  Raises RemoteProtocolError."""
@@ -212,6 +203,7 @@ class Streams:
         self._openings.pop(stream, None)
         if state is None:
             return
+        self.resuming.closed(stream, state)
         if state.kem_key is not None:
             state.kem_key.erase()
         if state.keys is not None:
@@ -230,37 +222,48 @@ class Streams:
         check_open(open_, sender=card.node_id, me=self._me)
         if open_.receiver_boot != self._boot:
             raise RemoteProtocolError("stale-boot", "the open was made before this node restarted")
-        if stream in self._incoming or stream in self._outgoing:
+        known = self._incoming.get(stream)
+        given_up = known is not None and known.resumed and not known.is_used and known.peer == card.node_id
+        if (known is not None and not given_up) or stream in self._outgoing:
             raise RemoteProtocolError("replay", "the stream exists")
         open_.verify_signature(card.chain.credential.verify_key(), self._realm)
-        self._lists_told(card.node_id, open_.lists, now)
-        if open_.sender_chain_hash != kdf.sha256(card.chain.encode()):
+        self._book.lists_told(card.node_id, open_.lists, now)
+        if given_up:  # the answer to the resumption that made it did not arrive
+            self.close_receiver(stream, ReceiverEnd.UNUSED)
+        chain = kdf.sha256(card.chain.encode())
+        if open_.sender_chain_hash != chain:
             # The keys stay when a credential is renewed, and rights are read from the card that verified here.
             self._events.append(CardOutdated(card.node_id))
         if not self._make_room(card.node_id):
-            self._transmits.append(Reply(to, Kind.OPEN_REFUSED, Refused(stream, "busy").encode()))
+            self._book.transmits.append(Reply(to, Kind.OPEN_REFUSED, Refused(stream, "busy").encode()))
             return
+        self.opened["signatures"] += 1
         ciphertext, secret = kem.encapsulate(open_.kem_public)
-        offload_kinds = tuple(kind for kind in open_.offload_kinds if kind in self._offload_kinds)
+        offload_kinds = self._book.agreed(open_.offload_kinds)
+        keeps = [kind for kind in self.resuming.keeps(card.node_id, now) if kind in open_.offload_kinds][-1:]
         answer = (
             Accept(
                 stream=stream,
                 open_hash=kdf.sha256(body),
                 ciphertext=ciphertext,
-                aead=self._aead,
-                offload_kinds=offload_kinds,
+                aead=self._book.aead,
+                offload_kinds=(*offload_kinds, *keeps),
                 epoch_s_max=EPOCH_S_MAX,
                 epoch_bytes_log2_max=EPOCH_BYTES_LOG2_MAX,
-                vantage=self._vantage(card.node_id),
-                lists=self._lists(),
+                vantage=self._book.vantage(card.node_id),
+                lists=self._book.lists(),
                 signature=UNSIGNED,
             )
             .sign(self._key, self._realm)
             .encode()
         )
-        keys = first_keys(secret, body, answer, self._realm, self._aead)
-        self._incoming[stream] = _Incoming(card.node_id, keys, now + HALF_OPEN_S, lifetime_until=now + open_.lifetime_s)
-        self._transmits.append(Reply(to, Kind.ACCEPT, answer))
+        keys = first_keys(secret, body, answer, self._realm, self._book.aead)
+        state = Incoming(card.node_id, keys, now + HALF_OPEN_S, lifetime_until=now + open_.lifetime_s)
+        self._incoming[stream] = state
+        if open_.sender_chain_hash == chain:
+            pair = Pair(card.node_id, card.boot, chain, self._book.chain)
+            state.kept = self.resuming.keep_with(pair, tuple(keeps), secret, body, answer, now=now)
+        self._book.transmits.append(Reply(to, Kind.ACCEPT, answer))
         self._events.append(ReceiverReady(stream, card.node_id, keys.data, keys.feedback, offload_kinds))
 
     def _make_room(self, peer: NodeId) -> bool:
@@ -273,14 +276,17 @@ class Streams:
     def receiver_verified(self, stream: StreamId) -> None:
         """Open a half-open stream, of which a frame verified: it lives for its lifetime."""
         state = self._incoming.get(stream)
-        if state is not None:
-            state.expires_at = state.lifetime_until
+        if state is None:
+            return
+        state.expires_at = state.lifetime_until
+        self.resuming.verified(state)
 
     def close_receiver(self, stream: StreamId, end: ReceiverEnd) -> None:
         """Forget a stream that this node receives, and erase its keys.  No-op if unknown."""
         state = self._incoming.pop(stream, None)
         if state is not None:
             state.keys.erase()
+            self.resuming.left(state.peer)
             self._events.append(ReceiverGone(stream, state.peer, end))
 
     def receives(self, stream: StreamId) -> NodeId | None:
@@ -290,6 +296,7 @@ class Streams:
 
     def peer_restarted(self, peer: NodeId) -> None:
         """End every stream from and to a peer that is a new process: it knows none of them."""
+        self.resuming.forget(peer)
         for stream in [stream for stream, state in self._incoming.items() if state.peer == peer]:
             self.close_receiver(stream, ReceiverEnd.RESTARTED)
         for stream in [stream for stream, state in self._outgoing.items() if state.peer == peer]:
@@ -297,6 +304,7 @@ class Streams:
 
     def peer_revoked(self, peer: NodeId) -> None:
         """End every stream from and to a peer that is a member no more."""
+        self.resuming.forget(peer)
         for stream in [stream for stream, state in self._incoming.items() if state.peer == peer]:
             self.close_receiver(stream, ReceiverEnd.REVOKED)
         for stream in [stream for stream, state in self._outgoing.items() if state.peer == peer]:
@@ -333,7 +341,7 @@ class Streams:
         elif stream in self._outgoing:
             self._receive_answer(stream, self._outgoing[stream], body)
 
-    def _receive_offer(self, stream: StreamId, state: _Incoming, body: bytes, epoch: int, now: float) -> None:
+    def _receive_offer(self, stream: StreamId, state: Incoming, body: bytes, epoch: int, now: float) -> None:
         if body == state.offer:  # the answer was lost
             if now < state.answer_from:
                 raise RemoteProtocolError("rekey-rate", "the answer is on its way")
@@ -358,7 +366,7 @@ class Streams:
         self._events.append(ReceiverRekeyed(stream, keys.data, keys.feedback))
         self._events.append(SendEntry(stream, REKEY, state.answer))
 
-    def _receive_answer(self, stream: StreamId, state: _Outgoing, body: bytes) -> None:
+    def _receive_answer(self, stream: StreamId, state: Outgoing, body: bytes) -> None:
         answer = RekeyAnswer.decode_untrusted(body)
         if state.keys is None or state.kem_key is None or not state.offer:
             return  # the answer came before, and was repeated
@@ -377,10 +385,12 @@ class Streams:
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        return min((at for at, _, _ in self._deadlines()), default=None)
+        deadlines = (at for at, _, _ in self._deadlines())
+        return min((*deadlines, *self.resuming.deadlines()), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Give up streams that are too old, and repeat rekey offers."""
+        """Give up streams that are too old, and repeat rekey offers and RESUMEs."""
+        self.resuming.handle_timeout(self.peers(), now=now)
         for at, what, stream in list(self._deadlines()):
             if at > now:
                 continue
@@ -393,12 +403,16 @@ class Streams:
                     self._give_up(stream, SenderEnd.LIFETIME)
                 case "offer":
                     self._retry_offer(stream, now)
+                case "spare":
+                    self._forget_outgoing(stream)
 
     def _deadlines(self) -> Iterator[tuple[float, str, StreamId]]:
         for stream, incoming in self._incoming.items():
             yield incoming.expires_at, "receiver", stream
         for stream, outgoing in self._outgoing.items():
             yield outgoing.expires_at, "sender", stream
+            if outgoing.spare_until is not None:
+                yield outgoing.spare_until, "spare", stream
             if outgoing.offer:
                 yield outgoing.offer_retry_at, "offer", stream
 
@@ -420,8 +434,11 @@ class Streams:
 
     def next_transmit(self, lets: Callable[[NodeId], bool] = lambda peer: True) -> Transmit | None:
         """Return one message for the control plane, or None.  lets: says whether a peer may be sent its OPEN now."""
-        if self._transmits:
-            return self._transmits.popleft()
+        if self._book.transmits:
+            return self._book.transmits.popleft()
+        resume = self.resuming.next_transmit(lets)
+        if resume is not None:
+            return resume
         stream = next((stream for stream in self._openings if lets(self._outgoing[stream].peer)), None)
         if stream is None:
             return None

@@ -47,6 +47,7 @@ idle_timeout_min = 6
 idle_timeout_max = 60
 metered = true
 queue_bytes = 70_000
+resumption = "off"
 queue_age = 3
 [budget]
 day = "50 MB"

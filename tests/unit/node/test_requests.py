@@ -34,7 +34,8 @@ def test_offers_are_kept_up_to_the_bound_and_the_oldest_is_forgotten(monkeypatch
         reply=lambda to, kind, body, *, now: replied.append(to.seq),
         notify=lambda peer, kind, body, *, now: told.append(body),
     )
-    machine = Requests(plane, cast(Any, None), cast(Any, None))
+    streams: Any = SimpleNamespace(resuming=SimpleNamespace(ride_back=lambda peer, re, rider, *, now: False))
+    machine = Requests(plane, streams, cast(Any, None))
     for seq in (1, 2, 3):
         machine.remember_offer(offer(seq))
     for seq in (1, 2, 3, 3):  # the first is forgotten; the last is answered already

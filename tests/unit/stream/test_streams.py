@@ -25,6 +25,7 @@ from conflux.stream.event import (
     SenderReady,
 )
 from conflux.stream.handshake import Accept, Open, Refused, RekeyOffer
+from conflux.stream.resuming import Resumption
 from conflux.stream.streams import (
     ANSWER_INTERVAL_S_MIN,
     HALF_OPEN_S,
@@ -52,7 +53,7 @@ class Entropy:
 
 
 def streams(member=S, boot: BootId = FIRST_BOOT) -> Streams:
-    return Streams(member, boot=boot, aead=CHACHA20_POLY1305, entropy=Entropy())
+    return Streams(member, boot=boot, aead=CHACHA20_POLY1305, entropy=Entropy(), resumption=Resumption.OFF)
 
 
 def events(side: Streams) -> list:
@@ -181,7 +182,7 @@ def test_unused_stream_is_forgotten_and_a_used_one_is_not():
     d = streams(D)
     _, unused = opened(streams(), d)
     s = streams()
-    s._entropy.count = 50  # type: ignore[attr-defined]
+    s._book.entropy.count = 50  # type: ignore[attr-defined]
     _, used = opened(s, d)
     d.receiver_verified(used.stream)
     d.handle_timeout(now=HALF_OPEN_S)

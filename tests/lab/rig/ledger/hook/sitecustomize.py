@@ -16,7 +16,7 @@ from typing import Any
 def _install(directory: str) -> None:
     from conflux.carrier.native import dtls_keys
     from conflux.control.author import Author
-    from conflux.control.envelope import Kind
+    from conflux.control.envelope import Kind, Paired
 
     file = open(f"{directory}/ledger.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115  # as long as we live
 
@@ -58,7 +58,9 @@ def _install(directory: str) -> None:
 
     def enveloped(self: Any, to: Any, key_id: Any, payload: bytes, **keywords: Any) -> Any:
         made = envelope(self, to, key_id, payload, **keywords)
-        say(envelope=made.id.hex(), kind=kinds.get(messages.get(payload, payload), "?"))
+        paired = Paired.find_untrusted(payload)
+        known = kinds.get(messages.get(payload, payload), "?")
+        say(envelope=made.id.hex(), kind=known if paired is None else paired.what.name)
         return made
 
     Author.sign, Author.seal, Author.envelope = signed, sealed, enveloped  # type: ignore[method-assign]

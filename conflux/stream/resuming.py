@@ -1,0 +1,431 @@
+"""Streams that are opened by the secret of the last one, in both directions at once.
+
+    open() ─► waits for the offer of a link, if one is being made ─► RESUME ─► RESUMED ─► both streams have their keys
+                                                                        └─ no answer ─► OPEN, as without a secret
+
+resumptions.py has the secrets, streams.py the streams.  An offer rides along in RESUME, and its answer in RESUMED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conflux.control.envelope import Pairing
+from conflux.crypto import kdf
+from conflux.errors import RemoteProtocolError
+from conflux.ids import NodeId, StreamId
+from conflux.realm.card import Card
+from conflux.stream.event import (
+    Conflict,
+    Pass,
+    ReceiverEnd,
+    ReceiverReady,
+    Resumed,
+    RideEnded,
+    Rode,
+    SenderEnd,
+    SenderFailed,
+    Transmit,
+)
+from conflux.stream.handshake import Vantage
+from conflux.stream.resume import CHAIN_HASH_BYTES, Ahead, Back, Rider
+from conflux.stream.resumptions import (
+    HALF_OPEN_S,
+    Answer,
+    Asked,
+    Asking,
+    Drop,
+    Kept,
+    Outcome,
+    Pair,
+    Resumptions,
+)
+from conflux.stream.state import LIFETIME_S, Book, Incoming, Outgoing
+
+RIDE_S = 0.1  # a RESUMED waits for the answer to the offer that came along; a carrier describes itself in 5 ms
+
+
+class Resumption(StrEnum):
+    """Whether streams are opened by a secret of the last one."""
+
+    AUTO = "auto"
+    ALWAYS_KEM = "always-kem"  # with a fresh ML-KEM key each time
+    OFF = "off"
+
+
+# Among the entry kinds of OPEN and ACCEPT: no kinds of entries, and earlier builds leave them out.
+KEEPS_MIXING = 253  # its sender keeps a secret to resume by, and ML-KEM is in each resumption
+KEEPS = 254  # it keeps one, and ML-KEM is in one now and then
+_KEEPS = {Resumption.AUTO: (KEEPS_MIXING, KEEPS), Resumption.ALWAYS_KEM: (KEEPS_MIXING,), Resumption.OFF: ()}
+
+
+@dataclass(slots=True)
+class _Resuming:
+    """A RESUME of this node.  rides: an offer of a link goes along."""
+
+    stream: StreamId
+    asked: Asked
+    rides: bool
+
+
+class Resuming:
+    """Every stream that is opened by a secret, and what OPEN and ACCEPT say of one."""
+
+    def __init__(
+        self,
+        book: Book,
+        secrets: Resumptions,
+        resumption: Resumption,
+        *,
+        holds: Callable[[NodeId], bool],
+        make_room: Callable[[NodeId], bool],
+        ready: Callable[[StreamId, Outgoing, tuple[Vantage, ...], tuple[int, ...]], None],
+        close_receiver: Callable[[StreamId, ReceiverEnd], None],
+        close_sender: Callable[[StreamId], None],
+    ) -> None:
+        """holds: says whether the credentials of a peer and of this node have not ended.
+
+        make_room: says whether another stream of a peer may be received.  ready: tells of an agreed stream."""
+        self._book = book
+        self.secrets = secrets
+        self._resumption = resumption
+        self._holds = holds
+        self._make_room = make_room
+        self._ready = ready
+        self._close_receiver = close_receiver
+        self._close_sender = close_sender
+        self._waiting: dict[StreamId, Kept] = {}  # streams whose RESUME is not made yet
+        self._asked: dict[NodeId, _Resuming] = {}  # RESUMEs without an answer
+        self._rides: dict[NodeId, tuple[Asking, float]] = {}  # RESUMEs that wait for the answer to an offer, until when
+        self._left: set[NodeId] = set()  # peers of streams that ended since the last look
+
+    # ── keeping ──
+
+    def keeps(self, peer: NodeId, now: float) -> tuple[int, ...]:
+        """Return what an OPEN or ACCEPT says of the secret that this node would keep, the word it prefers last."""
+        return _KEEPS[self._resumption] if self.secrets.trusts(peer, now) else ()
+
+    def keep(
+        self, state: Outgoing, kinds: tuple[int, ...], secret: bytes, open_: bytes, accept: bytes, *, now: float
+    ) -> None:
+        """Keep the secret of a handshake that this node began.  kinds: of the ACCEPT."""
+        pair = Pair(state.peer, state.peer_boot, state.peer_chain, self._book.chain)
+        self.keep_with(pair, kinds, secret, open_, accept, now=now)
+
+    def keep_with(
+        self, pair: Pair, kinds: tuple[int, ...], secret: bytes, open_: bytes, accept: bytes, *, now: float
+    ) -> Kept | None:
+        """Keep the secret of a handshake, if both said so."""
+        if not {KEEPS, KEEPS_MIXING} & set(kinds) or not self.keeps(pair.peer, now):
+            return None
+        return self.secrets.keep_first(pair, secret, open_, accept, always_mix=KEEPS_MIXING in kinds, now=now)
+
+    def verified(self, state: Incoming) -> None:
+        """Take note that a frame of a stream verified: its sender has the secret that came with it."""
+        if state.kept is not None:
+            self.secrets.confirm(state.kept)
+            state.kept = None
+
+    def closed(self, stream: StreamId, state: Outgoing) -> None:
+        """Take note that a stream of this node is no more."""
+        self._waiting.pop(stream, None)
+        if state.keys is not None:
+            self.left(state.peer)
+        asked = self._asked.get(state.peer)
+        if asked is not None and asked.stream == stream:
+            self._fall_back(asked.asked)
+
+    def left(self, peer: NodeId) -> None:
+        """Take note that a stream with a peer ended: the secret is kept for an hour from now."""
+        self._left.add(peer)
+
+    def _note_left(self, now: float) -> None:
+        for peer in self._left:
+            self.secrets.used(peer, now)
+        self._left.clear()
+
+    def forget(self, peer: NodeId) -> None:
+        """Erase all secrets with a peer; what waits is opened with signatures."""
+        self._rides.pop(peer, None)
+        self.secrets.forget(peer)
+        for stream in [stream for stream, kept in self._waiting.items() if kept.pair.peer == peer]:
+            del self._waiting[stream]
+            self._book.openings[stream] = None
+        if (asked := self._asked.get(peer)) is not None:
+            self._fall_back(asked.asked)
+
+    def forget_all(self) -> None:
+        """Erase all secrets: this node acts under another credential."""
+        for peer in {*(kept.pair.peer for kept in self._waiting.values()), *self._asked, *self._rides}:
+            self.forget(peer)
+        self.secrets.forget_all()
+
+    def awaits_secret(self) -> bool:
+        """Say whether an OPEN of this node has no answer yet: a secret may come with that."""
+        return any(state.keys is None and state.kem_key is not None for state in self._book.outgoing.values())
+
+    # ── asking ──
+
+    def open(self, stream: StreamId, *, now: float) -> bool:
+        """Open a stream by a secret, when the link's offer is ready; False: there is none that serves."""
+        self._note_left(now)
+        state = self._book.outgoing[stream]
+        if not self._holds(state.peer):
+            self.secrets.forget(state.peer)
+            return False
+        kept = self.secrets.find(Pair(state.peer, state.peer_boot, state.peer_chain, self._book.chain), now)
+        if kept is None or state.peer in self._asked or self._waits(state.peer) is not None:
+            return False
+        self._waiting[stream] = kept
+        return True
+
+    def take_spare(self, peer: NodeId, *, now: float) -> StreamId | None:
+        """Return the stream to a peer that its own resumption opened, if nothing is sent on it yet."""
+        for stream, state in self._book.outgoing.items():
+            if state.peer == peer and state.spare_until is not None:
+                state.spare_until, state.expires_at = None, now + LIFETIME_S
+                self._ready(stream, state, (), state.offered)
+                return stream
+        return None
+
+    def next_transmit(self, lets: Callable[[NodeId], bool]) -> Transmit | None:
+        """Return the next RESUME that waits for no offer any more, or None."""
+        for stream in list(self._waiting):
+            state = self._book.outgoing[stream]
+            if lets(state.peer) and (resume := self._make_resume(stream, None, state.opened_at)) is not None:
+                return resume
+        return None
+
+    def _waits(self, peer: NodeId) -> StreamId | None:
+        return next((stream for stream in self._waiting if self._book.outgoing[stream].peer == peer), None)
+
+    def _fall_back(self, asked: Asked) -> None:
+        """Open with signatures what a RESUME was for, unless that is closed."""
+        resuming = self._asked.get(asked.peer)
+        self.secrets.give_up(asked)
+        if resuming is None or resuming.asked is not asked:
+            return
+        del self._asked[asked.peer]
+        if resuming.stream in self._book.outgoing:
+            self._book.openings[resuming.stream] = None
+        if resuming.rides:
+            self._book.events.append(RideEnded(asked.peer))
+
+    def ride(self, peer: NodeId, rider: Rider, *, now: float) -> bool:
+        """Send an offer of a link along with the RESUME for that peer; False: none is about to be sent."""
+        stream = self._waits(peer)
+        if stream is None:
+            return False
+        resume = self._make_resume(stream, rider, now)
+        if resume is not None:
+            self._book.transmits.append(resume)
+        return resume is not None
+
+    def _make_resume(self, stream: StreamId, rider: Rider | None, now: float) -> Pass | None:
+        state, kept = self._book.outgoing[stream], self._waiting.pop(stream)
+        if self.secrets.find(kept.pair, now) is not kept:  # it was used, or grew too old, meanwhile
+            self._book.openings[stream] = None
+            return None
+        ahead = Ahead(
+            stream=stream,
+            aead=self._book.aead,
+            offload_kinds=self._book.offload_kinds,
+            chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
+            lists=self._book.lists(),
+            rider_seq=0 if rider is None else rider.seq,
+            rider_kind=0 if rider is None else rider.kind,
+            rider=b"" if rider is None else rider.body,
+        )
+        asked = self.secrets.ask(kept, ahead, now)
+        self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None)
+        return Pass(state.peer, kept.own_id, Pairing.RESUME, asked.message)
+
+    def receive_resumed(self, id_: bytes, body: bytes, *, now: float) -> None:
+        """Take a RESUMED.  Raises RemoteProtocolError; unless the peer's terms are stale, the RESUME waits on."""
+
+        def check(pair: Pair, back: Back) -> None:
+            if (
+                not self._holds(pair.peer)
+                or back.chain_hash != pair.peer_chain[:CHAIN_HASH_BYTES]
+                or back.lists != self._book.lists()
+            ):
+                self._book.lists_told(pair.peer, back.lists, now)
+                raise RemoteProtocolError(Drop.STALE)
+
+        try:
+            asked, back, outcome = self.secrets.receive_resumed(id_, body, now, check)
+        except RemoteProtocolError as error:
+            if error.reason == Drop.STALE and (stale := self.secrets.asked_by(id_)) is not None:
+                self._fall_back(stale)
+            raise
+        peer = asked.peer
+        resuming = self._asked.pop(peer)
+        state = self._book.outgoing[resuming.stream]
+        state.keys, state.resumed = outcome.stream_keys(of_asker=True, aead=back.aead), True
+        self._ready(resuming.stream, state, back.vantage, back.offload_kinds)
+        self._take_in(StreamId(back.stream), peer, outcome, back.offload_kinds, of_asker=False, now=now)
+        outcome.erase()
+        self._book.opened["resumption"] += 1
+        self._book.events.append(Resumed(peer))
+        if resuming.rides:
+            ride = back.riding
+            self._book.events.append(RideEnded(peer) if ride is None else Rode(peer, ride.kind, ride.body, 0))
+
+    def resume_unknown(self, id_: bytes, *, now: float) -> None:
+        """Take a peer's word, or anybody's, that it does not know the secret of a RESUME."""
+        self.secrets.unknown(id_, now)
+
+    def receive_resume(self, id_: bytes, body: bytes, card_of: Callable[[NodeId], Card | None], *, now: float) -> None:
+        """Take a RESUME.  Raises RemoteProtocolError.  card_of: the cards that are known and hold."""
+        self._note_left(now)
+        peer = self.secrets.peer_of(id_)
+
+        def check(ahead: Ahead) -> None:
+            card = None if peer is None or not self._holds(peer) else card_of(peer)
+            if card is None or ahead.chain_hash != kdf.sha256(card.chain.encode())[:CHAIN_HASH_BYTES]:
+                raise RemoteProtocolError(Drop.STALE)
+            if ahead.lists != self._book.lists():
+                self._book.lists_told(card.node_id, ahead.lists, now)
+                raise RemoteProtocolError(Drop.STALE)
+            if ahead.stream in self._book.incoming or ahead.stream in self._book.outgoing:
+                raise RemoteProtocolError("replay", "the stream exists")
+            if not self._make_room(card.node_id):
+                raise RemoteProtocolError("busy", "as many streams as are received")
+
+        try:
+            asking = self.secrets.receive_resume(id_, body, now, check)
+        except RemoteProtocolError as error:
+            if error.reason == Drop.CONFLICT and peer is not None:
+                self._end_resumed(peer, seen_here=True)
+            raise
+        if isinstance(asking, Answer):
+            self._book.transmits.append(Pass(asking.peer, asking.id, Pairing.RESUMED, asking.message))
+        elif asking is not None:
+            ride = asking.ahead.riding
+            if ride is None or asking.peer in self._rides:
+                self._answer_resume(asking, None, now)
+            else:
+                self._rides[asking.peer] = (asking, now + RIDE_S)
+                self._book.events.append(Rode(asking.peer, ride.kind, ride.body, ride.seq))
+
+    def conflict_told(self, peer: NodeId, *, now: float) -> None:
+        """Take a peer's signed word that somebody else has a secret of the pair."""
+        self.secrets.distrust(peer, now)
+        self._end_resumed(peer, seen_here=False)
+
+    def _end_resumed(self, peer: NodeId, *, seen_here: bool) -> None:
+        """End what resumptions with a peer opened: it was perhaps not the peer who asked, or not the peer alone."""
+        self.forget(peer)
+        for stream, incoming in list(self._book.incoming.items()):
+            if incoming.peer == peer and incoming.resumed:
+                self._close_receiver(stream, ReceiverEnd.CONFLICT)
+        for stream, outgoing in list(self._book.outgoing.items()):
+            if outgoing.peer == peer and outgoing.spare_until is not None:
+                self._close_sender(stream)
+            elif outgoing.peer == peer and outgoing.resumed:
+                self._close_sender(stream)
+                self._book.events.append(SenderFailed(stream, peer, SenderEnd.CONFLICT))
+        self._book.events.append(Conflict(peer, seen_here))
+
+    def ride_back(self, peer: NodeId, re: int, rider: Rider, *, now: float) -> bool:
+        """Send the answer to an offer along with the RESUMED; False: that has gone, or there is none."""
+        asking, _ = self._rides.get(peer, (None, 0.0))
+        if asking is None or asking.ahead.rider_seq != re:
+            return False
+        del self._rides[peer]
+        self._answer_resume(asking, rider, now)
+        return True
+
+    def _answer_resume(self, asking: Asking, rider: Rider | None, now: float) -> None:
+        peer, ahead, pair = asking.peer, asking.ahead, asking.kept.pair
+        own = self._reverse_of(asking)
+        back = Back(
+            stream=own,
+            aead=self._book.aead,
+            offload_kinds=self._book.offload_kinds,
+            chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
+            lists=self._book.lists(),
+            vantage=self._book.vantage(peer),
+            rider_kind=0 if rider is None else rider.kind,
+            rider=b"" if rider is None else rider.body,
+        )
+        answered = self.secrets.answer(asking, back, now)
+        if answered is None:
+            return
+        message, outcome = answered
+        self._book.transmits.append(Pass(peer, asking.kept.back_id, Pairing.RESUMED, message))
+        self._take_in(StreamId(ahead.stream), peer, outcome, ahead.offload_kinds, of_asker=True, now=now)
+        self._book.openings.pop(own, None)
+        self._waiting.pop(own, None)
+        state = self._book.outgoing.get(own)
+        if state is None:  # nothing is sent there yet: open() takes it, or it ends unused
+            state = self._book.outgoing[own] = Outgoing(peer, pair.peer_boot, None, expires_at=now + LIFETIME_S)
+            state.spare_until, state.offered = now + HALF_OPEN_S, ahead.offload_kinds
+        state.keys, state.resumed = outcome.stream_keys(of_asker=False, aead=ahead.aead), True
+        if state.spare_until is None:
+            self._ready(own, state, (), ahead.offload_kinds)
+        outcome.erase()
+        if (resuming := self._asked.get(peer)) is not None and resuming.stream == own:  # both asked at once
+            del self._asked[peer]
+            if resuming.rides:
+                self._book.events.append(RideEnded(peer))
+        self._book.opened["resumption"] += 1
+        self._book.events.append(Resumed(peer))
+
+    def _reverse_of(self, asking: Asking) -> StreamId:
+        """Return the stream to a peer that its resumption opens: one that waits for its keys, or a new one."""
+        resuming = self._asked.get(asking.peer)
+        if resuming is not None and resuming.asked.kept is asking.kept:
+            return resuming.stream
+        waiting = (
+            stream
+            for stream in (*self._waiting, *self._book.openings)
+            if self._book.outgoing[stream].peer == asking.peer
+        )
+        return next(waiting, None) or StreamId(self._book.entropy(16))
+
+    def _take_in(
+        self,
+        stream: StreamId,
+        peer: NodeId,
+        outcome: Outcome,
+        kinds: tuple[int, ...],
+        *,
+        of_asker: bool,
+        now: float,
+    ) -> None:
+        """Receive a stream that a resumption opened, half-open as any."""
+        if stream in self._book.incoming or stream in self._book.outgoing or not self._make_room(peer):
+            return
+        keys = outcome.stream_keys(of_asker=of_asker, aead=self._book.aead)
+        self._book.incoming[stream] = Incoming(
+            peer,
+            keys,
+            now + HALF_OPEN_S,
+            lifetime_until=now + LIFETIME_S,
+            kept=outcome.kept,
+            resumed=True,
+        )
+        self._book.events.append(ReceiverReady(stream, peer, keys.data, keys.feedback, self._book.agreed(kinds)))
+
+    # ── time ──
+
+    def deadlines(self) -> Iterator[float]:
+        """Yield every time at which something is due."""
+        yield from (until for _, until in self._rides.values())
+        if (at := self.secrets.next_timeout()) is not None:
+            yield at
+
+    def handle_timeout(self, peers: frozenset[NodeId], *, now: float) -> None:
+        """Repeat RESUMEs, give up what has no answer, answer what waits for a link too long, and erase what is old."""
+        self._note_left(now)
+        for peer in [peer for peer, (_, until) in self._rides.items() if until <= now]:
+            asking, _ = self._rides.pop(peer)
+            self._answer_resume(asking, None, now)
+        repeated, ended = self.secrets.handle_timeout(peers, now=now)
+        for asked in repeated:
+            self._book.transmits.append(Pass(asked.peer, asked.kept.own_id, Pairing.RESUME, asked.message, again=True))
+        for asked in ended:
+            self._fall_back(asked)
