@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 from kit.builders import FIRST_BOOT, make_card, make_member, make_realm
 
 from conflux.anchor.frame import AES_256_GCM, CHACHA20_POLY1305
 from conflux.control.envelope import Kind, Pairing
+from conflux.ids import StreamId
 from conflux.realm.member import Member
 from conflux.stream.event import (
     Pass,
@@ -28,10 +30,10 @@ ANSWER = Rider(int(Kind.ANSWER), b"answer")
 class Side:
     """One node's streams, and what came out of them."""
 
-    def __init__(self, member: Member, **options) -> None:
+    def __init__(self, member: Member, **options: Any) -> None:
         self.member = member
         self.lists = bytes(8)
-        self.told: list = []
+        self.told: list[Any] = []
         self.cards = dict(CARDS)
         counter, tag = iter(range(1, 10**6)), next(TAGS).to_bytes(4)
         aead = CHACHA20_POLY1305 if member is LOW else AES_256_GCM
@@ -47,14 +49,14 @@ class Side:
         self.resuming = self.streams.resuming
         self.secrets = self.resuming.secrets
 
-    def events(self, *kinds) -> list:
+    def events(self, *kinds: type[Any]) -> list[Any]:
         found = list(iter(self.streams.next_event, None))
         return [event for event in found if not kinds or isinstance(event, kinds)]
 
-    def sent(self) -> list:
+    def sent(self) -> list[Any]:
         return list(iter(self.streams.next_transmit, None))
 
-    def open(self, other: Side, now: float = 0.0):
+    def open(self, other: Side, now: float = 0.0) -> StreamId:
         return self.streams.open(CARDS[other.member.node_id], now=now)
 
     def take(self, transmit: Pass, now: float = 0.0) -> None:
@@ -67,7 +69,7 @@ class Side:
         return len(self.secrets)
 
 
-def signed(a: Side, b: Side, now: float = 0.0):
+def signed(a: Side, b: Side, now: float = 0.0) -> StreamId:
     """Open a stream from a to b with signatures, and use it."""
     stream = a.open(b, now)
     (open_,) = a.sent()
@@ -81,7 +83,7 @@ def signed(a: Side, b: Side, now: float = 0.0):
     return stream
 
 
-def pair(**options) -> tuple[Side, Side]:
+def pair(**options: Any) -> tuple[Side, Side]:
     a, b = Side(LOW, **options), Side(HIGH, **options)
     signed(a, b)
     return a, b

@@ -10,7 +10,7 @@ from conflux.node import answering
 from conflux.node.answering import KEPT_S
 from conflux.realm.card import Card
 from conflux.sim.world import Host
-from conflux.stream.streams import HALF_OPEN_S
+from conflux.stream.resumptions import HALF_OPEN_S
 
 
 def pair(seed: int = 1) -> tuple[World, Host, Host]:

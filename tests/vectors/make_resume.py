@@ -16,10 +16,35 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from make_protocol import cbor, pattern
 
 RESUME = Path(__file__).with_name("resume.json")
 SOURCE = "Conflux's own; made by tests/vectors/make_resume.py with cryptography 50.0.2, 2026-12-01"
+
+
+def pattern(name: str, size: int) -> bytes:
+    """Bytes a name determines, where any would do."""
+    return hashlib.shake_256(name.encode()).digest(size)
+
+
+def cbor(value: object) -> bytes:
+    """Canonical CBOR of what these messages are made of (RFC 8949, section 4.2.1)."""
+    match value:
+        case int():
+            return head(0, value)
+        case bytes():
+            return head(2, len(value)) + value
+        case list():
+            return head(4, len(value)) + b"".join(map(cbor, value))
+    raise TypeError(type(value))
+
+
+def head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes([major << 5 | argument])
+    size = next(size for size in (1, 2, 4, 8) if argument < 1 << 8 * size)
+    return bytes([major << 5 | 24 + size.bit_length() - 1]) + argument.to_bytes(size, "big")
+
+
 REALM = pattern("resume realm", 16)
 A, B = pattern("resume A", 16), pattern("resume B", 16)
 BOOT_A, BOOT_B = pattern("boot A", 8), pattern("boot B", 8)

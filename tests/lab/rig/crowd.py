@@ -37,6 +37,7 @@ from conflux.link.records import Answer, Candidates, Offer
 from conflux.realm.card import Card
 from conflux.realm.member import Member
 from conflux.stream.event import Reply, Send
+from conflux.stream.resuming import Resumption
 from conflux.stream.streams import Streams
 
 AREA_NODES_MAX = 128  # what docs/how-to/run-a-broker.md advises
@@ -102,7 +103,7 @@ class CrowdNode:
         self.plane = ControlPlane(
             member, boot=boot, entropy=os.urandom, rng=rng, clock=lambda: NOW_UNIX + 60, now=self.now()
         )
-        self.streams = Streams(member, boot=boot, aead=1, entropy=os.urandom)
+        self.streams = Streams(member, boot=boot, aead=1, entropy=os.urandom, resumption=Resumption.OFF)
         self.channel = NatsChannel(member, config=at.config(area=area), rng=rng, public_of=self._public_of)
         self._heard = heard
         self._openings: dict[Who, Opening] = {}
@@ -211,7 +212,7 @@ class CrowdNode:
         while (transmit := self.streams.next_transmit()) is not None:
             if isinstance(transmit, Reply):
                 self.plane.reply(transmit.to, transmit.kind, transmit.body, now=now)
-            else:
+            elif isinstance(transmit, Send):  # it never resumes
                 self._request(transmit, now)
         while self.streams.next_event() is not None:
             pass

@@ -10,7 +10,7 @@ from conflux.ids import NodeId, StreamId
 from conflux.node import answering
 from conflux.node.answering import KEPT_S, Answering
 from conflux.stream.event import SenderEnd, SenderFailed, SenderReady
-from conflux.stream.streams import HALF_OPEN_S
+from conflux.stream.resumptions import HALF_OPEN_S
 
 BRAVO = id_of("bravo")
 

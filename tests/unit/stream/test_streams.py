@@ -26,9 +26,9 @@ from conflux.stream.event import (
 )
 from conflux.stream.handshake import Accept, Open, Refused, RekeyOffer
 from conflux.stream.resuming import Resumption
+from conflux.stream.resumptions import HALF_OPEN_S
 from conflux.stream.streams import (
     ANSWER_INTERVAL_S_MIN,
-    HALF_OPEN_S,
     INCOMING_PER_PEER_MAX,
     REKEY_GIVE_UP_S,
     REKEY_INTERVAL_S_MIN,
@@ -335,7 +335,7 @@ def test_closed_streams_leave_no_timer():
 def test_open_under_the_id_of_an_own_stream_is_refused():
     s, d = streams(), streams(D)
     stream = s.open(D_CARD, now=0.0)
-    d._entropy = lambda size: stream  # the destination knows the id of that stream
+    d._book.entropy = lambda size: stream  # the destination knows the id of that stream
     d.open(S_CARD, now=0.0)
     with pytest.raises(RemoteProtocolError, match="replay"):
         s.receive_open(D_CARD, d.next_transmit().body, "request", now=0.0)
