@@ -229,7 +229,7 @@ compare: prepare-bench
 
 # BOARDS="2 10": how many are at rest, in turn.
 BOARDS ?= 2 10
-cost: prepare-lab
+cost: prepare-control
 	$(LAB) tests/lab/cost.py --boards $(BOARDS)
 	$(PYTHON) docs/pictures/cost.py
 

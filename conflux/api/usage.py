@@ -57,7 +57,10 @@ class UsagePeerRow(NamedTuple):
 
 
 class BudgetRow(NamedTuple):
-    """[budget] and how much of it is used.  None: no bound is set.  state: under, near or over."""
+    """[budget] and how much of it is used.  None: no bound is set.  state: under, near or over.
+
+    days: the last on which something passed, the oldest first.
+    """
 
     state: str
     day_limit_bytes: int | None
@@ -65,6 +68,7 @@ class BudgetRow(NamedTuple):
     month_starts: int
     today_bytes: int
     month_bytes: int
+    days: tuple[DayRow, ...]
 
 
 class Usage(NamedTuple):
@@ -73,7 +77,6 @@ class Usage(NamedTuple):
     today: SpanRow
     month: SpanRow
     undated_bytes: int
-    days: tuple[DayRow, ...]
     peers: tuple[UsagePeerRow, ...]
     budget: BudgetRow
 
@@ -90,7 +93,6 @@ def usage(book: Book, bound: Bound, state: State, name_of: Callable[[NodeId], st
         today=_span(book.day, book.today()),
         month=_span(book.month_first, book.month()),
         undated_bytes=total(book.undated).total,
-        days=tuple(DayRow(iso(day), *total(counts)) for day, counts in book.days()[-PLOTTED_DAYS_MAX:]),
         peers=tuple(
             UsagePeerRow(
                 None if node is None else format_node_id(node),
@@ -114,6 +116,7 @@ def budget(book: Book, bound: Bound, state: State) -> BudgetRow:
         month_starts=bound.month_starts,
         today_bytes=total(book.today()).total,
         month_bytes=total(book.month()).total,
+        days=tuple(DayRow(iso(day), *total(counts)) for day, counts in book.days()[-PLOTTED_DAYS_MAX:]),
     )
 
 

@@ -25,6 +25,7 @@ SHOWN: Final = (
     "control",
     "relaying",
     "memory",
+    "budget",
     "warnings",
     "nodes",
     "streams",

@@ -204,6 +204,31 @@ function drawPlots(history, now) {
     plot("Drops", "packets in 15 s", at(0.25, [{ field: "drops", kind: "c" }]), history, now));
 }
 
+/* --- bytes a day: a column each, received below and sent above; the bound is a dashed line --- */
+const allowed = budget => [[budget.day_limit_bytes, "a day"], [budget.month_limit_bytes, "a month"]].filter(each => known(each[0]))
+  .map(each => size(each[0]) + " " + each[1]).join(", ");
+function drawUsage(budget) {
+  const days = budget.days, width = Math.max(240, $("usage").clientWidth - 32), height = 120, left = 52, low = 18;
+  const note = `${size(budget.today_bytes)} today, ${size(budget.month_bytes)} this month` + (allowed(budget) ? `; allowed are ${allowed(budget)}` : "");
+  const head = h("h2", null, "Bytes a day", h("small", null, note));
+  if (!days.length) return show($("usage"), head, h("p", { class: "none" }, "Nothing has passed yet."));
+  const bound = budget.day_limit_bytes, most = Math.max(1, ...days.map(each => each.sent_bytes + each.received_bytes), known(bound) ? Math.min(bound, 1e15) : 0);
+  const y = bytes => (height - low) * (1 - bytes / most) + 4, step = (width - left) / Math.max(days.length, 7);
+  const column = (each, index) => {
+    const x = left + index * step, wide = Math.max(2, step - 3), sum = each.sent_bytes + each.received_bytes;
+    const part = (kind, from, to) => s("rect", { class: "column " + kind, x: x.toFixed(1), width: wide.toFixed(1), y: y(to).toFixed(1), height: Math.max(0, y(from) - y(to)).toFixed(1) });
+    return s("g", null, s("title", null, `${each.date}: ${size(each.received_bytes)} received, ${size(each.sent_bytes)} sent`),
+      part("a", 0, each.received_bytes), part("b", each.received_bytes, sum),
+      index % Math.ceil(days.length / (width < NARROW ? 4 : 8)) ? null : s("text", { x: x.toFixed(1), y: height }, each.date.slice(5)));
+  };
+  show($("usage"), head, h("figure", { class: "plot" },
+    h("figcaption", null, h("span", { class: "key a" }, h("span", { class: "soft" }, "received")), h("span", { class: "key b" }, h("span", { class: "soft" }, "sent")),
+      budget.state === "under" ? null : h("span", { class: budget.state === "over" ? "bad" : "soft" }, budget.state === "over" ? "more than is allowed: nothing is stopped" : "nearly as much as is allowed")),
+    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "bytes of each day: " + note },
+      s("line", { class: "axis", x1: left, x2: width, y1: y(0), y2: y(0) }), s("text", { x: left - 6, y: 12, "text-anchor": "end" }, size(most)),
+      known(bound) ? s("line", { class: "bound", x1: left, x2: width, y1: y(bound), y2: y(bound) }) : null, days.map(column))));
+}
+
 /* --- the whole --- */
 const wayOf = node => node.reach === "relay" ? "by " + node.by.join(", ") : { lan: "same LAN", broker: "by a broker", direct: "direct" }[node.reach] ||
   (node.left_at ? "left the LAN" : "not reached");
@@ -270,6 +295,7 @@ function draw(got) {
     ["sent", each => size(each.sent_bytes), "number"],
     ["credential", each => until(each.expires_at, now), "wide"],
   ], nodes, "No other node is known yet.");
+  if (status.budget) drawUsage(status.budget);
   table($("streams"), "Streams", "who speaks with whom, end to end", [
     ["node", each => (each.direction === "out" ? "to " : "from ") + each.name],
     ["state", each => state(each.state)],

@@ -54,6 +54,10 @@ _STATUS: dict[str, Any] = {
         "month_starts": 1,
         "today_bytes": 41_000_000,
         "month_bytes": 312_000_000,
+        "days": [
+            {"date": "2026-11-30", "sent_bytes": 9_000_000, "received_bytes": 14_000_000},
+            {"date": "2026-12-01", "sent_bytes": 20_000_000, "received_bytes": 21_000_000},
+        ],
     },
     "warnings": [],
     "sockets": 1,

@@ -49,7 +49,7 @@ class Person:
             "warnings": list,
             "hand_over": None,
             "usage": None,
-            "budget": lambda: BudgetRow("under", None, None, 1, 0, 0),
+            "budget": lambda: BudgetRow("under", None, None, 1, 0, 0, ()),
             "leave": None,
             "reload": None,
             "look_at_broker": None,

@@ -7,6 +7,8 @@ All bytes are counted on the wire of real daemons, in both directions; the sums 
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import statistics
 import sys
 import time
@@ -16,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from rig import gauge
+from rig.apart import Apart
 from rig.enter import add_figures, deliver
 from rig.ledger.page import cost_page
 from rig.ledger.spells import Spell, Watched
 from rig.narration import chapter, paint, play, tell
-from rig.topology import Host, Lab, LabFailure, wait_for
+from rig.topology import CONFLUX, Host, Lab, LabFailure, wait_for
 
 IDLE_S: Final = 5.0  # of exchanges that keep nothing open
 LEFT_ALONE_S: Final = 5.0  # after the link's linger, until nothing of an exchange is on the wire
@@ -34,22 +37,32 @@ CONNECTED_WITHIN_S: Final = 120.0
 
 def cold() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of exchanges between two boards that keep nothing open, and the spells."""
+    apart = Apart({"stream": {"idle_timeout": IDLE_S}})
     lab = Lab({"stream": {"idle_timeout": IDLE_S}})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]
     again_ms: list[float] = []
+    broker_kb: list[float] = []
 
     def ping() -> None:
         again_ms.append(alpha.first_answer_ms(address))
 
+    def both(title: str) -> None:
+        """Ping on the LAN, and over the broker beside it."""
+        apart.kb()
+        apart.ping()
+        watched.spell(title, ping, seconds=GONE_S)
+        broker_kb.append(apart.kb())
+
     time.sleep(SETTLED_S)
-    tell("alpha", "the first contact with bravo")
-    watched.spell("first contact", ping, seconds=GONE_S)
+    tell("alpha", "the first contact with bravo; two others make theirs over a broker")
+    both("first contact")
     again_ms.clear()
     tell("alpha", f"{AGAIN_COUNT} exchanges with bravo, nothing open before")
     for _ in range(AGAIN_COUNT):
-        watched.spell("met before", ping, seconds=GONE_S)
+        both("met before")
+    apart.close()
     tell("bravo", "restarts: its control connection is made anew")
     watched.realm.daemons["bravo"].down()
     time.sleep(LEFT_ALONE_S)
@@ -61,6 +74,8 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
         "cold_again_kb": statistics.median(spell.kb for spell in again),
         "cold_again_ms": statistics.median(again_ms),
         "cold_cpu_ms": statistics.median(spell.cpu_ms["alpha"] for spell in again),
+        "broker_first_kb": broker_kb[0],
+        "broker_again_kb": statistics.median(broker_kb[1:]),
         "on_demand_kb": sum(row.wire_bytes for row in connection.rows if row.group in ("control", "TCP")) / 1e3,
     }
     return figures, [first, again[len(again) // 2], connection]
@@ -68,27 +83,35 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
 
 def rhythms() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of a ping a minute and of one every 20 s, with the defaults, once the rhythm is known."""
+    apart = Apart({})
     lab = Lab({})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]
+    broker_mb_day: dict[str, float] = {}
 
     def pings(count: int, pause_s: float) -> None:
         for _ in range(count):
             began = time.monotonic()
             alpha.first_answer_ms(address)
+            apart.ping()
             time.sleep(max(0.0, began + pause_s - time.monotonic()))
 
     time.sleep(SETTLED_S)
     for title, count, pause_s in (("one ping a minute", 3, 60.0), ("one ping every 20 s", 6, 20.0)):
         pings(2, pause_s)
         tell("alpha", f"{title}, {count} times")
+        apart.kb()
+        began = time.monotonic()
         watched.spell(title, partial(pings, count, pause_s))
+        broker_mb_day[title] = apart.kb() / 1e3 * 60 * DAY_MINUTES / (time.monotonic() - began)
+    apart.close()
     spells = {spell.title: spell for spell in watched.spells()}
     lab.close()
     figures = {
         "ping_minute_mb_day": _mb_day(spells["one ping a minute"]),
         "ping_20s_mb_day": _mb_day(spells["one ping every 20 s"]),
+        "broker_ping_minute_mb_day": broker_mb_day["one ping a minute"],
     }
     return figures, list(spells.values())
 
@@ -159,6 +182,40 @@ def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
     return figures, spells
 
 
+def at_once(count: int) -> tuple[dict[str, float], list[Spell]]:
+    """Return how long so many boards on one LAN take, all started at once, until each pair finds one another.
+
+    A pair counts as found when either knows the other's card.
+    """
+    lab = Lab({})
+    lan = lab.lan()
+    hosts = [lab.host(f"b{number}", lan) for number in range(count)]
+    realm = lab.realm(*hosts)
+    tell(f"{count}", "boards start at once")
+    for daemon in realm.daemons.values():
+        daemon.down()
+    programs = [host.spawn("again", CONFLUX, "up", "--foreground", "--config", host.configured()) for host in hosts]
+    began = time.monotonic()
+    pairs = count * (count - 1)
+    found = 0
+    while found < pairs and time.monotonic() - began < CONNECTED_WITHIN_S:
+        time.sleep(1.0)
+        found = sum(_known(host) for host in hosts)
+    took_s = time.monotonic() - began
+    for program in programs:
+        program.signal(signal.SIGTERM)
+    lab.close()
+    return {f"start_{count}_s": took_s, f"pairs_missing_{count}": float((pairs - found) / 2)}, []
+
+
+def _known(host: Host) -> int:
+    """Return how many nodes a host reaches; 0 while its daemon does not answer."""
+    done = host.conflux("status", "--json", check=False)
+    if done.returncode:
+        return 0
+    return sum(node["reach"] is not None for node in json.loads(done.stdout)["nodes"])
+
+
 def _kb(host: Host, earlier: gauge.Traffic) -> float:
     passed = host.wire().since(earlier)
     return (passed.rx_bytes + passed.tx_bytes) / 1e3
@@ -186,14 +243,16 @@ def main() -> int:
     """Measure, show and judge; return 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boards", type=int, nargs="*", default=[2, 10], help="how many are at rest, in turn (2 10)")
-    parser.add_argument("--only", choices=("cold", "rhythms", "kept", "rest"), nargs="+", help="measure only this")
+    parser.add_argument("--start", type=int, nargs="*", default=[], help="how many start at once, in turn (80 150)")
+    parser.add_argument("--only", choices=("cold", "rhythms", "kept", "rest"), nargs="*", help="measure only this")
     options = parser.parse_args()
-    chosen = options.only or ["cold", "rhythms", "kept", "rest"]
+    chosen = ["cold", "rhythms", "kept", "rest"] if options.only is None else options.only
     print(paint("1", "What an ephemeral link costs"))
     figures: dict[str, float] = {}
     spells: list[Spell] = []
     labs = [(name, lab) for name, lab in (("cold", cold), ("rhythms", rhythms), ("kept", kept)) if name in chosen]
     labs += [("rest", partial(at_rest, count)) for count in options.boards if "rest" in chosen]
+    labs += [("start", partial(at_once, count)) for count in options.start]
     for name, measure in labs:
         chapter(name)
         found, passed = measure()
@@ -202,7 +261,8 @@ def main() -> int:
         for key, value in found.items():
             tell("", f"{key:<24} {value:10.2f}")
         add_figures("cost.json", figures)
-    deliver("cost.md", cost_page(spells, figures, gauge.machine()))
+    if chosen:
+        deliver("cost.md", cost_page(spells, figures, gauge.machine()))
     print("\nbuild/cost.json has the figures, build/cost.md every message.", flush=True)
     for fault in faults(spells):
         print(f"{paint('31', 'cost: failed')}: {fault}", flush=True)
