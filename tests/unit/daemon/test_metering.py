@@ -38,7 +38,7 @@ class Counted:
             UsageFiles(self.state),
             bound,
             RealmClock(floor_unix, system=lambda: self.at, save=lambda date: None),
-            carrier=lambda: self,  # type: ignore[arg-type,return-value]
+            carrier=lambda: self,
             peers=lambda: dict(self.links),
             name_of={ALICE: "alice", BOB: "bob"}.__getitem__,
             slow_down=self.paces.append,
