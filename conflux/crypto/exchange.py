@@ -26,11 +26,17 @@ SECRET_BYTES = 64
 _NO_ML_SECRET = bytes(32)
 
 
-class Agreed(NamedTuple):
-    """What the answerer sends, and what both know then.  ml_ciphertext: empty without ML-KEM."""
+class Public(NamedTuple):
+    """What the answerer sends.  ml_ciphertext: empty without ML-KEM."""
 
     x_public: bytes
     ml_ciphertext: bytes
+
+
+class Agreed(NamedTuple):
+    """What the answerer sends, and what both know then."""
+
+    public: Public
     secret: bytes
 
 
@@ -49,7 +55,7 @@ def answer(x_public: bytes, ml_public: bytes) -> Agreed:
             raise RemoteProtocolError("malformed", f"ML-KEM key: {error}") from None
     own = X25519PrivateKey.generate()
     x_secret = _exchange(own, x_public)
-    return Agreed(own.public_key().public_bytes_raw(), ml_ciphertext, ml_secret + x_secret)
+    return Agreed(Public(own.public_key().public_bytes_raw(), ml_ciphertext), ml_secret + x_secret)
 
 
 def _exchange(private: X25519PrivateKey, peer: bytes) -> bytes:

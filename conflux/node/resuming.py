@@ -46,7 +46,7 @@ class Resuming:
                 case Pairing.RESUME:
                     self._receive_resume(message, now)
                 case Pairing.RESUMED:
-                    self._streams.resuming.receive_resumed(message.id, message.body, now=now)
+                    self._streams.resuming.receive_resumed(message.id, message.body, self._plane.card, now=now)
                 case Pairing.UNKNOWN:
                     self._streams.resuming.resume_unknown(message.id, now=now)
 

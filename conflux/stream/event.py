@@ -23,6 +23,7 @@ class SenderEnd(StrEnum):
     REKEY = "rekey"  # the offer of the next key got no answer
     REVOKED = "revoked"  # the receiver is a member no more
     CONFLICT = "resume-conflict"  # somebody else has the secret that opened it
+    SIGNED = "signed-anew"  # a secret opened it, and the receiver signs
 
 
 class ReceiverEnd(StrEnum):
@@ -36,6 +37,7 @@ class ReceiverEnd(StrEnum):
     EXPIRED = "expired"  # its lifetime is over, or its sender's credential
     REVOKED = "revoked"  # its sender is a member no more
     CONFLICT = "resume-conflict"  # somebody else has the secret that opened it
+    SIGNED = "signed-anew"  # a secret opened it, and its sender signs
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,15 +242,20 @@ class Resuming:
         self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None)
         return Pass(state.peer, kept.own_id, Pairing.RESUME, asked.message)
 
-    def receive_resumed(self, id_: bytes, body: bytes, *, now: float) -> None:
+    def _check_pair(self, pair: Pair, said: Ahead | Back, card_of: Callable[[NodeId], Card | None]) -> None:
+        """Raise RemoteProtocolError unless a secret is of both chains as they are now, and the peer says so too."""
+        card = card_of(pair.peer) if self._holds(pair.peer) else None
+        if card is None or pair != Pair(pair.peer, card.boot, kdf.sha256(card.chain.encode()), self._book.chain):
+            raise RemoteProtocolError(Drop.STALE)
+        if said.chain_hash != pair.peer_chain[:CHAIN_HASH_BYTES]:
+            raise RemoteProtocolError(Drop.STALE)
+
+    def receive_resumed(self, id_: bytes, body: bytes, card_of: Callable[[NodeId], Card | None], *, now: float) -> None:
         """Take a RESUMED.  Raises RemoteProtocolError; unless the peer's terms are stale, the RESUME waits on."""
 
         def check(pair: Pair, back: Back) -> None:
-            if (
-                not self._holds(pair.peer)
-                or back.chain_hash != pair.peer_chain[:CHAIN_HASH_BYTES]
-                or back.lists != self._book.lists()
-            ):
+            self._check_pair(pair, back, card_of)
+            if back.lists != self._book.lists():
                 self._book.lists_told(pair.peer, back.lists, now)
                 raise RemoteProtocolError(Drop.STALE)
 
@@ -282,16 +287,14 @@ class Resuming:
         self._note_left(now)
         peer = self.secrets.peer_of(id_)
 
-        def check(ahead: Ahead) -> None:
-            card = None if peer is None or not self._holds(peer) else card_of(peer)
-            if card is None or ahead.chain_hash != kdf.sha256(card.chain.encode())[:CHAIN_HASH_BYTES]:
-                raise RemoteProtocolError(Drop.STALE)
+        def check(pair: Pair, ahead: Ahead) -> None:
+            self._check_pair(pair, ahead, card_of)
             if ahead.lists != self._book.lists():
-                self._book.lists_told(card.node_id, ahead.lists, now)
+                self._book.lists_told(pair.peer, ahead.lists, now)
                 raise RemoteProtocolError(Drop.STALE)
             if ahead.stream in self._book.incoming or ahead.stream in self._book.outgoing:
                 raise RemoteProtocolError("replay", "the stream exists")
-            if not self._make_room(card.node_id):
+            if not self._make_room(pair.peer):
                 raise RemoteProtocolError("busy", "as many streams as are received")
 
         try:
@@ -315,19 +318,31 @@ class Resuming:
         self.secrets.distrust(peer, now)
         self._end_resumed(peer, seen_here=False)
 
+    def signed(self, peer: NodeId, *, now: float) -> None:
+        """Take note that a peer opened a stream with signatures: it has no secret that serves, nor what one opened.
+
+        A secret may have been stolen and used.  Or the answer to the peer's RESUME was lost.
+        """
+        self._rides.pop(peer, None)
+        self.secrets.signed(peer, now)
+        self._end_streams(peer, ReceiverEnd.SIGNED, SenderEnd.SIGNED)
+
     def _end_resumed(self, peer: NodeId, *, seen_here: bool) -> None:
         """End what resumptions with a peer opened: it was perhaps not the peer who asked, or not the peer alone."""
         self.forget(peer)
+        self._end_streams(peer, ReceiverEnd.CONFLICT, SenderEnd.CONFLICT)
+        self._book.events.append(Conflict(peer, seen_here))
+
+    def _end_streams(self, peer: NodeId, of_receiver: ReceiverEnd, of_sender: SenderEnd) -> None:
         for stream, incoming in list(self._book.incoming.items()):
             if incoming.peer == peer and incoming.resumed:
-                self._close_receiver(stream, ReceiverEnd.CONFLICT)
+                self._close_receiver(stream, of_receiver)
         for stream, outgoing in list(self._book.outgoing.items()):
             if outgoing.peer == peer and outgoing.spare_until is not None:
                 self._close_sender(stream)
             elif outgoing.peer == peer and outgoing.resumed:
                 self._close_sender(stream)
-                self._book.events.append(SenderFailed(stream, peer, SenderEnd.CONFLICT))
-        self._book.events.append(Conflict(peer, seen_here))
+                self._book.events.append(SenderFailed(stream, peer, of_sender))
 
     def ride_back(self, peer: NodeId, re: int, rider: Rider, *, now: float) -> bool:
         """Send the answer to an offer along with the RESUMED; False: that has gone, or there is none."""

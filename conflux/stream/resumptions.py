@@ -29,6 +29,7 @@ PEER_COUNT_MAX = 1024  # pairs, about 1 kB each; the one not used for longest go
 PER_PEER_MAX = 2  # each end of a pair may have opened one with signatures
 HALF_OPEN_S = 10.0  # an answered resumption without a frame
 ANSWER_S = 12.0  # a repeated RESUME gets its answer, as every request does
+SIGNED_TOGETHER_S = 5.0  # secrets of two openings with signatures, one of each end
 USED_S = SIGNED_S  # ids of secrets that were used, to tell their use from a mistake
 USED_COUNT_MAX = 4096
 DISTRUST_S = 3600.0  # no secret with a node of whose secret somebody else had a copy
@@ -122,15 +123,22 @@ class Asking:
     """A RESUME of a peer that opened, and waits for what this node says."""
 
     kept: Kept
-    resume: Resume
     message: bytes
     early: bytearray
+    hs: bytearray
+    agreed: exchange.Public  # what goes into the answer
     ahead: Ahead
+    mixed: bool  # with ML-KEM
 
     @property
     def peer(self) -> NodeId:
         """Return who the secret is shared with."""
         return self.kept.pair.peer
+
+    def erase(self) -> None:
+        """Overwrite what it was made with."""
+        self.early[:] = bytes(len(self.early))
+        self.hs[:] = bytes(len(self.hs))
 
 
 class Answer(NamedTuple):
@@ -264,7 +272,8 @@ class Resumptions:
             if not own:
                 del self._kept[kept.pair.peer]
         self._by_id.pop(kept.ask_id, None)
-        self._asking.pop(kept.ask_id, None)
+        if (asking := self._asking.pop(kept.ask_id, None)) is not None:
+            asking.erase()
         kept.erase()
 
     def _take_out(self, kept: Kept) -> None:
@@ -286,6 +295,18 @@ class Resumptions:
             if answered.old.pair.peer == peer:
                 answered.erase_old()
                 del self._answered[ask_id]
+
+    def signed(self, peer: NodeId, now: float) -> None:
+        """Take note that a peer signs: so it has no secret that serves, and who else has one must not use it.
+
+        What both signed for a moment ago stays: both may have opened at once.
+        """
+        for kept in list(self._kept.get(peer, [])):
+            if kept.resumed or kept.signed_at < now - SIGNED_TOGETHER_S:
+                self._drop(kept)
+        for answered in self._answered.values():
+            if answered.old.pair.peer == peer:
+                answered.erase_old()
 
     def forget_all(self) -> None:
         """Erase everything: this node acts under another credential."""
@@ -343,12 +364,11 @@ class Resumptions:
         hs = self._schedule.handshake(asked.early, asked.share.agree(resumed.x_public, resumed.ml_ciphertext))
         try:
             back = self._schedule.unseal_back(hs, digest, resumed)
-        except AuthError:
-            raise RemoteProtocolError(Drop.SEAL) from None
-        try:
             check_terms(back)
             check(asked.kept.pair, back)
             master = self._schedule.master(hs, asked.message, body)
+        except AuthError:
+            raise RemoteProtocolError(Drop.SEAL) from None
         finally:
             hs[:] = bytes(len(hs))
         took_s = now - asked.began_at
@@ -412,7 +432,7 @@ class Resumptions:
     # ── answering ──
 
     def receive_resume(
-        self, ask_id: bytes, body: bytes, now: float, check: Callable[[Ahead], None]
+        self, ask_id: bytes, body: bytes, now: float, check: Callable[[Pair, Ahead], None]
     ) -> Asking | Answer | None:
         """Take a RESUME.  Returns it for answer(); or the answer to one that came again; or None if it waits for one.
 
@@ -448,14 +468,17 @@ class Resumptions:
             raise RemoteProtocolError(Drop.CONFLICT)
         try:
             check_terms(ahead)
-            check(ahead)
+            check(kept.pair, ahead)
             if not resume.ml_public and (kept.always_mix or kept.count >= MIX_COUNT):
                 raise RemoteProtocolError(Drop.NO_KEM)
+            agreed = exchange.answer(resume.x_public, resume.ml_public)  # now: a bad key is refused before all else
         except RemoteProtocolError:
             self._drop(kept)
             early[:] = bytes(len(early))
             raise
-        asking = self._asking[ask_id] = Asking(kept, resume, body, early, ahead)
+        hs = self._schedule.handshake(early, agreed.secret)
+        asking = Asking(kept, body, early, hs, agreed.public, ahead, mixed=bool(resume.ml_public))
+        self._asking[ask_id] = asking
         return asking
 
     def peer_of(self, ask_id: bytes) -> NodeId | None:
@@ -490,32 +513,23 @@ class Resumptions:
             self._distrusted.popitem(last=False)
 
     def answer(self, asking: Asking, back: Back, now: float) -> tuple[bytes, Outcome] | None:
-        """Return the RESUMED and its secret.  None: the secret was erased meanwhile, and the RESUME gets no answer.
-
-        Raises RemoteProtocolError for a bad key in the RESUME.
-        """
-        kept, resume = asking.kept, asking.resume
+        """Return the RESUMED and its secret.  None: the secret was erased meanwhile, and the RESUME gets no answer."""
+        kept, agreed, hs = asking.kept, asking.agreed, asking.hs
         if self._asking.pop(kept.ask_id, None) is not asking or not any(kept.secret):
-            asking.early[:] = bytes(len(asking.early))
+            asking.erase()
             return None
         asked = self.asked_of(kept.pair.peer)
         if asked is not None and asked.kept is kept:  # both asked at once, and the peer's counts
             self._asked.pop(kept.own_back_id)
             asked.share.erase()
             asked.early[:] = bytes(len(asked.early))
-        try:
-            agreed = exchange.answer(resume.x_public, resume.ml_public)
-        except RemoteProtocolError:
-            self._drop(kept)
-            raise
-        hs = self._schedule.handshake(asking.early, agreed.secret)
         draft = Resumed(agreed.x_public, agreed.ml_ciphertext, bytes(17))
         digest = kdf.sha256(asking.message)
         box = self._schedule.seal_back(hs, digest, draft.head(), back)
         message = Resumed(agreed.x_public, agreed.ml_ciphertext, box).encode()
         master = self._schedule.master(hs, asking.message, message)
         hs[:] = bytes(len(hs))
-        new = self._next(kept, master, mixed=bool(resume.ml_public), now=now)
+        new = self._next(kept, master, mixed=asking.mixed, now=now)
         self._take_out(kept)
         self._note_used(kept.ask_id, now)
         self._answered[kept.ask_id] = _Answered(

@@ -228,8 +228,7 @@ class Streams:
             raise RemoteProtocolError("replay", "the stream exists")
         open_.verify_signature(card.chain.credential.verify_key(), self._realm)
         self._book.lists_told(card.node_id, open_.lists, now)
-        if given_up:  # the answer to the resumption that made it did not arrive
-            self.close_receiver(stream, ReceiverEnd.UNUSED)
+        self.resuming.signed(card.node_id, now=now)
         chain = kdf.sha256(card.chain.encode())
         if open_.sender_chain_hash != chain:
             # The keys stay when a credential is renewed, and rights are read from the card that verified here.

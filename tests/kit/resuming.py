@@ -63,7 +63,7 @@ class Side:
         if transmit.what is Pairing.RESUME:
             self.resuming.receive_resume(transmit.id, transmit.body, self.cards.get, now=now)
         else:
-            self.resuming.receive_resumed(transmit.id, transmit.body, now=now)
+            self.resuming.receive_resumed(transmit.id, transmit.body, self.cards.get, now=now)
 
     def secret_count(self) -> int:
         return len(self.secrets)

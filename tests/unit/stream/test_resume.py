@@ -69,14 +69,14 @@ def test_a_box_opens_under_no_other_message():
 def test_both_ends_of_an_exchange_have_the_same_secret(with_ml):
     share = Share.generate(with_ml=with_ml)
     agreed = answer(share.x_public, share.ml_public)
-    assert len(agreed.ml_ciphertext) == (ML_CIPHERTEXT_BYTES if with_ml else 0)
-    assert share.agree(agreed.x_public, agreed.ml_ciphertext) == agreed.secret
+    assert len(agreed.public.ml_ciphertext) == (ML_CIPHERTEXT_BYTES if with_ml else 0)
+    assert share.agree(agreed.public.x_public, agreed.public.ml_ciphertext) == agreed.secret
     assert any(agreed.secret[:32]) == with_ml
     share.erase()
     assert share.is_erased
     assert "erased" in repr(share)
     with pytest.raises(LocalProtocolError):
-        share.agree(agreed.x_public, agreed.ml_ciphertext)
+        share.agree(agreed.public.x_public, agreed.public.ml_ciphertext)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_ciphertext_where_none_belongs_or_none_where_one_does_is_refused(with_
     share = Share.generate(with_ml=with_ml)
     other = answer(Share.generate(with_ml=False).x_public, b"")
     with pytest.raises(RemoteProtocolError, match="malformed"):
-        share.agree(other.x_public, b"" if with_ml else bytes(ML_CIPHERTEXT_BYTES))
+        share.agree(other.public.x_public, b"" if with_ml else bytes(ML_CIPHERTEXT_BYTES))
     with pytest.raises(RemoteProtocolError, match="malformed"):
         share.agree(bytes(32), bytes(ML_CIPHERTEXT_BYTES) if with_ml else b"")
 

@@ -188,6 +188,7 @@ def test_a_stream_that_falls_back_takes_the_place_of_the_one_that_was_answered_i
     (open_,) = a.sent()
     b.streams.receive_open(CARDS[LOW.node_id], open_.body, "to", now=GIVE_UP_S)
     assert [type(event) for event in b.events()] == [ReceiverGone, ReceiverReady]
+    assert not b.streams._outgoing, "nor is there a way back whose keys the other never had"
     a.streams.receive_accept(HIGH.node_id, b.sent()[0].body, now=GIVE_UP_S)
     with pytest.raises(RemoteProtocolError, match="replay"):
         b.streams.receive_open(CARDS[LOW.node_id], open_.body, "to", now=GIVE_UP_S)
@@ -275,6 +276,29 @@ def test_a_point_that_makes_the_secret_public_is_refused():
     with pytest.raises(RemoteProtocolError, match="malformed"):
         b.take(replace(resume, body=bad.encode()))
     assert b.events(ReceiverReady) == []
+    assert b.secret_count() == 0
+
+
+@pytest.mark.parametrize("how", ["time", "answer"])
+@pytest.mark.parametrize("spoilt", [{"x_public": bytes(32)}, {"ml_public": b"short"}])
+def test_a_bad_key_beside_an_offer_is_refused_before_the_offer_is_looked_at(how: str, spoilt: dict[str, bytes]) -> None:
+    a, b = pair()
+    kept = next(iter(a.secrets._kept.values()))[0]
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    (resume,) = a.sent()
+    schedule, early = a.secrets._schedule, a.secrets._schedule.early(kept.secret, a.secrets._ends(kept, asks=True))
+    ahead = schedule.unseal_ahead(early, Resume.decode_untrusted(resume.body))
+    draft = replace(Resume.decode_untrusted(resume.body), **spoilt)
+    bad = replace(draft, box=schedule.seal_ahead(early, draft.head(), ahead))
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        b.take(replace(resume, body=bad.encode()))
+    assert b.events() == []
+    if how == "time":
+        b.streams.handle_timeout(now=RIDE_S)
+    else:
+        b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, now=0.0)
+    assert b.secret_count() == 0
 
 
 # ── both at once, and riders ─────────────────────────────────────────────────────────────────────────────────────────

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from kit.builders import NOW_UNIX, make_card, make_credential
 from kit.resuming import (
+    CARDS,
     HIGH,
     LOW,
+    OFFER,
     REALM,
     Side,
     asked,
@@ -18,6 +20,7 @@ from kit.resuming import (
     signed,
 )
 
+from conflux.crypto import kdf
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BootId
 from conflux.realm.credential import Chain
@@ -31,6 +34,7 @@ from conflux.stream.event import (
     SenderEnd,
     SenderFailed,
 )
+from conflux.stream.resuming import RIDE_S
 from conflux.stream.resumptions import (
     ANSWER_S,
     DISTRUST_S,
@@ -221,6 +225,52 @@ def test_a_resume_under_another_chain_is_refused():
     with pytest.raises(RemoteProtocolError, match=Drop.STALE):
         b.take(asked(a, b))
     assert b.secret_count() == 0
+
+
+def test_a_secret_of_an_earlier_chain_is_refused_whatever_chain_is_said() -> None:
+    a, b = pair()
+    thief = stolen(a)
+    b.cards[LOW.node_id] = renewed_card(LOW)
+    thief.streams._book.chain = kdf.sha256(renewed_card(LOW).chain.encode())
+    (kept,) = next(iter(thief.secrets._kept.values()))
+    kept.pair = kept.pair._replace(own_chain=thief.streams._book.chain)
+    with pytest.raises(RemoteProtocolError, match=Drop.STALE):
+        b.take(asked(thief, b))
+    assert b.secret_count() == 0
+
+
+def test_signatures_of_the_owner_end_what_a_thief_goes_on_with() -> None:
+    a, b = pair()
+    thief = stolen(a)
+    exchange(thief, b)
+    confirm(b)
+    back = b.open(a)  # in use towards the thief
+    b.events()
+    with pytest.raises(RemoteProtocolError, match=Drop.USED):
+        b.take(asked(a, b))
+    a.streams.handle_timeout(now=60.0)
+    (open_,) = a.sent()
+    b.streams.receive_open(CARDS[LOW.node_id], open_.body, "to", now=60.0)
+    gone = b.events()
+    assert [event.end for event in gone if isinstance(event, ReceiverGone)] == [ReceiverEnd.SIGNED]
+    assert [(event.stream, event.end) for event in gone if isinstance(event, SenderFailed)] == [
+        (back, SenderEnd.SIGNED)
+    ]
+    with pytest.raises(RemoteProtocolError, match=Drop.UNKNOWN):
+        b.take(asked(thief, b, 60.0))
+
+
+def test_an_exchange_that_comes_to_nothing_leaves_no_key_behind() -> None:
+    a, b = pair()
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    asking, _ = b.resuming._rides[LOW.node_id]
+    b.streams.peer_revoked(LOW.node_id)
+    assert not any(asking.early)
+    assert not any(asking.hs)
+    b.streams.handle_timeout(now=RIDE_S)
+    assert b.sent() == []
 
 
 def test_a_resume_of_a_node_without_a_card_that_holds_is_refused():
