@@ -156,6 +156,8 @@ static enum flow_unfit read_transport(const uint8_t *packet, size_t size, struct
         out->fragment = 0;
     switch (protocol) {
     case TCP:
+        out->tcp_flags = header[13];
+        /* fall through */
     case UDP:
     case SCTP:
         out->source_port = load_be16(header);

@@ -22,6 +22,8 @@ enum flow_unfit {
     FLOW_LINK, /* of neighbours on a link, or ICMP of the other family */
 };
 
+enum { FLOW_FIN = 0x01, FLOW_SYN = 0x02, FLOW_RST = 0x04, FLOW_ACK = 0x10 }; /* of tcp_flags */
+
 enum flow_piece { FLOW_WHOLE, FLOW_FIRST, FLOW_LATER };
 
 struct flow {
@@ -29,6 +31,7 @@ struct flow {
     uint32_t key; /* protocol << 16 | port of the destination, or type of ICMP, or 0 */
     uint16_t source_port; /* or the identifier of an echo, or 0 */
     uint8_t piece; /* enum flow_piece */
+    uint8_t tcp_flags; /* 0 of any other protocol */
     uint32_t fragment; /* identifies the datagram of a piece */
     size_t error_at; /* where the packet begins that an ICMP error quotes; 0: it is no error */
 };

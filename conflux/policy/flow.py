@@ -52,7 +52,7 @@ class Flow(NamedTuple):
 
     key: as in terms.key_of(); of a later piece the protocol alone, which may be that of an extension header.
     source_port: of TCP, UDP and SCTP, and the identifier of an echo; else 0.  fragment: identifies the datagram.
-    error_at: where the packet begins that an ICMP error quotes; 0: it is no error.
+    tcp_flags: 0 of any other protocol.  error_at: where the packet begins that an ICMP error quotes; 0: it is no error.
     """
 
     source: bytes
@@ -60,6 +60,7 @@ class Flow(NamedTuple):
     key: int
     source_port: int
     piece: Piece
+    tcp_flags: int
     fragment: int
     error_at: int
 
@@ -151,16 +152,17 @@ def _transport(packet: bytes, network: _Network) -> Flow | Unfit:
     if network.offset > 0:
         if network.offset < header_bytes:
             return Unfit.PIECE
-        return Flow(*ends, key_of(protocol, 0), 0, Piece.LATER, network.fragment, 0)
+        return Flow(*ends, key_of(protocol, 0), 0, Piece.LATER, 0, network.fragment, 0)
     if len(packet) - at < header_bytes:
         return Unfit.SHORT
     piece, fragment = (Piece.FIRST, network.fragment) if network.has_more else (Piece.WHOLE, 0)
     if protocol in _PORTS:
-        return Flow(*ends, key_of(protocol, _be16(packet, at + 2)), _be16(packet, at), piece, fragment, 0)
+        flags = packet[at + 13] if protocol == TCP else 0
+        return Flow(*ends, key_of(protocol, _be16(packet, at + 2)), _be16(packet, at), piece, flags, fragment, 0)
     if protocol not in (ICMP, ICMPV6):
-        return Flow(*ends, key_of(protocol, 0), 0, piece, fragment, 0)
+        return Flow(*ends, key_of(protocol, 0), 0, piece, 0, fragment, 0)
     kind = protocol, packet[at]
     if kind in _OF_A_LINK:
         return Unfit.LINK
     identifier = _be16(packet, at + 4) if kind in _ECHOES else 0
-    return Flow(*ends, key_of(*kind), identifier, piece, fragment, at + 8 if kind in _ERRORS else 0)
+    return Flow(*ends, key_of(*kind), identifier, piece, 0, fragment, at + 8 if kind in _ERRORS else 0)

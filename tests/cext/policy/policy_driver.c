@@ -20,8 +20,8 @@ static void read_flow(void)
         print_hex(flow.source, sizeof flow.source);
         putchar(' ');
         print_hex(flow.destination, sizeof flow.destination);
-        printf(" %" PRIu32 " %u %u %" PRIu32 " %zu", flow.key, flow.source_port, flow.piece, flow.fragment,
-               flow.error_at);
+        printf(" %" PRIu32 " %u %u %u %" PRIu32 " %zu", flow.key, flow.source_port, flow.piece, flow.tcp_flags,
+               flow.fragment, flow.error_at);
     }
     free(packet.data);
 }

@@ -27,6 +27,12 @@ def test_ports_of_a_whole_header_are_read(build, protocol, size):
     assert read_flow_untrusted(build(PORTS + bytes(size - 5), protocol)) is Unfit.SHORT
 
 
+def test_flags_of_tcp_are_read_and_of_nothing_else():
+    payload = PORTS + bytes(8) + b"\x50\x12" + bytes(6)
+    assert read(ipv4(payload, TCP)).tcp_flags == 0x12
+    assert read(ipv4(payload, SCTP)).tcp_flags == 0
+
+
 def test_addresses_of_both_families_have_one_form():
     assert read(ipv4(UDP_53, UDP))[:2] == (MAPPED + V4[0], MAPPED + V4[1])
     assert read(ipv6(UDP_53, UDP))[:2] == V6[:2]
@@ -93,7 +99,7 @@ def test_the_first_piece_has_the_port_and_its_whole_header():
     assert (first.piece, first.key, first.fragment) == (Piece.FIRST, key_of(UDP, 53), 0xBEEF)
     assert read_flow_untrusted(ipv4(PORTS + bytes(15), TCP, bits=0x2000)) is Unfit.SHORT
     six = ipv6(extension(FRAGMENT, UDP, bits=1, fragment=99) + UDP_53, FRAGMENT)
-    assert read(six)[2:6] == (key_of(UDP, 53), 12345, Piece.FIRST, 99)
+    assert read(six)[2:7] == (key_of(UDP, 53), 12345, Piece.FIRST, 0, 99)
 
 
 def test_a_later_piece_has_no_port_and_begins_behind_the_header():
