@@ -54,7 +54,7 @@ At night
   make sanitize       the compiled datapath and its tests, with address and undefined-behaviour sanitizers
   make arm64-full     the extensions built for arm64, and the tests of what is compiled, emulated
   make vectors        Wycheproof's and CCTV's test vectors, all of VECTORS=DIR (tests/vectors/published has a part)
-  make mutants        each line that a claim rests on broken in turn: a test has to fail
+  make mutants        each line that a claim rests on broken in turn: a test has to fail; N=NAME for one
 
 To look at
   make demo           real daemons in network namespaces: links come, carry, move, heal and go
@@ -203,8 +203,8 @@ arm64-full: prepare-arm64
 vectors: prepare-unit
 	VECTORS=$(abspath $(or $(VECTORS),tests/vectors/published)) $(PYTEST) tests/vectors/test_published_vectors.py
 
-mutants: prepare-cext
-	$(PYTHON) tests/mutants/run.py
+mutants: prepare-unit
+	$(PYTHON) tests/mutants/run.py $(N)
 
 # --- to look at ---
 
