@@ -8,8 +8,10 @@ A mutant is a patch in this directory.  Its head says which claim the line stand
     +++ b/conflux/route/relays.py
 
 Every mutant is applied in a copy of the tree, build/mutants, where its tests run; then it is taken back.  Exits with 1
-if a mutant survives, that is if all its tests pass, or if it does not apply any more.  First all these tests run without
-any mutant, with what they say in build/mutants.log: one that fails then, and once more alone, ends it.
+if a mutant survives, that is if all its tests pass, or if it does not apply any more.
+
+First all these tests run without any mutant, and build/mutants.log has what they say: one that fails then, and once more
+alone, ends it.
 """
 
 from __future__ import annotations
