@@ -10,8 +10,8 @@ A mutant is a patch in this directory.  Its head says which claim the line stand
 Every mutant is applied in a copy of the tree, build/mutants, where its tests run; then it is taken back.  Exits with 1
 if a mutant survives, that is if all its tests pass, or if it does not apply any more.
 
-First all these tests run without any mutant, and build/mutants.log has what they say: one that fails then, and once more
-alone, ends it.
+First all these tests run without any mutant, and build/mutants.log has what they say: one that fails then, and fails
+once more alone, ends it.
 """
 
 from __future__ import annotations

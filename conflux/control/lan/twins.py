@@ -94,7 +94,7 @@ class Twins:
             is_newer = twin.boot > self._boot
             if is_newer and self._now() < self._rests_until:
                 continue
-            if await self.is_there(twin.place) or self._twin is not twin:  # it may have met us meanwhile
+            if await self.is_there(twin.place):
                 self._missed_count = 0
                 continue
             self._missed_count += 1
