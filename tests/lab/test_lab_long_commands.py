@@ -60,7 +60,7 @@ def person(shared_lab: Lab) -> Person:
     if alpha.run(*NOBODY, str(CONFLUX), "--version", check=False).returncode:
         pytest.skip("another user than root cannot run the program here")
     found = Person(alpha)
-    found.bash("echo >file; mkdir taken shut; echo {} >taken/bench.json; chmod 500 shut; cp file old.tar.gz")
+    found.bash("echo >file; mkdir taken shut; echo {} >taken/conflux-bench.json; chmod 500 shut; cp file old.tar.gz")
     return found
 
 
