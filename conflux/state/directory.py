@@ -15,6 +15,7 @@
     lists/                                  see list_files.py
     further/  given/                        see grants.py
     audit-REALM/                            see audit_files.py
+    usage  usage.damaged                    see usage_files.py
 
 A file is a record, followed by the first 8 bytes of SHA-256 over it, so that damage by a failing disk is noticed.  A
 new content is written under a second name, flushed to the disk, and then renamed over the old one in one step.

@@ -43,7 +43,7 @@ class Sums(Record):
     def of(cls, counts: Counts) -> Sums:
         """Return counts as a record."""
         both = (counts.get(kind, NOTHING) for kind in KINDS)
-        return cls(*(min(each, BYTES_MAX) for pair in both for each in pair))
+        return cls(*(min(max(each, 0), BYTES_MAX) for pair in both for each in pair))
 
     def counts(self) -> Counts:
         """Return the record as counts, without what is 0."""
@@ -181,7 +181,7 @@ class Book:
             for peer in self._peers.values():
                 peer.today = {}
         month = month_first(day, self._starts)
-        if month != self._month:
+        if month > self._month:  # not if a clock that ran ahead is right again
             for peer in self._peers.values():
                 peer.month = dict(peer.today)
         self.day, self._month = day, month
@@ -190,7 +190,7 @@ class Book:
             merge(today, self._days.pop(ahead))
         merge(today, self._undated)
         self._undated = {}
-        for old in [each for each in self._days if each <= day - DAY_COUNT_MAX]:
+        for old in sorted(self._days)[:-DAY_COUNT_MAX]:
             del self._days[old]
         for who in [who for who, peer in self._peers.items() if not peer.month]:
             del self._peers[who]

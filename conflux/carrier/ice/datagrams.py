@@ -34,13 +34,18 @@ def header_bytes(sock: socket.socket) -> int:
 
 
 class DatagramTraffic(Traffic):
-    """Counts the datagrams of a link.  is_open: until then, all of them set it up."""
+    """Counts the datagrams of a link.
 
-    __slots__ = ("is_open",)
+    is_open: until then, all of them set it up.  returned_bytes: received, and counted here, and given back to the
+    socket, where an engine receives and counts them once more.
+    """
+
+    __slots__ = ("is_open", "returned_bytes")
 
     def __init__(self) -> None:
         super().__init__()
         self.is_open = False
+        self.returned_bytes = 0
 
     def kind_of(self, data: bytes) -> Kind:
         """Say what a datagram is for."""

@@ -19,7 +19,6 @@ from conflux.carrier.ice.sockets import (
     report_errors,
     set_buffers,
 )
-from conflux.usage.tally import Kind
 
 lean.load()
 
@@ -116,5 +115,4 @@ class Endpoint(ice.StunProtocol):
         """Send the datagram to the socket itself, so that the engine that reads it now gets this one too."""
         with contextlib.suppress(OSError):  # a full buffer loses datagrams, as it always does
             self._socket.sendto(data, self._socket.getsockname())
-            # The engine counts it once more.
-            self._agent.traffic.add(Kind.SET_UP, received=-len(data) - header_bytes(self._socket))
+            self._agent.traffic.returned_bytes += len(data) + header_bytes(self._socket)

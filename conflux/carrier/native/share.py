@@ -39,12 +39,12 @@ class EngineShare:
         """Add what was moved since the last time."""
         new = Moved(*(now - before for now, before in zip(moved, self._before, strict=True)))
         self._before = moved
-        stun = new.stun_bytes_received + new.stun_received * self._header_bytes
-        whole = Both(
-            new.bytes_sent + new.sent * self._header_bytes,
-            new.bytes_received + new.received * self._header_bytes - stun,
-        )
         traffic = self._traffic
+        stun = new.stun_bytes_received + new.stun_received * self._header_bytes
+        received = new.bytes_received + new.received * self._header_bytes - stun
+        again = min(traffic.returned_bytes, received)
+        traffic.returned_bytes -= again
+        whole = Both(new.bytes_sent + new.sent * self._header_bytes, received - again)
         if not traffic.is_open:
             self._messages = Both()
             traffic.add(Kind.SET_UP, sent=whole.sent, received=whole.received + stun)

@@ -78,7 +78,6 @@ class SievedProtocol(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Pass a datagram on, or not."""
         if self._sieve.passes_untrusted(data, str(addr[0]), self._loop.time()):
-            TALLY.add(Other.MULTICAST, Kind.CONTROL, received=len(data) + _header_bytes(addr))
             self._inner.datagram_received(data, addr)
 
     def error_received(self, exc: Exception) -> None:

@@ -48,6 +48,17 @@ def test_all_is_set_up_until_the_link_is_open_and_nothing_is_counted_twice() -> 
     assert sum(both.total for both in traffic.take().values()) == 0
 
 
+def test_a_datagram_that_was_given_back_to_the_socket_is_counted_once() -> None:
+    traffic = DatagramTraffic()
+    share = EngineShare(traffic, V4)
+    traffic.returned_bytes = 500 + UDP_HEADER_BYTES
+    share.count(Moved(0, 0, 200, 1, 0, 0))  # another one came first
+    assert traffic.take()[Kind.SET_UP].received == 0
+    share.count(Moved(0, 0, 700, 2, 0, 0))
+    assert traffic.take()[Kind.SET_UP].received == 200 + UDP_HEADER_BYTES
+    assert traffic.returned_bytes == 0
+
+
 def test_messages_about_a_route_are_set_up_and_no_more_than_passed() -> None:
     traffic = DatagramTraffic()
     traffic.is_open = True

@@ -155,6 +155,21 @@ def test_a_clock_that_ran_ahead_loses_no_byte_of_today() -> None:
     assert total(book.month()).total == 7
 
 
+def test_a_clock_that_was_years_ahead_forgets_neither_the_month_nor_its_peers() -> None:
+    book = Book()
+    book.add({ALICE: data(5)}, day=day("2026-12-01"))
+    book.add({ALICE: data(5)}, day=day("2026-12-02"))
+    book.add({BOB: data(1)}, day=day("2035-07-01"))
+    book.add({ALICE: data(2)}, day=day("2026-12-02"))
+    assert total(book.month()).total == 13
+    assert total(book.today()).total == 8
+    assert told(book, BOB) == (1, 1)
+
+
+def test_a_count_below_nothing_is_kept_as_nothing() -> None:
+    assert Sums.of({Kind.DATA: Both(-5, 3)}) == Sums(data_sent=0, data_received=3)
+
+
 def test_days_are_kept_for_two_months_and_no_longer() -> None:
     book = Book()
     first = day("2026-01-01")
