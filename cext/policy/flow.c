@@ -23,6 +23,10 @@ enum {
     SCTP = 132,
 
     SOURCE_ROUTE = 0,
+    OPTION_END = 0,
+    NO_OPERATION = 1,
+    LOOSE_ROUTE = 131,
+    STRICT_ROUTE = 137,
     IPV4_MORE = 0x2000,
     IPV4_OFFSET = 0x1FFF,
     IPV6_MORE = 1,
@@ -38,6 +42,24 @@ struct network {
     bool more;
 };
 
+/* Why a packet with these options of IPv4 is unfit. */
+static enum flow_unfit read_options(const uint8_t *options, size_t size)
+{
+    size_t bytes;
+
+    for (size_t at = 0; at < size && options[at] != OPTION_END; at += bytes) {
+        bytes = 1;
+        if (options[at] == LOOSE_ROUTE || options[at] == STRICT_ROUTE)
+            return FLOW_ROUTING;
+        if (options[at] == NO_OPERATION)
+            continue;
+        bytes = at + 1 < size ? options[at + 1] : 0;
+        if (bytes < 2 || bytes > size - at)
+            return FLOW_LENGTH;
+    }
+    return FLOW_FIT;
+}
+
 static enum flow_unfit read_ipv4(const uint8_t *packet, size_t size, struct flow *out, struct network *network)
 {
     if (size < IPV4_HEADER_BYTES)
@@ -45,6 +67,9 @@ static enum flow_unfit read_ipv4(const uint8_t *packet, size_t size, struct flow
     size_t header_bytes = (size_t)(packet[0] & 15) * 4;
     if (header_bytes < IPV4_HEADER_BYTES || header_bytes > size || load_be16(packet + 2) != size)
         return FLOW_LENGTH;
+    enum flow_unfit unfit = read_options(packet + IPV4_HEADER_BYTES, header_bytes - IPV4_HEADER_BYTES);
+    if (unfit != FLOW_FIT)
+        return unfit;
     uint16_t bits = load_be16(packet + 6);
     memcpy(out->source, MAPPED, sizeof MAPPED);
     memcpy(out->source + sizeof MAPPED, packet + 12, 4);
@@ -76,7 +101,7 @@ static enum flow_unfit read_ipv6(const uint8_t *packet, size_t size, struct flow
         return FLOW_MAPPED;
     bool fragmented = false;
     *network = (struct network){.protocol = packet[6], .at = IPV6_HEADER_BYTES};
-    for (int count = 0; is_extension(network->protocol) && network->offset == 0; count++) {
+    for (int count = 0; is_extension(network->protocol); count++) {
         const uint8_t *header = packet + network->at;
         if (count == EXTENSION_COUNT_MAX)
             return FLOW_HEADERS;
@@ -91,6 +116,8 @@ static enum flow_unfit read_ipv6(const uint8_t *packet, size_t size, struct flow
             network->offset = load_be16(header + 2) & IPV6_OFFSET;
             network->more = (header[3] & IPV6_MORE) != 0;
             out->fragment = load_be32(header + 4);
+            if ((network->offset > 0 || network->more) && is_extension(header[0]))
+                return FLOW_HEADERS;
         } else if (network->protocol == AUTHENTICATION) {
             bytes = ((size_t)header[1] + 2) * 4;
         } else if (network->protocol == ROUTING && header[2] == SOURCE_ROUTE) {

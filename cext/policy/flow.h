@@ -16,7 +16,7 @@ enum flow_unfit {
     FLOW_VERSION,
     FLOW_LENGTH, /* its header says another size */
     FLOW_MAPPED, /* an IPv6 address that stands for an IPv4 one */
-    FLOW_HEADERS, /* more extension headers than are read */
+    FLOW_HEADERS, /* more extension headers than are read, or some within a datagram in pieces */
     FLOW_ROUTING,
     FLOW_PIECE, /* a piece that begins within a header of its datagram */
     FLOW_LINK, /* of neighbours on a link, or ICMP of the other family */

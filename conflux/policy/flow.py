@@ -18,6 +18,7 @@ MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address; no packet has it on 
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS = 0, 43, 44, 51, 60
 _EXTENSIONS = frozenset({_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS})
 _SOURCE_ROUTE = 0  # a routing header's type, withdrawn by RFC 5095: it sends a packet on to where no rule was asked
+_END, _NO_OPERATION, _SOURCE_ROUTES = 0, 1, frozenset({131, 137})  # options of IPv4; a gateway would send on likewise
 _TRANSPORT_BYTES = {TCP: 20, UDP: 8, SCTP: 12, ICMP: 8, ICMPV6: 8}
 _PORTS = frozenset({TCP, UDP, SCTP})
 _ECHOES = frozenset({(ICMP, 8), (ICMP, 0), (ICMPV6, 128), (ICMPV6, 129)})
@@ -33,7 +34,7 @@ class Unfit(IntEnum):
     VERSION = 2
     LENGTH = 3  # its header says another size
     MAPPED = 4  # an IPv6 address that stands for an IPv4 one
-    HEADERS = 5  # more extension headers than are read
+    HEADERS = 5  # more extension headers than are read, or some within a datagram in pieces
     ROUTING = 6
     PIECE = 7  # a piece that begins within a header of its datagram
     LINK = 8  # of neighbours on a link, or ICMP of the other family
@@ -50,7 +51,7 @@ class Piece(IntEnum):
 class Flow(NamedTuple):
     """What rules speak of.  source, destination: 16 bytes, an IPv4 address behind MAPPED.
 
-    key: as in terms.key_of(); of a later piece the protocol alone, which may be that of an extension header.
+    key: as in terms.key_of(); of a later piece the protocol alone.
     source_port: of TCP, UDP and SCTP, and the identifier of an echo; else 0.  fragment: identifies the datagram.
     tcp_flags: 0 of any other protocol.  error_at: where the packet begins that an ICMP error quotes; 0: it is no error.
     """
@@ -96,6 +97,9 @@ def _ipv4(packet: bytes) -> _Network | Unfit:
     header_bytes = (packet[0] & 15) * 4
     if header_bytes < IPV4_HEADER_BYTES or header_bytes > len(packet) or _be16(packet, 2) != len(packet):
         return Unfit.LENGTH
+    unfit = _options(packet[IPV4_HEADER_BYTES:header_bytes])
+    if unfit is not None:
+        return unfit
     bits = _be16(packet, 6)
     return _Network(
         MAPPED + packet[12:16],
@@ -106,6 +110,22 @@ def _ipv4(packet: bytes) -> _Network | Unfit:
         bool(bits & 0x2000),
         _be16(packet, 4),
     )
+
+
+def _options(options: bytes) -> Unfit | None:
+    """Return why a packet with these options of IPv4 is unfit; None if it is not."""
+    at = 0
+    while at < len(options) and options[at] != _END:
+        if options[at] in _SOURCE_ROUTES:
+            return Unfit.ROUTING
+        if options[at] == _NO_OPERATION:
+            at += 1
+            continue
+        size = options[at + 1] if at + 1 < len(options) else 0
+        if size < 2 or size > len(options) - at:
+            return Unfit.LENGTH
+        at += size
+    return None
 
 
 def _ipv6(packet: bytes) -> _Network | Unfit:
@@ -120,7 +140,7 @@ def _ipv6(packet: bytes) -> _Network | Unfit:
     is_fragment = False
     for _ in range(EXTENSION_COUNT_MAX):
         protocol, at = network.protocol, network.at
-        if protocol not in _EXTENSIONS or network.offset > 0:
+        if protocol not in _EXTENSIONS:
             return network
         if len(packet) - at < 8:
             return Unfit.SHORT
@@ -132,6 +152,8 @@ def _ipv6(packet: bytes) -> _Network | Unfit:
             bits = _be16(packet, at + 2)
             fragment = int.from_bytes(packet[at + 4 : at + 8])
             network = network._replace(offset=bits & 0xFFF8, has_more=bool(bits & 1), fragment=fragment)
+            if (network.offset or network.has_more) and packet[at] in _EXTENSIONS:
+                return Unfit.HEADERS  # where the transport header ends is known of the first piece alone
         elif protocol == _AUTHENTICATION:
             size = (packet[at + 1] + 2) * 4
         elif protocol == _ROUTING and packet[at + 2] == _SOURCE_ROUTE:
@@ -139,7 +161,7 @@ def _ipv6(packet: bytes) -> _Network | Unfit:
         if len(packet) - at < size:
             return Unfit.SHORT
         network = network._replace(protocol=packet[at], at=at + size)
-    return Unfit.HEADERS if network.protocol in _EXTENSIONS and network.offset == 0 else network
+    return Unfit.HEADERS if network.protocol in _EXTENSIONS else network
 
 
 def _transport(packet: bytes, network: _Network) -> Flow | Unfit:

@@ -12,6 +12,10 @@ EXTENSIONS = (0, 43, 44, 51, 60)
 PROTOCOLS = (1, 6, 17, 47, 50, 58, 59, 132, 255)
 V4 = tuple(ip_address(text).packed for text in ("10.0.0.1", "8.8.8.8", "224.0.0.1"))
 V6 = tuple(ip_address(text).packed for text in ("fd00::1", "2606:4700::1", "::ffff:10.0.0.1", "::ffff:0:0:1"))
+OPTIONS = (
+    *(b"", bytes(4), bytes(40), b"\x01\x01\x94\x04\0\0\0\0", b"\x83\x07\x04\x0a\0\0\x01\0", b"\x01\x89\x03\x04"),
+    *(b"\x94\x00\0\0", b"\x94\x01\0\0", b"\x94\x05\0\0", b"\x01\x01\x01\x94", b"\0\x83\x03\x04"),
+)
 
 
 def ipv4(
@@ -62,7 +66,7 @@ _IPV4 = st.builds(
     _PAYLOADS,
     st.sampled_from(PROTOCOLS),
     st.sampled_from((0, 0x4000, 0x2000, 0x2001, 0x2002, 0x2003, 1, 2, 3, 0x1FFF, 0x8000)),
-    st.sampled_from((0, 4, 40)),
+    st.sampled_from(OPTIONS),
     st.tuples(st.sampled_from(V4), st.sampled_from(V4)),
 )
 

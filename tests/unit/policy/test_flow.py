@@ -112,9 +112,32 @@ def test_a_later_piece_has_no_port_and_begins_behind_the_header():
     assert read_flow_untrusted(six) is Unfit.PIECE
 
 
-def test_a_later_piece_is_not_walked_into():
-    packet = ipv6(extension(FRAGMENT, 60, bits=24) + extension(60, UDP) + UDP_53, FRAGMENT)
-    assert read(packet).key == key_of(60, 0)
+@pytest.mark.parametrize("bits", [1, 8, 9, 24])
+def test_a_datagram_in_pieces_has_no_extension_header_in_them(bits):
+    """Else a later piece could lie over a transport header whose place the first piece alone knows."""
+    packet = ipv6(extension(FRAGMENT, 60, bits=bits) + extension(60, UDP) + UDP_53, FRAGMENT)
+    assert read_flow_untrusted(packet) is Unfit.HEADERS
+    whole = ipv6(extension(FRAGMENT, 60) + extension(60, UDP) + UDP_53, FRAGMENT)
+    assert read(whole).key == key_of(UDP, 53)
+
+
+@pytest.mark.parametrize(
+    ("options", "unfit"),
+    [
+        (b"\x83\x07\x04\x0a\0\0\x01\0", Unfit.ROUTING),
+        (b"\x01\x89\x03\x04", Unfit.ROUTING),
+        (b"\x94\x04\0\0\x83\x03\x04\0", Unfit.ROUTING),
+        (b"\x94\x00\0\0", Unfit.LENGTH),
+        (b"\x94\x05\0\0", Unfit.LENGTH),
+        (b"\x01\x01\x01\x94", Unfit.LENGTH),
+    ],
+)
+def test_source_routes_and_broken_options_of_ipv4_are_refused(options, unfit):
+    assert read_flow_untrusted(ipv4(UDP_53, UDP, options=options)) is unfit
+
+
+def test_what_stands_behind_the_end_of_options_is_none():
+    assert read(ipv4(UDP_53, UDP, options=b"\0\x83\x03\x04")).key == key_of(UDP, 53)
 
 
 def test_a_datagram_in_one_piece_is_whole_and_one_in_pieces_of_pieces_is_refused():
