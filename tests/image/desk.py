@@ -32,7 +32,6 @@ class Desk(Site):
     def __init__(self) -> None:
         super().__init__((*JOINING, "garage"))
         self.image = flashed(BOARD)
-        self.first_boot_s = self.first_boot_waited_s = 0.0
         for name in JOINING:
             self.machine(name, self.disk(self.image, name, self.card(name)))
         self.machine("garage", self.disk(self.image, "garage", WRONG_CARD.format(key=self.public_key)))
@@ -42,8 +41,7 @@ class Desk(Site):
         attic, *others = self.machines.values()
         attic.power_on()
         attic.expect(READY, within_s=FIRST_BOOT_S, never=DEAD)
-        self.first_boot_s, self.first_boot_waited_s = round(attic.on_for(), 1), round(attic.waited(), 1)
-        figures = {"first_boot_s": self.first_boot_s, "first_boot_waited_s": self.first_boot_waited_s}
+        figures = {"first_boot_s": round(attic.on_for(), 1), "first_boot_waited_s": round(attic.waited(), 1)}
         add_figures("image.json", figures)
         for machine in others:
             machine.power_on()

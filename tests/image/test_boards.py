@@ -8,7 +8,7 @@ from image.site import failed_units, links, memory_mb, wait_for_silence
 from image.vm import Shell, wait_slowly
 from rig.enter import add_figures
 
-REACH = {"first_boot_s": 150.0, "memory_mb": 180.0, "failed_units": 0}
+MEMORY_MB_MAX = 180.0
 QUIET_S = 60  # an idle stream ends after 15 s, the link lingers, and the processor has other boards to emulate
 
 
@@ -22,12 +22,10 @@ def cellar(desk: Desk) -> Shell:
     return desk.shell("cellar")
 
 
-def test_first_boot_ends_in_a_node_that_is_ready(desk: Desk, attic: Shell) -> None:
+def test_first_boot_ends_in_a_node_that_is_ready(attic: Shell) -> None:
     status = attic.json("conflux", "status", "--json")
     assert status["node"]["name"] == "attic"
     assert status["realm"]["name"] == "lab"
-    # What it had to wait for a processor of a machine that does other work too is not the board's.
-    assert desk.first_boot_s - desk.first_boot_waited_s < REACH["first_boot_s"]
 
 
 def test_no_unit_failed_on_any_board(attic: Shell, cellar: Shell) -> None:
@@ -41,7 +39,7 @@ def test_no_unit_failed_on_any_board(attic: Shell, cellar: Shell) -> None:
 def test_memory_is_within_reach(attic: Shell) -> None:
     used = memory_mb(attic)
     add_figures("image.json", {"memory_mb": round(used, 1)})
-    assert used < REACH["memory_mb"]
+    assert used < MEMORY_MB_MAX
 
 
 @pytest.mark.parametrize("name", JOINING)
