@@ -87,6 +87,7 @@ class Author:
         )
         self.card_bytes = self.card.encode()
         self.short_card_bytes = self.card.encode_short()
+        self.bare_card_bytes = self.card.encode_bare()
 
     def owns(self, who: Who) -> bool:
         """Say whether a question asks for this node."""

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from conflux.control.chains import Chains
 from conflux.control.claims import Claims, claim_of
 from conflux.control.drop import Drop
 from conflux.control.ended import Ended, EndedCards
-from conflux.control.grants import Grants
 from conflux.control.who import Who
 from conflux.crypto.kdf import sha256
 from conflux.crypto.sign import ED25519_PUBLIC_BYTES, VerifyKey
@@ -94,16 +94,16 @@ class CardBook:
         clock: Callable[[], int],
         observe: Callable[[int], None],
         judge: Callable[[Chain], None] = lambda chain: None,
-        grants: Grants | None = None,
+        chains: Chains | None = None,
     ) -> None:
         """clock: unix seconds.  observe: is given dates that the realm has signed; the present is not earlier.
 
-        judge: raises RemoteProtocolError for a chain that verified, and whose node is revoked.  grants: those that a
-        card may name by their digest.
+        judge: raises RemoteProtocolError for a chain that verified, and whose node is revoked.  chains: those that a
+        card may name by their digest, and their grants.
         """
         self._anchor = anchor
         self._judge = judge
-        self._grants = Grants() if grants is None else grants
+        self._chains = Chains() if chains is None else chains
         self._clock = clock
         self._observe = observe
         self._known: OrderedDict[NodeId, KnownCard] = OrderedDict()
@@ -164,7 +164,7 @@ class CardBook:
         The book does not change yet: first the message that carried the card is verified with it.  Otherwise a replayed
         card would be kept.
         """
-        data = whole_card_untrusted(data, self._grants.find_untrusted)
+        data = whole_card_untrusted(data, self._chains.grants.find_untrusted, self._chains.find)
         ours, digest = self._known.get(src), sha256(data)
         if ours is not None and ours.digest == digest:
             if self._clock() >= ours.not_after:
@@ -176,7 +176,7 @@ class CardBook:
         vouch(card)
         fresh = KnownCard.verify(card, digest, self._anchor, self._clock, self._observe)
         self._judge(fresh.card.chain)
-        self._grants.learn(fresh.card.chain)
+        self._chains.grants.learn(fresh.card.chain)
         return fresh
 
     def _compare_untrusted(self, src: NodeId, card: Card, ours: KnownCard | None) -> None:

@@ -90,6 +90,8 @@ class ChannelInputs:
     """What an engine tells, in the thread of the event loop.  These calls do not block.
 
     deliver: an envelope for this node, for a bucket or for all.
+    says(node, features, knows): before a neighbour comes: what its build can do, and the digest of the chain of ours
+        that it has.
     changed(node, up): a neighbour came or went, where the engine knows neighbours.
     bridges(node, joins): a neighbour passes envelopes on to nodes that this node does not reach itself, perhaps more
         than once, or no longer does; a lost neighbour is no bridge any more.
@@ -106,6 +108,7 @@ class ChannelInputs:
     absent: Callable[[NodeId], None] = _nothing
     turned: Callable[[bool], None] = _nothing
     transit: Callable[[Arrival], None] = _nothing
+    says: Callable[[NodeId, frozenset[str], bytes], None] = _nothing
 
 
 class ControlChannel(Protocol):

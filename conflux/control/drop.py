@@ -32,6 +32,7 @@ class Drop(StrEnum):
     UNSOLICITED = "unsolicited"  # a card that nothing here waits for
     WRONG_SENDER = "wrong-sender"  # a card of another node than the sender
     UNKNOWN_GRANT = "unknown-grant"  # a card that names its grant by a digest that is not known here
+    UNKNOWN_CHAIN = "unknown-chain"  # a card that names its chain by a digest that is not known here
     STALE_CARD = "stale-card"  # an older card than the one held, or a message of a newer boot than the card held
     EXPIRED = "expired"  # the sender's credential has ended
     REVOKED = "revoked"  # a signed list denies the sender

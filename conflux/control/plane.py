@@ -20,6 +20,7 @@ from conflux.budget import BudgetTable, Ration, SharedBudget
 from conflux.control.arrivals import Arrivals, Verified
 from conflux.control.author import Author
 from conflux.control.cards import CardBook, KnownCard
+from conflux.control.chains import Chains
 from conflux.control.channel import Arrival
 from conflux.control.choice import Handed
 from conflux.control.drop import Drop
@@ -38,8 +39,9 @@ from conflux.control.event import (
     Unanswered,
     WhoFailed,
 )
-from conflux.control.grants import Grants
 from conflux.control.lists import Lists
+from conflux.control.missing import Missing
+from conflux.control.near import Near
 from conflux.control.pairs import NO_TOKEN, Pairs
 from conflux.control.pending import Answer, Answers
 from conflux.control.presence import Presences
@@ -64,10 +66,6 @@ CARDS_GIVEN_EACH, CARDS_GIVEN_TOTAL = Ration(1.0, 8.0), Ration(4.0, 32.0)
 # the node that it names.  Chosen: a hundred nodes behind one bridge that look for one gateway together.
 ASKED_BACK_EACH, ASKED_BACK_TOTAL = Ration(4.0, 32.0), Ration(20.0, 128.0)
 SOURCE_COUNT_MAX = 1024
-# So long no answer to a question for a name or an address counts as one, unless a node is new.  Beyond the neighbours,
-# behind a bridge or at a broker, nodes come up without a word to this one.
-MISSING_S, MISSING_FAR_S = 30.0, 3.0
-MISSING_COUNT_MAX = 256
 REFRESH = "refresh"  # what this node itself wants to know anew is in no channel's budget
 BEHIND_COUNT_MAX = 1024
 # How often the whole area is asked for a node that a broker does not find, per second and at once, for each node.  It
@@ -107,13 +105,15 @@ class ControlPlane:
         book = ListBook(member.anchor, clock) if book is None else book
         self.lists = Lists(book, me=self.me, rng=rng)
         book.note(member.chain)
-        self._grants = Grants()
+        self.chains = Chains()
+        self._grants = self.chains.grants
         self._grants.learn(member.chain)
-        self._book = CardBook(member.anchor, clock, observe, book.judge, self._grants)
+        self.near = Near(self._author)
+        self._book = CardBook(member.anchor, clock, observe, book.judge, self.chains)
         self._was_revoked = self.is_revoked
         self._requests = Requests(author=self._author, book=self._book, denies=book.denies, rng=rng)
         self._questions = Questions(
-            next_seq=self._author.next_seq, rng=rng, repeats=lambda: self._reaches_far or self._book.knows_earlier
+            next_seq=self._author.next_seq, rng=rng, repeats=lambda: self._missing.is_far or self._book.knows_earlier
         )
         self._answers = Answers()
         self.pairs = Pairs(self._author, self._book)
@@ -138,8 +138,7 @@ class ControlPlane:
         self._events: deque[Event] = deque()
         self._paths: deque[Learnt] = deque(maxlen=PATH_COUNT_MAX)
         self._behind: dict[NodeId, None] = {}  # nodes whose last message another node handed to a broker
-        self._missing: dict[Who, float] = {}  # names and addresses that no node answered to, and until when none does
-        self._reaches_far = False  # questions go to more nodes than the neighbours
+        self._missing = Missing()
         self._looks = BudgetTable(LOOK_AROUND_RATE, LOOK_AROUND_BURST, BEHIND_COUNT_MAX)
 
     # ── commands of the node ──────────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +188,7 @@ class ControlPlane:
         if known is not None:
             self._events.append(CardFound(known.card, query))
             return
-        if self._missing.get(query, now) > now:
+        if self._missing.holds(query, now):
             self._events.append(WhoFailed(query, Unanswered.NO_ANSWER))
             return
         if query.node is not None and self.lists.book.denies(query.node):
@@ -288,7 +287,7 @@ class ControlPlane:
         request and question.
         """
         self._missing.clear()
-        self._reaches_far = True
+        self._missing.is_far = True
         self.lists.met(now=now)
         self._say_presence(None)
         self._requests.hurry(None, now=now)
@@ -297,7 +296,7 @@ class ControlPlane:
     def bridge_up(self) -> None:
         """Take note that a neighbour passes on what is for nodes beyond."""
         self._missing.clear()
-        self._reaches_far = True
+        self._missing.is_far = True
 
     # ── doors of a machine ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -467,6 +466,8 @@ class ControlPlane:
             self._answered(known)  # it may ask back because of a question of ours, which its card answers
             grant, ours = known.card.chain.grant, self._author.card.chain.grant
             body = self._author.short_card_bytes if grant == ours else self._author.card_bytes  # it has its own grant
+            if self.near.takes_bare_cards(inner.src):
+                body = self._author.bare_card_bytes
             card = self._author.sign(inner.src, self._author.next_seq(), Kind.CARD, body, re=inner.seq)
             self._give_answer(self._answers.add(inner.src, inner.boot, inner.seq, card, now, plain=True), known)
             return
@@ -563,8 +564,8 @@ class ControlPlane:
             self._send_question(ask)
         while (ended := self._questions.next_end()) is not None:
             silent = ended.sent and ended.reason is Unanswered.NO_ANSWER
-            if silent and (ended.who.name or ended.who.address) is not None:
-                self._note_missing(ended.who, now)
+            if silent:
+                self._missing.note(ended.who, now)
             if ended.asked:
                 self._events.append(WhoFailed(ended.who, ended.reason))
             if ended.who.node is not None and ended.reason is not Unanswered.BUSY:
@@ -572,18 +573,18 @@ class ControlPlane:
         while (failed := self._requests.next_failure()) is not None:
             self._events.append(failed)
 
-    def _note_missing(self, who: Who, now: float) -> None:
-        self._missing.pop(who, None)
-        self._missing[who] = now + (MISSING_FAR_S if self._reaches_far else MISSING_S)
-        if len(self._missing) > MISSING_COUNT_MAX:
-            del self._missing[next(iter(self._missing))]
-
     def _send_question(self, ask: Ask) -> None:
         # All tries of a question have one number: who answered the first one repeats that answer.
-        short = self._grants.is_one and not ask.repeated
-        card = self._author.short_card_bytes if short else self._author.card_bytes
+        card = self._author.card_bytes
+        if not ask.repeated:
+            card = self._author.short_card_bytes if self._grants.is_one else card
+            card = self._author.bare_card_bytes if self.near.takes_bare_cards(ask.to) else card
         if ask.who.node is None and not (ask.repeated and self._book.knows_earlier):
             card = b""
+            for node in self.near.earlier():  # an earlier build drops what follows
+                said = Question(ask.who, self._author.card_bytes).encode()
+                message = self._author.sign(node, ask.seq, Kind.WHO, said)
+                self._transmits.append(Transmit(NO_TOKEN, self._author.envelope(node, None, message)))
         body = Question(ask.who, card).encode()
         message = self._author.sign(ask.to, ask.seq, Kind.WHO, body)
         bucket = ask.who.bucket if ask.to is None else None

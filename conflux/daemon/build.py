@@ -500,6 +500,7 @@ def _lan_channel(
         against=start.revocation.against,
         told=told,
         twins=start.twins,
+        chains=node.plane.chains,
     )
 
 

@@ -262,7 +262,13 @@ class Node:
             self.links.peer_returned(peer, now=now)
             self._to.channel_up(peer, now)
         else:
+            self.plane.near.left(peer)
             self._to.channel_down(peer, now)
+        self._settle(now)
+
+    def neighbour_says(self, peer: NodeId, features: frozenset[str], knows: bytes, *, now: float) -> None:
+        """Take note of what a neighbour's build can do, and of the digest of the chain of ours that it has."""
+        self.plane.near.says(peer, features, knows)
         self._settle(now)
 
     def bridge_changed(self, peer: NodeId, up: bool, *, now: float) -> None:

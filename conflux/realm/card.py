@@ -23,8 +23,10 @@ FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
 PATIENT = "patient"  # a feature: a stream to this node may be without frames for two minutes
 ONE_SLOT = "one-slot"  # a feature: this build takes an onion of one slot where a stream ends
+SMALL_QUESTIONS = "small-questions"  # what a neighbour says: it takes questions without a card, and bare cards
 ASKS_BACK = "asks-back"  # a feature: this build takes questions without a card, and asks for the asker's
 FEATURES_OF_BUILD = (ASKS_BACK, ONE_SLOT)  # on every card that this build makes
+UNKNOWN_CHAIN = "unknown-chain"  # the reason why a bare card is no card here
 CHAIN_ITEM_COUNT = 3  # version, credential, grant
 
 
@@ -33,13 +35,21 @@ def hop_key_id_of(hop_public: bytes) -> bytes:
     return sha256(hop_public)[:HOP_KEY_ID_BYTES]
 
 
-def whole_card_untrusted(data: bytes, find: Callable[[bytes], Grant]) -> bytes:
+def whole_card_untrusted(
+    data: bytes, find: Callable[[bytes], Grant], find_chain: Callable[[bytes], Chain | None] = lambda digest: None
+) -> bytes:
     """Return the card that data is, or is short for.  Raises RemoteProtocolError.
 
-    find: returns the grant of a SHA-256, or raises RemoteProtocolError.
+    find: returns the grant of a SHA-256, or raises RemoteProtocolError.  find_chain: returns the chain of one, if it is
+    here.
     """
     item = decode_untrusted(data, bytes_max=Card.BYTES_MAX)
     chain = item[1] if type(item) is list and len(item) > 1 else None
+    if type(chain) is bytes:
+        if (found := find_chain(chain)) is None:
+            raise RemoteProtocolError(UNKNOWN_CHAIN)
+        item[1] = found._to_item()
+        return encode(item)
     if type(chain) is not list or len(chain) != CHAIN_ITEM_COUNT or type(chain[2]) is not bytes:
         return data
     chain[2] = find(chain[2])._to_item()
@@ -105,6 +115,12 @@ class Card(Signed):
             return self.encode()
         item = self._to_item()
         item[1] = [*item[1][:2], sha256(grant.encode())]
+        return encode(item)
+
+    def encode_bare(self) -> bytes:
+        """Return the card with the SHA-256 of its chain in the chain's place: a third of it, for who has the chain."""
+        item = self._to_item()
+        item[1] = sha256(self.chain.encode())
         return encode(item)
 
     def newer_than(self, other: Card) -> bool:

@@ -107,6 +107,10 @@ class Pump:
         self._input(self.node.channel_changed, node, up)
         self._look()
 
+    def neighbour_says(self, node: NodeId, features: frozenset[str], knows: bytes) -> None:
+        """Take note of what a neighbour's build can do, and of what it has of ours."""
+        self._input(self.node.neighbour_says, node, features, knows)
+
     def bridge_changed(self, node: NodeId, joins: bool) -> None:
         """Take note that a neighbour joins LANs, or no longer does."""
         self._input(self.node.bridge_changed, node, joins)
@@ -269,6 +273,7 @@ class Pump:
             absent=partial(self.absent, channel.name),
             turned=partial(self.turned, channel.name),
             transit=self.transit,
+            says=self.neighbour_says,
         )
 
     async def add(self, channel: ControlChannel) -> None:

@@ -391,6 +391,7 @@ class LanChannel:
             if held is not None and peer.boot < held.peer.boot:  # boots only grow: this is no earlier life of that one
                 self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
             return
+        up.inputs.says(peer.node, peer.features, peer.knows)
         if held is None or held.peer.boot != peer.boot:
             self._telling.came(peer.name, connection.remote)
             if held is not None:

@@ -46,12 +46,12 @@ from conflux.crypto.kdf import SHA256_BYTES, equal, hmac_sha256, sha256
 from conflux.crypto.sign import SIGNATURE_BYTES, context
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import BOOT_ID_BYTES, BootId
+from conflux.realm.card import SMALL_QUESTIONS
 from conflux.realm.credential import Chain
 from conflux.record import Record, octets, sequence, text
 
 FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
-SMALL_QUESTIONS = "small-questions"  # a feature: takes questions without a card, and cards with their chain's digest
 FEATURES_OF_BUILD = (SMALL_QUESTIONS,)  # what this build says of itself; what it does not know it ignores
 
 Frame = tuple[FrameType, bytes]

@@ -12,7 +12,10 @@ from conflux.control.channel import Handoff
 from conflux.control.choice import Handed
 from conflux.control.envelope import Envelope, Inner, Kind
 from conflux.control.event import Unanswered
-from conflux.control.plane import ASKED_BACK_EACH, MISSING_COUNT_MAX, MISSING_FAR_S, MISSING_S
+from conflux.control.missing import COUNT_MAX as MISSING_COUNT_MAX
+from conflux.control.missing import FAR_S as MISSING_FAR_S
+from conflux.control.missing import NEAR_S as MISSING_S
+from conflux.control.plane import ASKED_BACK_EACH
 from conflux.control.questions import SURE, TIMEOUT_S, Ended, Questions
 from conflux.control.who import Question, Who
 from conflux.ids import NodeId
@@ -161,8 +164,8 @@ def test_so_many_noes_are_remembered() -> None:
     world = World("alice")
     plane = world["alice"].plane
     for number in range(MISSING_COUNT_MAX + 10):
-        plane._note_missing(Who(name=f"n{number}"), world.now)
-    assert len(plane._missing) == MISSING_COUNT_MAX
+        plane._missing.note(Who(name=f"n{number}"), world.now)
+    assert len(plane._missing._until) == MISSING_COUNT_MAX
 
 
 @pytest.mark.parametrize("by", ["bridge", "broker"])

@@ -1,0 +1,42 @@
+"""What the neighbours' builds can do, and what each of them has of ours: so that what it has is not sent again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from conflux.control.author import Author
+from conflux.control.chains import digest_of
+from conflux.ids import NodeId
+from conflux.realm.card import SMALL_QUESTIONS
+
+
+class _Neighbour(NamedTuple):
+    features: frozenset[str]
+    knows: bytes
+
+
+class Near:
+    """The neighbours of the LANs, as they said in their handshakes."""
+
+    def __init__(self, author: Author) -> None:
+        self._author = author
+        self._neighbours: dict[NodeId, _Neighbour] = {}
+
+    def says(self, node: NodeId, features: frozenset[str], knows: bytes) -> None:
+        """Take note of a neighbour.  knows: the digest of the chain of ours that it keeps; empty: none."""
+        self._neighbours[node] = _Neighbour(features, knows)
+
+    def left(self, node: NodeId) -> None:
+        """Take note that a node is no neighbour any more."""
+        self._neighbours.pop(node, None)
+
+    def takes_bare_cards(self, node: NodeId | None) -> bool:
+        """Say whether a node has our chain as it is now, and takes its digest in its place; None: many nodes."""
+        held = None if node is None else self._neighbours.get(node)
+        if held is None or SMALL_QUESTIONS not in held.features:
+            return False
+        return held.knows == digest_of(self._author.card.chain)
+
+    def earlier(self) -> tuple[NodeId, ...]:
+        """Return the neighbours whose builds want a card in every question, and drop one without."""
+        return tuple(node for node, said in self._neighbours.items() if SMALL_QUESTIONS not in said.features)
