@@ -25,6 +25,8 @@ from rig.ledger.spells import Spell, Watched
 from rig.narration import chapter, paint, play, tell
 from rig.topology import CONFLUX, Host, Lab, LabFailure, wait_for
 
+from conflux.ids import LAN_PORT
+
 IDLE_S: Final = 5.0  # of exchanges that keep nothing open
 LEFT_ALONE_S: Final = 5.0  # after the link's linger, until nothing of an exchange is on the wire
 GONE_S: Final = IDLE_S + LEFT_ALONE_S
@@ -63,11 +65,13 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
     for _ in range(AGAIN_COUNT):
         both("met before")
     apart.close()
-    tell("bravo", "restarts: its control connection is made anew")
+    tell("alpha", "its control connection with bravo ends, and is made anew")
+    watched.spell("connection", partial(cut_control, alpha), seconds=SETTLED_S)
+    tell("bravo", "restarts: nothing that they knew each other again by is left")
     watched.realm.daemons["bravo"].down()
     time.sleep(LEFT_ALONE_S)
-    watched.spell("connection", lambda: watched.realm.restart(bravo), seconds=SETTLED_S)
-    first, *again, connection = watched.spells()
+    watched.spell("restart", lambda: watched.realm.restart(bravo), seconds=SETTLED_S)
+    first, *again, connection, restart = watched.spells()
     lab.close()
     figures = {
         "cold_first_kb": first.kb,
@@ -76,9 +80,20 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
         "cold_cpu_ms": statistics.median(spell.cpu_ms["alpha"] for spell in again),
         "broker_first_kb": broker_kb[0],
         "broker_again_kb": statistics.median(broker_kb[1:]),
-        "on_demand_kb": sum(row.wire_bytes for row in connection.rows if row.group in ("control", "TCP")) / 1e3,
+        "on_demand_kb": control_kb(connection),
+        "restart_kb": control_kb(restart),
     }
-    return figures, [first, again[len(again) // 2], connection]
+    return figures, [first, again[len(again) // 2], connection, restart]
+
+
+def cut_control(host: Host) -> None:
+    """End a host's control connections, as if the network between had forgotten them."""
+    host.run("ss", "-K", "state", "established", f"( sport = :{LAN_PORT} or dport = :{LAN_PORT} )", check=False)
+
+
+def control_kb(spell: Spell) -> float:
+    """Return the kilobytes of the control channel in a spell, TCP's own packets among them."""
+    return sum(row.wire_bytes for row in spell.rows if row.group in ("control", "TCP")) / 1e3
 
 
 def rhythms() -> tuple[dict[str, float], list[Spell]]:
