@@ -164,7 +164,7 @@ class CardBook:
         The book does not change yet: first the message that carried the card is verified with it.  Otherwise a replayed
         card would be kept.
         """
-        data = whole_card_untrusted(data, self._chains.grants.find_untrusted, self._chains.find)
+        data = whole_card_untrusted(data, self._chains.grants.find_untrusted, self._chains.find_untrusted)
         ours, digest = self._known.get(src), sha256(data)
         if ours is not None and ours.digest == digest:
             if self._clock() >= ours.not_after:

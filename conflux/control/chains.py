@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from conflux.control.drop import Drop
 from conflux.control.grants import Grants
 from conflux.crypto.kdf import sha256
+from conflux.errors import RemoteProtocolError
 from conflux.realm.credential import Chain, Grant
 from conflux.record import decode_untrusted, encode
 
@@ -71,4 +73,11 @@ class Chains:
         chain = self._known.get(digest)
         if chain is not None:
             self._known.move_to_end(digest)
+        return chain
+
+    def find_untrusted(self, digest: bytes) -> Chain:
+        """Return the chain of that digest.  Raises RemoteProtocolError("unknown-chain")."""
+        chain = self.find(digest)
+        if chain is None:
+            raise RemoteProtocolError(Drop.UNKNOWN_CHAIN)
         return chain

@@ -119,8 +119,10 @@ def test_a_bare_card_of_no_chain_is_refused(digest: bytes) -> None:
     card = made["alice"].plane.own_card
     item = card._to_item()
     item[1] = digest
+    chains = made["alice"].plane.chains
     with pytest.raises(RemoteProtocolError, match="unknown-chain"):
-        whole_card_untrusted(encode(item), made["alice"].plane.chains.grants.find_untrusted)
+        whole_card_untrusted(encode(item), chains.grants.find_untrusted, chains.find_untrusted)
     bare = card.encode_bare()
-    whole = whole_card_untrusted(bare, made["alice"].plane.chains.grants.find_untrusted, lambda digest: card.chain)
+    chains.learn(card.chain)
+    whole = whole_card_untrusted(bare, chains.grants.find_untrusted, chains.find_untrusted)
     assert Card.decode_untrusted(whole) == card
