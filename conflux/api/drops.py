@@ -185,6 +185,11 @@ _ROWS = (
         "of a node whose card was not here yet; the card is asked for, and the message waits for it",
     ),
     (
+        "unknown-chain",
+        _NORMAL,
+        "a bare card of a neighbour whose chain is not kept here any more; it comes again, whole",
+    ),
+    (
         "unknown-grant",
         _NORMAL,
         "a short card of a member of an issuer that was not known here yet; it comes again, whole",
