@@ -33,3 +33,8 @@ class Missing:
     def clear(self) -> None:
         """Forget all: a node is new, or a way to others."""
         self._until.clear()
+
+    def reach_far(self) -> None:
+        """Take note that questions go beyond the neighbours from now on, where nothing was asked for yet."""
+        self.is_far = True
+        self.clear()

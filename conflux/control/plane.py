@@ -286,8 +286,7 @@ class ControlPlane:
         The nodes that hear of this one there compare its lists with theirs.  The next handle_timeout() repeats every
         request and question.
         """
-        self._missing.clear()
-        self._missing.is_far = True
+        self._missing.reach_far()
         self.lists.met(now=now)
         self._say_presence(None)
         self._requests.hurry(None, now=now)
@@ -295,8 +294,7 @@ class ControlPlane:
 
     def bridge_up(self) -> None:
         """Take note that a neighbour passes on what is for nodes beyond."""
-        self._missing.clear()
-        self._missing.is_far = True
+        self._missing.reach_far()
 
     # ── doors of a machine ────────────────────────────────────────────────────────────────────────────────────────────
 
