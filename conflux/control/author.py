@@ -115,6 +115,10 @@ class Author:
         )
         return Inner(self.me, self.boot, seq, kind, re, body, signature).encode()
 
+    def give_card(self, to: NodeId, question: int, card: bytes) -> bytes:
+        """Return the signed answer to the question of that number.  card: ours, in one of its forms."""
+        return self.sign(to, self.next_seq(), Kind.CARD, card, re=question)
+
     def seal(self, to: KnownCard, message: bytes) -> bytes:
         """Return message sealed to the hop key on a card."""
         return seal(to.card.hop_public, message, self._seal_info(to.card.hop_key_id, to.node_id))

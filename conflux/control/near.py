@@ -7,7 +7,7 @@ from typing import NamedTuple
 from conflux.control.author import Author
 from conflux.control.chains import digest_of
 from conflux.ids import NodeId
-from conflux.realm.card import SMALL_QUESTIONS
+from conflux.realm.card import SMALL_QUESTIONS, Card
 
 
 class _Neighbour(NamedTuple):
@@ -36,6 +36,13 @@ class Near:
         if held is None or SMALL_QUESTIONS not in held.features:
             return False
         return held.knows == digest_of(self._author.card.chain)
+
+    def card_for(self, card: Card) -> bytes:
+        """Return our card in the shortest form that the node of a card can read."""
+        if self.takes_bare_cards(card.node_id):
+            return self._author.bare_card_bytes
+        has_grant = card.chain.grant == self._author.card.chain.grant
+        return self._author.short_card_bytes if has_grant else self._author.card_bytes
 
     def earlier(self) -> tuple[NodeId, ...]:
         """Return the neighbours whose builds want a card in every question, and drop one without."""

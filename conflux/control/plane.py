@@ -462,11 +462,7 @@ class ControlPlane:
             return
         if kind is Kind.WHO:
             self._answered(known)  # it may ask back because of a question of ours, which its card answers
-            grant, ours = known.card.chain.grant, self._author.card.chain.grant
-            body = self._author.short_card_bytes if grant == ours else self._author.card_bytes  # it has its own grant
-            if self.near.takes_bare_cards(inner.src):
-                body = self._author.bare_card_bytes
-            card = self._author.sign(inner.src, self._author.next_seq(), Kind.CARD, body, re=inner.seq)
+            card = self._author.give_card(inner.src, inner.seq, self.near.card_for(known.card))
             self._give_answer(self._answers.add(inner.src, inner.boot, inner.seq, card, now, plain=True), known)
             return
         if inner.re != 0 and not self._requests.answered(inner.re, inner.src):
@@ -477,6 +473,8 @@ class ControlPlane:
         answer = self._answers.find(inner.src, inner.boot, inner.seq, now)
         if answer is None:
             raise RemoteProtocolError(Drop.REPLAYED)
+        if answer.plain:  # a card: the first may have been shorter than the asker can read
+            answer.message = self._author.give_card(inner.src, inner.seq, self._author.card_bytes)
         self._give_answer(answer, known, again=True)
 
     def _store(self, fresh: KnownCard, now: float) -> None:

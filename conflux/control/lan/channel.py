@@ -372,6 +372,15 @@ class LanChannel:
         if up is None or not connection.up:
             connection.abort(STOPPED)
             return
+        try:  # others were waited for since it proved who it is, and a list may have come meanwhile
+            if peer.chain is not None:
+                self._ourselves.admit(peer.chain)
+            if not self._has_room(peer.node):
+                raise RemoteProtocolError(Drop.NEIGHBOUR_COUNT)
+        except RemoteProtocolError as error:
+            self._drop(error.reason)
+            connection.close(error.reason)
+            return
         neighbour = Neighbour(peer, connection, dialled, self._now())
         held = self._neighbours.find(peer.node)
         loser = self._neighbours.admit(neighbour)
@@ -391,11 +400,12 @@ class LanChannel:
             if held is not None and peer.boot < held.peer.boot:  # boots only grow: this is no earlier life of that one
                 self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
             return
+        is_new = held is None or held.peer.boot != peer.boot
+        if held is not None and is_new:
+            up.inputs.changed(peer.node, False)
         up.inputs.says(peer.node, peer.features, peer.knows)
-        if held is None or held.peer.boot != peer.boot:
+        if is_new:
             self._telling.came(peer.name, connection.remote)
-            if held is not None:
-                up.inputs.changed(peer.node, False)
             up.inputs.changed(peer.node, True)
             if self._bridge.says_it_joins(peer.node):
                 up.inputs.bridges(peer.node, True)  # it said so right after the handshake, before it was a neighbour

@@ -148,6 +148,7 @@ class Peer(NamedTuple):
     addresses: tuple[IPAddress, ...] = ()  # in the overlay
     features: frozenset[str] = frozenset()  # what its build says that it can do; none: it is an earlier one
     knows: bytes = b""  # the digest of the chain of ours that it keeps; empty: none
+    chain: Chain | None = None  # that it proved to be its own
 
 
 class Acceptor:
@@ -262,4 +263,5 @@ def peer_of(us: Ourselves, chain: Chain, boot: BootId, seed: bytes, session: byt
     buckets = frozenset(buckets_of(node, credential.name, credential.addresses, credential.capabilities))
     instance = instance_of(node, boot, seed)
     issuer, addresses = credential.issuer, credential.addresses
-    return Peer(node, credential.name, boot, instance, chain.not_after, session, issuer, buckets, addresses)
+    ends = chain.not_after
+    return Peer(node, credential.name, boot, instance, ends, session, issuer, buckets, addresses, chain=chain)

@@ -208,7 +208,7 @@ class _End:
             raise RemoteProtocolError(Drop.BAD_SIGNATURE, purpose) from None
         self.their_chain = self._chains.learn(chain)
         try:
-            peer = peer_of(us, chain, said.boot, said.seed, self._dialler_nonce)
+            peer = peer_of(us, self.their_chain, said.boot, said.seed, self._dialler_nonce)
         except TwinError as twin:
             self.twin = twin
             raise
@@ -301,6 +301,9 @@ class MeetingAcceptor(_End):
         if self.twin is not None:
             return []
         assert self._proved is not None
+        assert self.their_chain is not None
+        self._us.judge(self.their_chain)  # seconds may have passed since HELLO, and it chose how many
+        self._us.admit(self.their_chain)
         self._remember(self._proved, self._secret, self._hello, self._welcome)
         self.peer = self._proved
         return []
@@ -372,6 +375,7 @@ class MeetingDialler(_End):
                     self._mac(self._met, dialled=True, hello=self._hello), WelcomeAgain.decode_untrusted(body).mac
                 ):
                     raise RemoteProtocolError(Drop.BAD_SIGNATURE, "lan-again-accept")
+                self._us.admit(self._met.chain)  # seconds may have passed since HELLO_AGAIN, and it chose how many
                 self.peer = self._met.peer._replace(session=self._dialler_nonce)
                 return []
             case FrameType.CHAIN_ASK:

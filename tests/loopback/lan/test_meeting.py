@@ -94,3 +94,17 @@ async def test_a_board_with_a_renewed_credential_forgets_who_knows_the_one_befor
         assert len(bob.channel._introductions.acquaintances) == 1
         bob.channel.adopt(make_member(make_realm(), "bob"))
         assert len(bob.channel._introductions.acquaintances) == 0
+
+
+async def test_who_was_denied_between_its_handshake_and_its_place_among_the_neighbours_gets_none() -> None:
+    async with lan("alice", "bob") as (alice, bob):
+        peer = peer_of(alice, bob)
+        await bob.channel.stop()
+        await alice.ear.until(lambda: len(alice.ear.changes) >= 2)
+        alice.book.learn(deny_list(bob.node_id))
+        async with LanNode("carol", alice.port):
+            await alice.ear.sees("carol")
+            (stand_in,) = alice.channel._connections
+            alice.channel._admit(stand_in, peer, dialled=False)
+            assert alice.drops["revoked"] == 1
+            assert alice.channel._neighbours.find(bob.node_id) is None

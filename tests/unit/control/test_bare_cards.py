@@ -97,6 +97,18 @@ def test_a_bare_card_whose_chain_is_not_here_is_dropped_and_asked_for_again_in_f
     assert alice.found()
 
 
+def test_a_bare_answer_that_cannot_be_read_comes_again_whole() -> None:
+    """The asker has dropped the chain since the handshake, as so many others came."""
+    made = world("alice", "bob")
+    alice, bob = made["alice"], made["bob"]
+    bob.plane.near.says(alice.node, frozenset((SMALL_QUESTIONS,)), digest_of(bob.plane.own_card.chain))
+    alice.plane.who(Who(node=bob.node), now=made.now)
+    made.run(0.2)
+    assert alice.plane.drops == {"unknown-chain": 1}
+    made.run(0.5)
+    assert alice.found()
+
+
 def test_a_question_for_many_goes_to_a_neighbour_of_an_earlier_build_with_a_card() -> None:
     """Such a build drops a question without one: a node that has just started would not find it by name."""
     made = world("alice", "bob", "carol")

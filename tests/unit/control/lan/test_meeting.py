@@ -336,3 +336,30 @@ def test_acquaintances_are_bounded_and_one_of_each_node() -> None:
     bob.met.remember(before.peer, before.chain, id_=b"new id..", key=bytes(32), ours=b"", ours_not_after=2**40)
     assert bob.met.find((9).to_bytes(8, "big")) is None
     assert len(bob.met) == COUNT_MAX
+
+
+def test_a_node_that_is_denied_while_it_keeps_us_waiting_is_let_in_by_neither_end() -> None:
+    """It says the last frame of a handshake after the list has come."""
+    alice, bob = Board("alice"), Board("bob")
+    bob.chains.learn(alice.us.member.chain)
+    alice.chains.learn(bob.us.member.chain)
+    dialler, acceptor = bob.dialler(), alice.acceptor()
+    (hello,) = dialler.take_untrusted(FrameType.GREETING, acceptor.greeting)
+    (welcome,) = acceptor.take_untrusted(*hello)
+    (last,) = dialler.take_untrusted(*welcome)
+    alice.denied.add(bob.us.member.node_id)
+    with pytest.raises(RemoteProtocolError, match="revoked"):
+        acceptor.take_untrusted(*last)
+    assert acceptor.peer is None
+    assert len(alice.met) == 0
+
+
+def test_a_node_that_is_denied_before_it_says_welcome_again_is_not_let_in() -> None:
+    alice, bob = met()
+    dialler, acceptor = bob.dialler(bob.knows(alice)), alice.acceptor()
+    (hello,) = dialler.take_untrusted(FrameType.GREETING, acceptor.greeting)
+    (welcome,) = acceptor.take_untrusted(*hello)
+    bob.denied.add(alice.us.member.node_id)
+    with pytest.raises(RemoteProtocolError, match="revoked"):
+        dialler.take_untrusted(*welcome)
+    assert dialler.peer is None
