@@ -30,8 +30,9 @@ test -n "${BOOT_ORDER}" || setenv BOOT_ORDER "A B"
 test -n "${BOOT_A_LEFT}" || setenv BOOT_A_LEFT 3
 test -n "${BOOT_B_LEFT}" || setenv BOOT_B_LEFT 3
 
-# On a Raspberry Pi the firmware has loaded the device tree; elsewhere U-Boot has it from the machine.
-if test "${board}" = "rpi"; then setenv fdt ${fdt_addr}; else setenv fdt ${fdtcontroladdr}; fi
+# On a Raspberry Pi the firmware has loaded the device tree; elsewhere U-Boot has it from the machine.  Debian's kernel
+# takes more room there than U-Boot leaves below its place for an initrd: booti refuses to start it.
+if test "${board}" = "rpi"; then setenv fdt ${fdt_addr}; setenv ramdisk_addr_r 6000000; else setenv fdt ${fdtcontroladdr}; fi
 
 setenv save 'env export -c -s 4000 ${ramdisk_addr_r} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT; ${devtype} write ${ramdisk_addr_r} ${copy_lba} 20; ${devtype} write ${ramdisk_addr_r} ${state_lba} 20'
 setenv read_args 'setenv kernel_args quiet; if load ${devtype} ${devnum}:${bootp} ${ramdisk_addr_r} slot.env; then env import -t ${ramdisk_addr_r} ${filesize} kernel_args; fi; setenv bootargs "root=PARTLABEL=system_${label} rootfstype=erofs ro rootwait panic=10 systemd.gpt_auto=no rauc.slot=${slot} console=${console} ${kernel_args}"'
