@@ -33,6 +33,7 @@ COPY = TREE / "build" / "mutants"
 LOG = TREE / "build" / "mutants.log"
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "dist")
 WITHIN_S = 120  # the tests of one mutant: some mutants make them hang
+HUNG = -1  # in the place of an exit status
 
 
 class Fate(StrEnum):
@@ -74,7 +75,7 @@ def run(*command: str | Path, within_s: float = WITHIN_S) -> subprocess.Complete
             command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=within_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, f"FAILED: hung for {within_s:.0f} s", "")
+        return subprocess.CompletedProcess(command, HUNG, f"FAILED: hung for {within_s:.0f} s", "")
 
 
 def build() -> bool:
@@ -117,6 +118,8 @@ def judge(mutant: Mutant) -> tuple[Fate, str]:
         run("git", "apply", "--reverse", mutant.path)
         if mutant.is_compiled:
             build()
+    if status == HUNG:  # is it the mutant, or a machine that does much else?
+        status, said = (1, said) if pytest(*mutant.tests)[0] == 0 else (HUNG, f"{said}, and without the mutant too")
     return {0: Fate.SURVIVED, 1: Fate.KILLED}.get(status, Fate.UNJUDGED), said
 
 
