@@ -85,7 +85,7 @@ class Board:
                 site.close(self, act.instance)
             elif isinstance(act, Stands):
                 site.stats["stands" if act.stands else "parts"] += 1
-        for instance in self.standing.wanted():
+        for instance in self.standing.wanted(self.site.now):
             if instance not in self.dialling and instance not in self.open and len(self.dialling) < 8:
                 self.dialling.add(instance)
                 site.dial(self, instance)
@@ -111,8 +111,7 @@ class Board:
                     site.frame(self, to, 0, partial(Board.pruned, via=self.instance))
                 case Replace(to):
                     site.stats["replaced"] += 1
-                    self.standing.failed(to, site.now)
-                    site.close(self, to)
+                    self.standing.distrust(to, site.now)
         due = spreading.next_timeout()
         if due is not None and (self._timer_at is None or due < self._timer_at):
             self._timer_at = due

@@ -45,6 +45,16 @@ def use_device(sock: socket.socket, device: str) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
 
 
+def give_up(sock: socket.socket) -> None:
+    """Close a socket that a transport may still hold, when TLS did not come about.
+
+    Closed at once, its number would go to the next socket, and the loop would take that one for the transport's.
+    """
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)  # the transport reads the end, and closes
+    asyncio.get_running_loop().call_later(2 * CLOSE_S_MAX, sock.close)
+
+
 class Connection(asyncio.Protocol):
     """Frames over one transport.
 

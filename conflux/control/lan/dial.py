@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from conflux.control.lan.config import CLOSE_S_MAX, HANDSHAKE_S, LanConfig, Place
-from conflux.control.lan.connection import Connection, prepare_socket, use_device
+from conflux.control.lan.connection import Connection, give_up, prepare_socket, use_device
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.host.names import NAMES
 
@@ -166,6 +166,6 @@ async def open_connection(address: Address, context: ssl.SSLContext, answered: a
             ssl_shutdown_timeout=CLOSE_S_MAX,
         )
     except BaseException:
-        sock.close()
+        give_up(sock)
         raise
     return connection

@@ -22,7 +22,7 @@ from conflux.control.lan.config import (
     LanConfig,
     budget_key,
 )
-from conflux.control.lan.connection import Connection, prepare_socket, use_device
+from conflux.control.lan.connection import Connection, give_up, prepare_socket, use_device
 from conflux.control.lan.lans import SocketAddress
 from conflux.errors import RemoteProtocolError, UserError
 from conflux.host.changes import ADDRESSES, LINKS, Changes
@@ -239,7 +239,7 @@ class Listener:
         if connection.made:
             connection.abort(reason)
         else:
-            sock.close()  # does no harm if TLS failed half-way and the transport closed it already
+            give_up(sock)  # does no harm if TLS failed half-way and the transport closed it already
 
 
 def _indices(names: tuple[str, ...]) -> dict[str, int]:

@@ -8,6 +8,7 @@
 It is Plumtree (Leitao, Pereira and Rodrigues, 2007), with three differences: one repeat cuts no branch, as many senders
 share the tree; only two are told, as notices are most of the bytes; and a neighbour that swallows is found.  Whoever
 brought the last message of a sender is expected to bring the next one; if that comes by GRAFT from another, it is late.
+One neighbour alone can make another one late, by telling of what only it has: so it takes two that brought such.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from conflux.budget import TokenBucket
 from conflux.crypto.kdf import sha256
 
 ID_BYTES: Final = 8
@@ -30,11 +32,15 @@ TOLD_OF_QUESTIONS: Final = 1  # a question may be asked again, and most are the 
 NOTICE_S: Final = 0.005
 GRAFT_S, GRAFT_AGAIN_S = 0.080, 0.040
 REPEAT_COUNT: Final = 3
-MISSING_COUNT_MAX: Final = 1024
+MISSING_EACH_MAX: Final = 64  # messages that one neighbour told of; then its own oldest is forgotten
+TOLD_RATE, TOLD_BURST = 50.0, 512.0  # ids of one neighbour, per second and at once
+EMPTY_MAX: Final = 8  # times that one neighbour was asked in vain: what it tells is not heard for DEAF_S
+DEAF_S: Final = 60.0
 TELLER_COUNT_MAX: Final = 8  # of one missing message
 NOTICE_ID_COUNT_MAX: Final = 128  # in one frame
 SENDER_COUNT_MAX: Final = 1024
 WINDOW, LATE_MAX, STRIKE_MAX = 8, 3, 2
+BRINGER_COUNT_MIN: Final = 2
 
 
 class Push(NamedTuple):
@@ -75,12 +81,27 @@ Out = Push | Tell | Graft | Prune | Replace
 
 @dataclass(slots=True)
 class _Branch:
-    """A neighbour.  eager: it is in the tree."""
+    """A neighbour.  eager: it is in the tree.  late: who brought a message instead of it; None: it did, in time."""
 
     eager: bool = True
     repeats: int = 0
     strikes: int = 0
-    late: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    late: deque[bytes | None] = field(
+        default_factory=lambda: deque(maxlen=WINDOW)
+    )  # who brought it instead; None: in time
+    told: TokenBucket = field(default_factory=lambda: TokenBucket(TOLD_RATE, TOLD_BURST))
+    missing: OrderedDict[bytes, None] = field(default_factory=OrderedDict)  # what it told of, and did not come yet
+    empty: int = 0
+    deaf_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A message that may be asked for.  given: to whom, each once."""
+
+    at: float
+    data: bytes
+    given: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -104,7 +125,7 @@ class Spreading:
         self._rng = rng
         self._branches: dict[bytes, _Branch] = {}
         self._seen: OrderedDict[bytes, float] = OrderedDict()
-        self._kept: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._kept_bytes = 0
         self._missing: OrderedDict[bytes, _Missing] = OrderedDict()
         self._notices: dict[bytes, list[bytes]] = {}
@@ -121,11 +142,10 @@ class Spreading:
 
     def leave(self, node: bytes) -> None:
         """Take note that a neighbour is none any more."""
-        self._branches.pop(node, None)
         self._notices.pop(node, None)
-        for missing in self._missing.values():
-            if node in missing.tellers:
-                missing.tellers.remove(node)
+        branch = self._branches.pop(node, None)
+        for id_ in () if branch is None else tuple(branch.missing):
+            self._tells_no_more(id_, node)
 
     def __contains__(self, node: bytes) -> bool:
         return node in self._branches
@@ -153,7 +173,8 @@ class Spreading:
     ) -> bool:
         """Take a message: of this node, or from the neighbour via.  False: it was here before.
 
-        data: what to send on.  sender: names who made it.  told: how many of those beside the tree are told; None: all.
+        data: what to send on.  sender: names who made it, if that is certain; else empty.  told: how many of those
+        beside the tree are told; None: all.
         """
         self._forget(now)
         branch = None if via is None else self._branches.get(via)
@@ -163,17 +184,18 @@ class Spreading:
             return False
         self._seen[id_] = now
         self._keep(id_, data, now)
-        missing = self._missing.pop(id_, None)
+        missing = self._came(id_)
         if branch is not None and via is not None:
             branch.eager = True
-            branch.repeats = 0
-            branch.late.append(False)
-            if missing is not None and missing.asked:
-                self._blame(sender, via)
-            self._bringers.pop(sender, None)
-            self._bringers[sender] = via
-            if len(self._bringers) > SENDER_COUNT_MAX:
-                self._bringers.popitem(last=False)
+            branch.repeats = branch.empty = 0
+            branch.late.append(None)
+            if sender:
+                if missing is not None and missing.asked:
+                    self._blame(sender, via)
+                self._bringers.pop(sender, None)
+                self._bringers[sender] = via
+                if len(self._bringers) > SENDER_COUNT_MAX:
+                    self._bringers.popitem(last=False)
         beside = [node for node, each in self._branches.items() if node != via and not each.eager]
         for node, each in self._branches.items():
             if node != via and each.eager:
@@ -185,18 +207,33 @@ class Spreading:
                 self._notices_at = now + NOTICE_S
         return True
 
-    def told(self, ids: Sequence[bytes], via: bytes, *, now: float) -> None:
-        """Take note that a neighbour has these messages."""
+    def note(self, id_: bytes, now: float) -> None:
+        """Take note that a message is not wanted, as its sender is over its budget: nobody is asked for it."""
+        self._forget(now)
+        self._seen[id_] = now
+        self._came(id_)
+
+    def told(self, ids: Sequence[bytes], via: bytes, *, now: float) -> bool:
+        """Take note that a neighbour has these messages; False: it tells too much, or what it told of never came."""
+        branch = self._branches.get(via)
+        if branch is None:
+            return True
+        if now < branch.deaf_until or not branch.told.take(now, len(ids)):
+            return False
         for id_ in ids:
-            if id_ in self._seen or via not in self._branches:
+            if id_ in self._seen or id_ in branch.missing:
                 continue
             missing = self._missing.get(id_)
             if missing is None:
                 self._missing[id_] = _Missing([via], now + GRAFT_S)
-                if len(self._missing) > MISSING_COUNT_MAX:
-                    self._missing.popitem(last=False)
-            elif via not in missing.tellers and len(missing.tellers) < TELLER_COUNT_MAX:
+            elif len(missing.tellers) < TELLER_COUNT_MAX:
                 missing.tellers.append(via)
+            else:
+                continue
+            branch.missing[id_] = None
+            if len(branch.missing) > MISSING_EACH_MAX:
+                self._tells_no_more(next(iter(branch.missing)), via)
+        return True
 
     def grafted(self, id_: bytes, via: bytes, *, now: float) -> None:
         """Send a neighbour what it asks for, and all that comes after it."""
@@ -205,8 +242,9 @@ class Spreading:
             return
         branch.eager = True
         kept = self._kept.get(id_)
-        if kept is not None:
-            self._outs.append(Push(via, kept[1]))
+        if kept is not None and via not in kept.given:
+            kept.given.add(via)
+            self._outs.append(Push(via, kept.data))
 
     def pruned(self, via: bytes) -> None:
         """Send a neighbour no more whole messages."""
@@ -239,9 +277,14 @@ class Spreading:
                 del self._missing[id_]
                 continue
             teller = missing.tellers.pop(0)
+            branch = self._branches[teller]
+            branch.missing.pop(id_, None)
             missing.asked = True
             missing.ask_at = now + GRAFT_AGAIN_S
-            self._branches[teller].eager = True
+            branch.eager = True
+            branch.empty += 1
+            if branch.empty > EMPTY_MAX:
+                branch.empty, branch.deaf_until = 0, now + DEAF_S
             self.graft_count += 1
             self._outs.append(Graft(teller, id_))
 
@@ -254,14 +297,32 @@ class Spreading:
             branch.eager = False
             self._outs.append(Prune(via))
 
+    def _came(self, id_: bytes) -> _Missing | None:
+        """Forget that a message is missing; return what was known of that."""
+        missing = self._missing.pop(id_, None)
+        for teller in () if missing is None else missing.tellers:
+            self._branches[teller].missing.pop(id_, None)
+        return missing
+
+    def _tells_no_more(self, id_: bytes, node: bytes) -> None:
+        """Forget that a neighbour told of a message."""
+        branch, missing = self._branches.get(node), self._missing.get(id_)
+        if branch is not None:
+            branch.missing.pop(id_, None)
+        if missing is not None and node in missing.tellers:
+            missing.tellers.remove(node)
+            if not missing.tellers and not missing.asked:
+                del self._missing[id_]
+
     def _blame(self, sender: bytes, bringer: bytes) -> None:
         """Hold a message that came by GRAFT against the neighbour that was expected to bring it."""
         expected = self._bringers.get(sender)
         branch = None if expected is None else self._branches.get(expected)
         if expected is None or branch is None or expected == bringer:
             return
-        branch.late.append(True)
-        if sum(branch.late) < LATE_MAX:
+        branch.late.append(bringer)
+        others = [each for each in branch.late if each is not None]
+        if len(others) < LATE_MAX or len(set(others)) < BRINGER_COUNT_MIN:
             return
         branch.late.clear()
         branch.eager = False
@@ -269,13 +330,14 @@ class Spreading:
         self._outs.append(Replace(expected) if branch.strikes >= STRIKE_MAX else Prune(expected))
 
     def _keep(self, id_: bytes, data: bytes, now: float) -> None:
-        self._kept[id_] = now, data
-        self._kept_bytes += len(data)
+        earlier = self._kept.pop(id_, None)
+        self._kept_bytes += len(data) - (0 if earlier is None else len(earlier.data))
+        self._kept[id_] = _Kept(now, data)
         while self._kept_bytes > KEPT_BYTES_MAX:
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1].data)
 
     def _forget(self, now: float) -> None:
         while self._seen and (len(self._seen) >= ID_COUNT_MAX or next(iter(self._seen.values())) <= now - ID_S):
             self._seen.popitem(last=False)
-        while self._kept and next(iter(self._kept.values()))[0] <= now - KEPT_S:
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])
+        while self._kept and next(iter(self._kept.values())).at <= now - KEPT_S:
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1].data)

@@ -14,10 +14,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from conflux.control.lan.circle import GUEST_COUNT_MAX, Circle, Role
+from conflux.control.lan.circle import FLOOR, GUEST_COUNT_MAX, Circle, Role
 from conflux.control.lan.spreading import Spreading
 
 IDLE_S: Final = 5.0  # of a connection that does not stand
+GRACE_S: Final = 2.0  # of two on the ring the smaller instance dials, and the other after so long: one handshake
 WORD_S: Final = 1.0  # so long the accepting end waits to be told what a connection is for
 
 
@@ -69,6 +70,8 @@ class Standing:
         self.spreading = Spreading(rng)
         self._ends: dict[bytes, _End] = {}
         self._acts: deque[Act] = deque()
+        self._me = me
+        self._since: dict[bytes, float] = {}  # those on the ring that are to dial this node, and have not
 
     def __contains__(self, instance: bytes) -> bool:
         return instance in self._ends
@@ -111,9 +114,22 @@ class Standing:
         self.tend(now)
 
     def failed(self, instance: bytes, now: float) -> None:
-        """Take note that a node could not be dialled, or that it does not pass on what it should."""
+        """Take note that a node could not be dialled."""
         self.circle.failed(instance, now)
         self.tend(now)
+
+    def distrust(self, instance: bytes, now: float) -> None:
+        """Let a neighbour that does not pass on what it should have no place any more, if enough others are left."""
+        if len(self.standing - {instance}) >= FLOOR:
+            self.circle.distrust(instance, now)
+        self.tend(now)
+
+    def reopened(self, instance: bytes, *, dialled: bool, now: float) -> None:
+        """Take note that another connection to the same node takes the place of the one that was open."""
+        end = self._ends.get(instance)
+        if end is not None:
+            end.dialled, end.told, end.opened_at = dialled, None, now
+            self.tend(now)
 
     def used(self, instance: bytes, now: float) -> None:
         """Take note that something for one node went over a connection."""
@@ -156,10 +172,10 @@ class Standing:
                 end.mine = Role.RING
                 continue
             role = circle.role(instance)
-            if role is not Role.ERRAND and (end.theirs is not Role.ERRAND or not end.dialled):
+            if role is not Role.ERRAND:
                 end.mine = role
             elif end.mine is not Role.ERRAND:
-                end.mine = self._guest(end)
+                end.mine = self._guest(end) if circle.trusts(instance) else Role.ERRAND
             elif end.theirs is None and not end.dialled and now >= end.opened_at + WORD_S:
                 end.theirs = Role.RING  # it says nothing: to it, this LAN is a small one
                 end.mine = Role.GUEST if circle.takes(instance, len(self._guests())) else Role.ERRAND
@@ -176,9 +192,17 @@ class Standing:
                 end.used_at = now
                 self._acts.append(Close(instance))
 
-    def wanted(self) -> list[bytes]:
+    def wants(self, instance: bytes, now: float) -> bool:
+        """Say whether a node is to be dialled now, if it is not connected."""
+        circle = self.circle
+        if not circle.is_ring or instance not in circle.ring or instance > self._me:
+            return circle.wants(instance)
+        return now >= self._since.setdefault(instance, now) + GRACE_S
+
+    def wanted(self, now: float) -> list[bytes]:
         """Return the nodes to dial."""
-        return [each for each in self.circle.wishes() if each not in self._ends]
+        self._since = {each: at for each, at in self._since.items() if each in self.circle.ring}
+        return [each for each in self.circle.wishes() if each not in self._ends and self.wants(each, now)]
 
     def next_act(self) -> Act | None:
         """Return the next thing to do."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import socket
 from ipaddress import ip_address, ip_interface, ip_network
@@ -10,9 +12,10 @@ import ifaddr
 import pytest
 
 from conflux.control.lan import interfaces
-from conflux.control.lan.certificate import Certificate
+from conflux.control.lan.certificate import Certificate, client_context
 from conflux.control.lan.config import REDIAL_S_MAX, LanConfig, budget_key
-from conflux.control.lan.dial import Address, connect_first, resolve, underlay_addresses
+from conflux.control.lan.connection import Connection
+from conflux.control.lan.dial import Address, connect_first, open_connection, resolve, underlay_addresses
 from conflux.control.lan.interfaces import usable_interfaces
 from conflux.control.lan.lans import Interface, Lans
 from conflux.control.lan.listener import Listener
@@ -53,6 +56,39 @@ async def test_name_that_resolves_into_the_overlay_is_not_dialled() -> None:
         Address(socket.AF_INET, ("127.0.0.1", 7464))
     ]
     assert not config.allows("::ffff:127.0.0.1")
+
+
+def test_a_dial_that_times_out_as_tls_stands_leaves_the_number_of_its_socket_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closed under its transport, its number would be the next socket's, which the loop takes for the transport's.
+
+    That is so with the loop of Python's own library, which a board without uvloop has.
+    """
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(_dial_too_late(monkeypatch))
+
+
+async def _dial_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    made = Connection.connection_made
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=Certificate.make().context)
+    (address,) = await resolve("127.0.0.1", server.sockets[0].getsockname()[1])
+    dialling = asyncio.create_task(open_connection(address, client_context(), asyncio.Event()))
+
+    def made_too_late(self: Connection, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        dialling.cancel()
+
+    monkeypatch.setattr(Connection, "connection_made", made_too_late)
+    await asyncio.gather(dialling, return_exceptions=True)
+    assert dialling.cancelled()
+    with contextlib.ExitStack() as stack:
+        for sock in [stack.enter_context(socket.socket()) for _ in range(32)]:
+            sock.setblocking(False)
+            loop.add_writer(sock, lambda: None)
+            loop.remove_writer(sock)
+    server.close()
 
 
 async def test_first_address_that_answers_wins_and_no_socket_is_left() -> None:

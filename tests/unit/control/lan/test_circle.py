@@ -7,12 +7,14 @@ import random
 from conflux.control.lan.circle import (
     CHORD_COUNT,
     DEAD_S,
-    DECLINED_S,
+    DEAD_S_MIN,
+    DECLINED_RING_S,
     GUEST_COUNT_MAX,
     KNOWN_COUNT_MAX,
     LARGE_S,
     RING_FROM,
     RING_UNTIL,
+    SEEK_COUNT,
     SIDE_COUNT,
     Circle,
     Role,
@@ -99,20 +101,37 @@ def test_what_cannot_be_dialled_makes_room_and_a_sign_of_life_brings_it_back() -
     assert name(0x81) in lan.ring
 
 
-def test_the_dead_are_forgiven_after_ten_minutes() -> None:
+def test_the_dead_are_left_alone_longer_each_time_and_ten_minutes_at_most() -> None:
     lan = circle(*range(0x70, 0x80), *range(0x81, 0x91))
-    lan.failed(name(0x81), 5.0)
-    lan.plan(5.0 + DEAD_S - 1)
-    assert name(0x81) not in lan.ring
-    lan.plan(5.0 + DEAD_S)
-    assert name(0x81) in lan.ring
+    now, rests = 5.0, []
+    for _ in range(12):
+        lan.failed(name(0x81), now)
+        lan.plan(now)
+        assert name(0x81) not in lan.ring
+        began = now
+        while name(0x81) not in lan.ring:
+            now += 1.0
+            lan.plan(now)
+        rests.append(now - began)
+    assert rests[:3] == [DEAD_S_MIN, 2 * DEAD_S_MIN, 4 * DEAD_S_MIN]
+    assert rests[-1] == DEAD_S
+    assert name(0x83) in lan.ring, "who proved itself stays until the other has"
+
+
+def test_many_that_cannot_be_reached_for_now_make_no_small_lan() -> None:
+    lan = circle(*range(0x70, 0x80), *range(0x81, 0x91))
+    for each in lan.nodes():
+        lan.failed(each, 1.0)
+    lan.plan(1.0)
+    assert lan.is_ring
 
 
 def test_once_a_minute_one_of_the_dead_is_tried_and_no_more_often() -> None:
     lan = circle(*range(0x70, 0x80), *range(0x81, 0x91))
     dead = [name(number) for number in (0x73, 0x74, 0x8C)]
     for each in dead:
-        lan.failed(each, 5.0)
+        for _ in range(10):
+            lan.failed(each, 5.0)
     tries = 0
     for second in range(5, 305):
         lan.plan(float(second))
@@ -124,7 +143,7 @@ def test_once_a_minute_one_of_the_dead_is_tried_and_no_more_often() -> None:
     assert 4 <= tries <= 7
 
 
-def test_who_declined_is_left_alone_for_a_minute() -> None:
+def test_who_declined_is_left_alone_for_a_while() -> None:
     lan = circle(*range(120))
     (chord, *_) = lan.chords
     lan.declined(chord, 1.0)
@@ -134,7 +153,8 @@ def test_who_declined_is_left_alone_for_a_minute() -> None:
     lan.declined(name(119), 1.0)
     lan.plan(1.0)
     assert name(119) not in lan.ring
-    lan.plan(1.0 + DECLINED_S)
+    assert chord not in lan.chords
+    lan.plan(1.0 + DECLINED_RING_S)
     assert name(119) in lan.ring
 
 
@@ -144,6 +164,37 @@ def test_whom_a_person_named_is_always_a_neighbour() -> None:
     lan.pin(far)
     lan.plan(1.0)
     assert lan.wants(far)
+
+
+def test_a_board_that_proved_nobody_yet_tries_many_at_once_when_dials_fail() -> None:
+    lan = circle(*range(120), proved=False)
+    assert len(lan.chords) == CHORD_COUNT
+    lan.failed(next(iter(lan.ring)), 1.0)
+    lan.plan(1.0)
+    assert len(lan.chords) == SEEK_COUNT
+    proved = sorted(lan.chords)[:3]
+    for each in proved:
+        lan.met(each)
+    lan.plan(2.0, proved)
+    assert len(lan.chords) <= CHORD_COUNT
+    assert set(proved) <= lan.ring | lan.chords
+
+
+def test_of_the_chords_one_at_most_has_not_proved_itself() -> None:
+    lan = circle(*range(40))
+    for number in range(2000):
+        lan.alive(b"fake" + number.to_bytes(4, "big"))
+    for each in lan.chords:
+        lan.declined(each, 1.0)
+    lan.plan(1.0)
+    assert len([each for each in lan.chords if each.startswith(b"fake")]) <= 1
+
+
+def test_two_are_distrusted_at_once_and_no_more() -> None:
+    lan = circle(*range(120))
+    for each in sorted(lan.ring):
+        lan.distrust(each, 1.0)
+    assert [lan.trusts(each) for each in sorted(lan.ring)] == [False, False, True, True]
 
 
 def test_only_so_many_others_may_stand_beside_a_node() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 from conflux.control.lan.spreading import (
+    DEAF_S,
+    EMPTY_MAX,
     GRAFT_AGAIN_S,
     GRAFT_S,
     ID_COUNT_MAX,
@@ -12,6 +14,7 @@ from conflux.control.lan.spreading import (
     KEPT_BYTES_MAX,
     KEPT_S,
     LATE_MAX,
+    MISSING_EACH_MAX,
     NOTICE_S,
     REPEAT_COUNT,
     Graft,
@@ -130,11 +133,11 @@ def test_who_asks_gets_it_and_belongs_to_the_tree_from_then_on() -> None:
     assert outs(machine) == []
 
 
-def swallowed(machine: Spreading, text: str, now: float) -> None:
-    """Let a message of "s" come by GRAFT from b, and not from who brought the last one."""
-    machine.told([id_of(text.encode())], b"b", now=now)
+def swallowed(machine: Spreading, text: str, now: float, by: str = "b") -> None:
+    """Let a message of "s" come by GRAFT from another neighbour than the one that brought the last one."""
+    machine.told([id_of(text.encode())], by.encode(), now=now)
     machine.handle_timeout(now=now + GRAFT_S)
-    hear(machine, text, "b", now + 0.1)
+    hear(machine, text, by, now + 0.1)
 
 
 def test_neighbour_that_swallows_loses_its_place_in_the_tree_and_the_second_time_altogether() -> None:
@@ -142,9 +145,57 @@ def test_neighbour_that_swallows_loses_its_place_in_the_tree_and_the_second_time
     found: list[Out] = []
     for number in range(2 * LATE_MAX):
         hear(machine, f"before {number}", "a", float(number))  # "a" is expected to bring what "s" says
-        swallowed(machine, f"swallowed {number}", number + 0.5)
+        swallowed(machine, f"swallowed {number}", number + 0.5, "bc"[number % 2])
         found += [out for out in outs(machine) if isinstance(out, Prune | Replace)]
     assert found == [Prune(b"a"), Replace(b"a")]
+
+
+def test_one_neighbour_alone_cannot_have_another_thrown_out() -> None:
+    """It tells of what it alone has, in the name of a sender whose last message came by the other."""
+    machine = tree("a", "b", "c")
+    for number in range(40):
+        hear(machine, f"before {number}", "a", float(number))
+        swallowed(machine, f"made up {number}", number + 0.5, "b")
+    assert not [out for out in outs(machine) if isinstance(out, Prune | Replace)]
+
+
+def test_what_is_over_a_budget_is_not_asked_for_and_blames_nobody() -> None:
+    machine = tree("a", "b")
+    machine.told([id_of(b"too much")], b"b", now=0.0)
+    machine.note(id_of(b"too much"), 0.01)
+    machine.handle_timeout(now=1.0)
+    assert outs(machine) == []
+    machine.told([id_of(b"too much")], b"b", now=1.0)
+    assert machine.next_timeout() is None
+
+
+def test_made_up_notices_of_one_neighbour_leave_those_of_another() -> None:
+    machine = tree("a", "b")
+    machine.told([b"honestly"], b"a", now=0.0)
+    for number in range(100):
+        machine.told([(100 * number + each).to_bytes(8, "big") for each in range(100)], b"b", now=0.0)
+    assert len(machine._missing) <= 1 + MISSING_EACH_MAX
+    assert not machine.told([bytes((each,)) * 8 for each in range(100)], b"b", now=0.0), "over its budget"
+    machine.handle_timeout(now=GRAFT_S)
+    assert Graft(b"a", b"honestly") in outs(machine)
+
+
+def test_who_is_asked_in_vain_again_and_again_is_not_heard_for_a_minute() -> None:
+    machine = tree("a", "b")
+    for number in range(EMPTY_MAX + 1):
+        assert machine.told([number.to_bytes(8, "big")], b"b", now=float(number))
+        machine.handle_timeout(now=number + GRAFT_S)
+    assert not machine.told([b"12345678"], b"b", now=EMPTY_MAX + 1.0)
+    assert machine.told([b"12345678"], b"b", now=EMPTY_MAX + 1.0 + DEAF_S)
+
+
+def test_a_message_is_given_to_each_that_asks_once() -> None:
+    machine = tree("a", "b")
+    hear(machine, "hello", "a")
+    outs(machine)
+    for _ in range(3):
+        machine.grafted(id_of(b"hello"), b"b", now=0.1)
+    assert outs(machine) == [Push(b"b", b"hello")]
 
 
 def test_who_was_not_expected_to_bring_a_message_is_not_blamed() -> None:
@@ -182,7 +233,10 @@ def test_room_is_bounded_whatever_comes() -> None:
         machine.told([(number + 10**9).to_bytes(8, "big")], b"a", now=0.0)
     assert len(machine._seen) <= ID_COUNT_MAX
     assert machine._kept_bytes <= KEPT_BYTES_MAX
-    assert len(machine._missing) <= 1024
+    assert len(machine._missing) <= MISSING_EACH_MAX
+    for number in range(ID_COUNT_MAX + 100):
+        machine.spread(number.to_bytes(8, "big"), bytes(1000), now=0.0)  # forgotten, and here again
+    assert machine._kept_bytes == sum(len(kept.data) for kept in machine._kept.values())
 
 
 def test_ids_are_forgotten_after_a_minute_and_the_messages_after_ten_seconds() -> None:

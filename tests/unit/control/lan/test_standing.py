@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from conflux.control.lan.circle import GUEST_COUNT_MAX, Role
-from conflux.control.lan.standing import IDLE_S, WORD_S, Act, Close, Say, Standing, Stands
+from conflux.control.lan.standing import GRACE_S, IDLE_S, WORD_S, Act, Close, Say, Standing, Stands
 
 ME = b"\x80" + bytes(7)
 
@@ -80,6 +80,13 @@ def test_whoever_picks_this_node_is_taken_as_a_guest_until_there_are_enough() ->
     assert len(machine.standing) == GUEST_COUNT_MAX
 
 
+def test_of_two_on_the_ring_the_smaller_instance_dials_and_the_other_only_if_it_does_not() -> None:
+    machine = large(250)
+    before, after = [[each for each in machine.circle.ring if (each > ME) is later] for later in (False, True)]
+    assert set(machine.wanted(10.0)) == {*after, *machine.circle.chords}
+    assert set(machine.wanted(10.0 + GRACE_S)) == {*before, *after, *machine.circle.chords}
+
+
 def test_whoever_declines_is_replaced_by_another() -> None:
     machine = large()
     chord = min(machine.circle.chords)
@@ -87,7 +94,7 @@ def test_whoever_declines_is_replaced_by_another() -> None:
     machine.near(chord, Role.ERRAND, 0.01)
     assert chord not in machine.circle.chords
     assert len(machine.circle.chords) == 2
-    assert chord not in machine.wanted()
+    assert chord not in machine.wanted(0.02)
 
 
 def test_two_guests_of_each_other_part() -> None:
