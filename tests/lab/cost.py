@@ -25,8 +25,6 @@ from rig.ledger.spells import Spell, Watched
 from rig.narration import chapter, paint, play, tell
 from rig.topology import CONFLUX, Host, Lab, LabFailure, wait_for
 
-from conflux.ids import LAN_PORT
-
 IDLE_S: Final = 5.0  # of exchanges that keep nothing open
 LEFT_ALONE_S: Final = 5.0  # after the link's linger, until nothing of an exchange is on the wire
 GONE_S: Final = IDLE_S + LEFT_ALONE_S
@@ -66,7 +64,7 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
         both("met before")
     apart.close()
     tell("alpha", "its control connection with bravo ends, and is made anew")
-    watched.spell("connection", partial(cut_control, alpha), seconds=SETTLED_S)
+    watched.spell("connection", watched.cut_control, seconds=SETTLED_S)
     tell("bravo", "restarts: nothing that they knew each other again by is left")
     watched.realm.daemons["bravo"].down()
     time.sleep(LEFT_ALONE_S)
@@ -84,11 +82,6 @@ def cold() -> tuple[dict[str, float], list[Spell]]:
         "restart_kb": control_kb(restart),
     }
     return figures, [first, again[len(again) // 2], connection, restart]
-
-
-def cut_control(host: Host) -> None:
-    """End a host's control connections, as if the network between had forgotten them."""
-    host.run("ss", "-K", "state", "established", f"( sport = :{LAN_PORT} or dport = :{LAN_PORT} )", check=False)
 
 
 def control_kb(spell: Spell) -> float:

@@ -28,6 +28,7 @@ def spells() -> dict[str, Spell]:
         watched.spell(title, lambda: watched.alpha.first_answer_ms(address), seconds=GONE_S)
     large = ("-c", "10", "-i", "0.05", "-s", "4000", "-W", "5")
     watched.spell("large", lambda: watched.alpha.ping(address, *large), seconds=GONE_S)
+    watched.spell("connection", watched.cut_control, seconds=8)
     found = {spell.title: spell for spell in watched.spells()}
     lab.close()
     return found
@@ -45,7 +46,7 @@ def test_the_ledger_has_every_byte_that_the_kernel_counted(spells: dict[str, Spe
 
 
 def test_an_exchange_costs_no_more_than_it_did(spells: dict[str, Spell]) -> None:
-    assert spells["first"].kb < 53
+    assert spells["first"].kb < 44
     assert spells["again"].kb < 14  # of which 2 may be DTLS that was sent twice
 
 
@@ -78,3 +79,15 @@ def test_a_link_of_seconds_asks_for_no_consent(spells: dict[str, Spell]) -> None
 def test_the_goodbye_meets_no_closed_port(spells: dict[str, Spell]) -> None:
     for title in ("first", "again"):
         assert "ICMP unreachable" not in messages(spells[title]), title
+
+
+def test_a_connection_between_boards_that_met_has_no_signature_and_no_chain(spells: dict[str, Spell]) -> None:
+    control = [row for row in spells["connection"].rows if row.group in ("control", "TCP")]
+    assert {"HELLO_AGAIN", "WELCOME_AGAIN"} <= set(messages(spells["connection"]))
+    assert not {"HELLO", "WELCOME", "CHAIN"} & set(messages(spells["connection"]))
+    assert sum(row.wire_bytes for row in control) < 4000
+
+
+def test_cards_of_a_first_contact_between_neighbours_carry_no_chain(spells: dict[str, Spell]) -> None:
+    assert messages(spells["first"])["CARD"].wire_bytes < 6000
+    assert messages(spells["first"])["WHO"].wire_bytes < 6000

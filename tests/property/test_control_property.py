@@ -13,6 +13,7 @@ from conflux.control.envelope import HOP_LIMIT_MAX, Envelope, Inner, Kind, Reach
 from conflux.control.event import Message
 from conflux.control.lan.frame import BODY_BYTES_MAX, FrameReader, FrameType, encode_frame
 from conflux.control.lan.handshake import Greeting, Hello, Peer, Welcome
+from conflux.control.lan.meeting import FullHello, FullWelcome, HelloAgain, WelcomeAgain
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.replay import WINDOW_SIZE, ReplayWindow, Verdict
 from conflux.control.who import Presence, Question, Who
@@ -58,7 +59,8 @@ def test_records_survive_the_wire(record: Envelope | Inner) -> None:
 
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_a_record_or_a_protocol_error(data: bytes) -> None:
-    for record in (Envelope, Inner, Who, Question, Presence, Greeting, Hello, Welcome):
+    meeting = (FullHello, FullWelcome, HelloAgain, WelcomeAgain)
+    for record in (Envelope, Inner, Who, Question, Presence, Greeting, Hello, Welcome, *meeting):
         with contextlib.suppress(RemoteProtocolError):
             assert record.decode_untrusted(data).encode() == data
 

@@ -19,6 +19,8 @@ from rig.ledger.keys import Keys
 from rig.ledger.rows import Row, rows
 from rig.topology import CONFLUX, Host, Lab, LabFailure, Lan, Realm, port_name, wait_for
 
+from conflux.ids import LAN_PORT
+
 _HERE: Final = Path(__file__).resolve().parent
 _STILL_S: Final = 0.1  # capture and counters stand still for so long at a moment
 _MOMENT_WITHIN_S: Final = 10.0
@@ -69,6 +71,11 @@ class Watched:
         lab.program = self._program()
         self.realm: Realm = lab.realm(*self.hosts)
         self._spells: list[tuple[str, Moment, Moment, float]] = []
+
+    def cut_control(self) -> None:
+        """End the control connections of the first host, as if the network between had forgotten them."""
+        ours = f"( sport = :{LAN_PORT} or dport = :{LAN_PORT} )"
+        self.alpha.run("ss", "-K", "state", "established", ours, check=False)
 
     def _plain_port(self, host: Host) -> None:
         command = [*self.lan.enter, sys.executable, str(_HERE / "capture.py"), "--plain", port_name(host)]
