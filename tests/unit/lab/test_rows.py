@@ -26,6 +26,7 @@ from conflux.api.rows import (
     StreamRow,
     Streams,
 )
+from conflux.api.usage import BudgetRow, DayRow
 from conflux.api.why import KnownBy, Source, Verdict, Why
 from conflux.control.channel import NeighbourStatus
 from conflux.control.event import PlaneStatus
@@ -50,6 +51,7 @@ WHOLE = Status(
     control=(ChannelRow("lan", True, "", (NeighbourStatus("n", "rod", "a", None, True, False, 1.0, 2.0, (), 9),)),),
     relaying=Relaying.ON,
     memory=Memory(None, 3),
+    budget=BudgetRow("near", 100, None, 1, 85, 90, (DayRow("2026-12-01", 40, 45),)),
     warnings=("clock-behind: two days",),
     sockets=0,
     tasks=(),
