@@ -14,7 +14,9 @@ def add_policy(commands: Commands) -> None:
         "check",
         "policy:check",
         "say everything that is wrong in a rule file, and run its tests",
-        "conflux realm members --json > members.json\n  conflux policy check home.toml --members members.json",
+        "conflux policy check home.toml\n"
+        "  conflux realm members --json > members.json\n"
+        "  conflux policy check home.toml --members members.json",
     )
     check.add_argument("file", type=path, metavar="FILE", help="the rule file")
     check.add_argument(

@@ -27,7 +27,9 @@ _PHRASES: Mapping[str, Mapping[str, str]] = {
         "restarted": "{who} restarted",
         "lifetime": "the stream's day was over",
         "rekey": "{who} did not agree on new keys",
+        "resume-conflict": "somebody else used a secret of {who}",
         "revoked": "{who} is a member no more",
+        "signed-anew": "{who} opened a new one with signatures",
     },
     "route": {
         "timeout": "no answer of {who} came back",
@@ -84,6 +86,8 @@ _PHRASES: Mapping[str, Mapping[str, str]] = {
         "unused": "nothing ever came on it",
         "replaced": "a newer one took its place",
         "restarted": "{who} restarted",
+        "resume-conflict": "somebody else used a secret of {who}",
+        "signed-anew": "{who} opened a new one with signatures",
         "expired": "its lifetime, or the credential of {who}, ended",
         "revoked": "{who} is a member no more",
     },

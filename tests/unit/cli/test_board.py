@@ -93,7 +93,7 @@ def test_a_flashed_board_is_marked_and_starts_again(desk, tmp_path, monkeypatch)
     desk.do("k", "board", "renew", "--yes")
     assert said == []
     desk.join_by_file("k", "barn")
-    places = SimpleNamespace(own=tmp_path / "data" / "board")
+    places = SimpleNamespace(own=tmp_path / "data" / "board", is_in_memory=False)
     monkeypatch.setattr(board, "Places", lambda: places)
     config = SimpleNamespace(node=SimpleNamespace(state_dir=desk.path / "k"))
     monkeypatch.setattr(context, "load", lambda options: config)
