@@ -65,6 +65,7 @@ class Ahead(Record):
         sequence(uint(255), 8),
         octets(CHAIN_HASH_BYTES),
         octets(DIGEST_BYTES),
+        sequence(nested(Vantage), VANTAGE_COUNT_MAX),
         uint(),
         uint(255),
         octets(0, RIDER_BYTES_MAX),
@@ -75,6 +76,7 @@ class Ahead(Record):
     offload_kinds: tuple[int, ...]  # entry kinds beyond plain packets that A sends and takes
     chain_hash: bytes  # of the credential chain that A acts under
     lists: bytes  # digest of the signed lists that A holds
+    vantage: tuple[Vantage, ...]  # relays that A reaches well: B sends to A too
     rider_seq: int
     rider_kind: int  # 0: no rider
     rider: bytes

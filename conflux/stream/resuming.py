@@ -44,6 +44,7 @@ from conflux.stream.resumptions import (
 )
 from conflux.stream.state import LIFETIME_S, Book, Incoming, Outgoing
 
+SPARE_S = HALF_OPEN_S / 2  # one that is taken at the last moment still has time to get there
 RIDE_S = 0.1  # a RESUMED waits for the answer to the offer that came along; a carrier describes itself in 5 ms
 
 
@@ -186,7 +187,7 @@ class Resuming:
         for stream, state in self._book.outgoing.items():
             if state.peer == peer and state.spare_until is not None:
                 state.spare_until, state.expires_at = None, now + LIFETIME_S
-                self._ready(stream, state, (), state.offered)
+                self._ready(stream, state, state.vantage, state.offered)
                 return stream
         return None
 
@@ -234,6 +235,7 @@ class Resuming:
             offload_kinds=self._book.offload_kinds,
             chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
             lists=self._book.lists(),
+            vantage=self._book.vantage(state.peer),
             rider_seq=0 if rider is None else rider.seq,
             rider_kind=0 if rider is None else rider.kind,
             rider=b"" if rider is None else rider.body,
@@ -377,10 +379,11 @@ class Resuming:
         state = self._book.outgoing.get(own)
         if state is None:  # nothing is sent there yet: open() takes it, or it ends unused
             state = self._book.outgoing[own] = Outgoing(peer, pair.peer_boot, None, expires_at=now + LIFETIME_S)
-            state.spare_until, state.offered = now + HALF_OPEN_S, ahead.offload_kinds
+            state.spare_until, state.offered = now + SPARE_S, ahead.offload_kinds
+            state.vantage = ahead.vantage
         state.keys, state.resumed = outcome.stream_keys(of_asker=False, aead=ahead.aead), True
         if state.spare_until is None:
-            self._ready(own, state, (), ahead.offload_kinds)
+            self._ready(own, state, ahead.vantage, ahead.offload_kinds)
         outcome.erase()
         if (resuming := self._asked.get(peer)) is not None and resuming.stream == own:  # both asked at once
             del self._asked[peer]

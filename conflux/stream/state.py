@@ -35,6 +35,7 @@ class Outgoing:
     offered: tuple[int, ...] = ()  # the entry kinds in the OPEN
     spare_until: float | None = None  # opened by a resumption of the peer; None: open() has been asked for it
     resumed: bool = False  # its keys came out of a resumption
+    vantage: tuple[Vantage, ...] = ()  # of a peer whose resumption opened it
 
     @property
     def opened_at(self) -> float:

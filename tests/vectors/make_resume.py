@@ -86,7 +86,7 @@ def exchange(rs: bytes, *, kem: bool, name: str) -> dict[str, str]:
         assert ml.decapsulate(ciphertext) == ml_secret
     fresh = ml_secret + x_a.exchange(x_b.public_key())
     lists, chain_a, chain_b = pattern("lists", 8), pattern("chain A", 16), pattern("chain B", 16)
-    ahead = cbor([1, pattern("stream A", 16), 2, [2], chain_a, lists, 7, 20, b"offer"])
+    ahead = cbor([1, pattern("stream A", 16), 2, [2], chain_a, lists, [], 7, 20, b"offer"])
     back = cbor([1, pattern("stream B", 16), 1, [2], chain_b, lists, [], 21, b"answer"])
 
     early = extract(bytes(32), rs + A + B + BOOT_A + BOOT_B)

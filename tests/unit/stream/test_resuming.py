@@ -21,6 +21,7 @@ from kit.resuming import (
 
 from conflux.anchor.frame import AES_256_GCM, CHACHA20_POLY1305
 from conflux.control.envelope import Kind
+from conflux.crypto.seal import PUBLIC_BYTES as SEAL_PUBLIC_BYTES
 from conflux.errors import RemoteProtocolError
 from conflux.stream.event import (
     Pass,
@@ -32,8 +33,9 @@ from conflux.stream.event import (
     Send,
     SenderReady,
 )
+from conflux.stream.handshake import Vantage
 from conflux.stream.resume import Resume
-from conflux.stream.resuming import RIDE_S, Resumption
+from conflux.stream.resuming import RIDE_S, SPARE_S, Resumption
 from conflux.stream.resumptions import (
     GIVE_UP_S,
     HALF_OPEN_S,
@@ -364,5 +366,24 @@ def test_a_spare_stream_that_nobody_asks_for_ends():
     a, b = pair()
     exchange(a, b)
     b.events()
-    b.streams.handle_timeout(now=HALF_OPEN_S)
+    b.streams.handle_timeout(now=SPARE_S)
     assert not b.streams._outgoing
+    assert a.streams._incoming, "whoever takes a spare at the last moment is still understood"
+    a.streams.handle_timeout(now=HALF_OPEN_S)
+    assert not a.streams._incoming
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_each_end_learns_the_relays_that_the_other_reaches_well(at_once):
+    """A stream whose sender knows no relay of its receiver finds no path where two relays are needed."""
+    of_a, of_b = (Vantage(bytes([node] * 16), 0, bytes(8), bytes(SEAL_PUBLIC_BYTES)) for node in (1, 2))
+    a, b = Side(LOW, vantage=lambda peer: (of_a,)), Side(HIGH, vantage=lambda peer: (of_b,))
+    signed(a, b)
+    if at_once:
+        b.open(a)
+        b.sent()
+    exchange(a, b)
+    if not at_once:
+        b.open(a)
+    assert [event.vantage for event in a.events(SenderReady)] == [(of_b,)]
+    assert [event.vantage for event in b.events(SenderReady)] == [(of_a,)]
