@@ -18,6 +18,7 @@ from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId
 from conflux.realm.card import Card
 from conflux.stream.event import (
+    CardOutdated,
     Conflict,
     Pass,
     ReceiverEnd,
@@ -250,6 +251,7 @@ class Resuming:
         if card is None or pair != Pair(pair.peer, card.boot, kdf.sha256(card.chain.encode()), self._book.chain):
             raise RemoteProtocolError(Drop.STALE)
         if said.chain_hash != pair.peer_chain[:CHAIN_HASH_BYTES]:
+            self._book.events.append(CardOutdated(pair.peer))  # else the next secret would be of that chain too
             raise RemoteProtocolError(Drop.STALE)
 
     def receive_resumed(self, id_: bytes, body: bytes, card_of: Callable[[NodeId], Card | None], *, now: float) -> None:
@@ -377,13 +379,16 @@ class Resuming:
         self._book.openings.pop(own, None)
         self._waiting.pop(own, None)
         state = self._book.outgoing.get(own)
-        if state is None:  # nothing is sent there yet: open() takes it, or it ends unused
+        # Nothing is sent there yet: open() takes it, or it ends unused.  A node that sends already keeps none: a later
+        # packet would take that, and no RESUME would go, which has the peer's stream agreed before it answers.
+        if state is None and not self._sends(peer):
             state = self._book.outgoing[own] = Outgoing(peer, pair.peer_boot, None, expires_at=now + LIFETIME_S)
             state.spare_until, state.offered = now + SPARE_S, ahead.offload_kinds
             state.vantage = ahead.vantage
-        state.keys, state.resumed = outcome.stream_keys(of_asker=False, aead=ahead.aead), True
-        if state.spare_until is None:
-            self._ready(own, state, ahead.vantage, ahead.offload_kinds)
+        if state is not None:
+            state.keys, state.resumed = outcome.stream_keys(of_asker=False, aead=ahead.aead), True
+            if state.spare_until is None:
+                self._ready(own, state, ahead.vantage, ahead.offload_kinds)
         outcome.erase()
         if (resuming := self._asked.get(peer)) is not None and resuming.stream == own:  # both asked at once
             del self._asked[peer]
@@ -391,6 +396,11 @@ class Resuming:
                 self._book.events.append(RideEnded(peer))
         self._book.opened["resumption"] += 1
         self._book.events.append(Resumed(peer))
+
+    def _sends(self, peer: NodeId) -> bool:
+        """Say whether a stream of this node to a peer is agreed, and asked for."""
+        own = (state for state in self._book.outgoing.values() if state.peer == peer)
+        return any(state.keys is not None and state.spare_until is None for state in own)
 
     def _reverse_of(self, asking: Asking) -> StreamId:
         """Return the stream to a peer that its resumption opens: one that waits for its keys, or a new one."""

@@ -35,7 +35,8 @@ USED_COUNT_MAX = 4096
 DISTRUST_S = 3600.0  # no secret with a node of whose secret somebody else had a copy
 REPEAT_S = 0.25  # after the first try
 GIVE_UP_S, GIVE_UP_S_MAX = 0.5, 3.0  # then an opening with signatures follows
-UNKNOWN_S = 0.25  # what is left of that after "not known", which anybody can say
+# What is left of that after "not known", which anybody can say: four times what an answer takes, within these bounds.
+UNKNOWN_S_MIN, UNKNOWN_S_MAX = 0.05, 0.25
 TRIAL_RATE, TRIAL_BURST = 20.0, 100.0  # boxes that are tried, per secret: X25519 follows only if one opens
 
 
@@ -418,7 +419,8 @@ class Resumptions:
         """Take note that somebody says not to know the secret; a better answer may be on its way."""
         for asked in self._asked.values():
             if asked.kept.own_id == own_id:
-                asked.until = min(asked.until, now + UNKNOWN_S)
+                answer_s = max(now - asked.began_at, asked.kept.took_s)
+                asked.until = min(asked.until, now + min(max(UNKNOWN_S_MIN, 4 * answer_s), UNKNOWN_S_MAX))
                 asked.repeat_at = float("inf")
 
     def asked_by(self, back_id: bytes) -> Asked | None:

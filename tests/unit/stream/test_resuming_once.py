@@ -26,6 +26,7 @@ from conflux.ids import BootId
 from conflux.realm.credential import Chain
 from conflux.realm.member import Member
 from conflux.stream.event import (
+    CardOutdated,
     Conflict,
     ReceiverEnd,
     ReceiverGone,
@@ -225,6 +226,21 @@ def test_a_resume_under_another_chain_is_refused():
     with pytest.raises(RemoteProtocolError, match=Drop.STALE):
         b.take(asked(a, b))
     assert b.secret_count() == 0
+
+
+def test_a_peer_that_names_another_chain_than_its_card_is_asked_for_the_card() -> None:
+    for asker_renews in (True, False):
+        a, b = pair()
+        one, other = (a, b) if asker_renews else (b, a)
+        one.streams._book.chain = kdf.sha256(renewed_card(one.member).chain.encode())
+        for kept in next(iter(one.secrets._kept.values())):  # as after an opening with signatures
+            kept.pair = kept.pair._replace(own_chain=one.streams._book.chain)
+        resume = asked(a, b)
+        if not asker_renews:
+            b.take(resume)
+        with pytest.raises(RemoteProtocolError, match=Drop.STALE):
+            b.take(resume) if asker_renews else a.take(b.sent()[0])
+        assert other.events(CardOutdated) == [CardOutdated(one.member.node_id)]
 
 
 def test_a_secret_of_an_earlier_chain_is_refused_whatever_chain_is_said() -> None:
