@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from conflux.control.channel import Arrival
 from conflux.control.envelope import Envelope, Kind, Pairing
 from conflux.control.who import Who
 from conflux.ids import BootId, NodeId
@@ -51,12 +52,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PairMessage:
-    """A payload under an id of two nodes: nothing of it is verified.  source: who handed it over, if that is known."""
+    """A payload under an id of two nodes: nothing of it is verified.
+
+    source: who handed it over, if that is known.  arrival: how it came.
+    """
 
     id: bytes
     what: Pairing
     body: bytes
     source: NodeId | None
+    arrival: Arrival | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Pairs:
         assert key_id is not None
         if source is None and arrival.path is not None:
             source = self._book.owner(arrival.path)
-        self._messages.append(PairMessage(key_id, paired.what, paired.body, source))
+        self._messages.append(PairMessage(key_id, paired.what, paired.body, source, arrival))
 
     def next_message(self) -> PairMessage | None:
         """Return one message, or None."""

@@ -416,14 +416,15 @@ class ControlPlane:
         if verified.repeated:  # which way it came this time says nothing: anyone who heard it can send it again
             self._repeat_answer(inner, sender, now)
             return
-        if verified.newest:  # nor does the way of an older one, which was dropped here while its sender was unknown
-            self._hear(inner.src, arrival)
+        # Nor does the way of an older one, which was dropped here while its sender was unknown.
+        if verified.newest and (heard := self.hear(inner.src, arrival)) is not None:
+            self._events.append(heard)
         if verified.fresh:
             self._store(sender, now)
         self._act(inner, sender, now)
 
-    def _hear(self, src: NodeId, arrival: Arrival) -> None:
-        """Tell which way a verified message of src came."""
+    def hear(self, src: NodeId, arrival: Arrival) -> Heard | None:
+        """Take note which way a verified message of src came; return what is to be told of it, if anything."""
         if arrival.path is not None:
             self._paths.append(Learnt(arrival.channel, src, arrival.path))
             owner = self._book.owner(arrival.path)
@@ -432,9 +433,8 @@ class ControlPlane:
                 self._behind[src] = None
                 if len(self._behind) > BEHIND_COUNT_MAX:
                     del self._behind[next(iter(self._behind))]
-            self._events.append(Heard(src, None if owner == src else owner))
-        elif arrival.via is not None:
-            self._events.append(Heard(src, arrival.via))
+            return Heard(src, None if owner == src else owner)
+        return None if arrival.via is None else Heard(src, arrival.via)
 
     def _offer_card(self, arrival: Arrival, now: float) -> None:
         """Give a neighbour our card: an envelope that it brought is sealed to a key that we do not hold.

@@ -111,6 +111,11 @@ class Hearing:
             case ListLearnt():
                 self._revoking.learnt(event, now)
 
+    def paired(self, heard: Heard, now: float) -> None:
+        """Take note which way a message of a resumption came, and that its sender is told of relays."""
+        self.on_event(heard, now)
+        self._vantages.freshen(heard.node, now)
+
     def _on_restarted(self, card: Card, now: float) -> None:
         """Forget all that was agreed with a peer's old process."""
         self._tell(Event(EventKind.RESTARTED, card.node_id))

@@ -160,7 +160,6 @@ class Node:
         self._reached: set[NodeId | str] = set()  # the neighbours of the control channels
         self._requests = Requests(plane, self.streams, links)
         self._precedence = Precedence(links)
-        self._resuming = Resuming(plane, self.streams, self._counting_drops)
         self._revoking = Revoking(
             plane=plane,
             links=links,
@@ -187,6 +186,7 @@ class Node:
             counting_drops=self._counting_drops,
             settle_links=self._settle_links,
         )
+        self._resuming = Resuming(plane, self.streams, self._counting_drops, self._hearing.paired)
         self._neighbours = Neighbours(
             open_links,
             datapath=datapath,

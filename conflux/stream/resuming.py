@@ -254,14 +254,26 @@ class Resuming:
             self._book.events.append(CardOutdated(pair.peer))  # else the next secret would be of that chain too
             raise RemoteProtocolError(Drop.STALE)
 
-    def receive_resumed(self, id_: bytes, body: bytes, card_of: Callable[[NodeId], Card | None], *, now: float) -> None:
-        """Take a RESUMED.  Raises RemoteProtocolError; unless the peer's terms are stale, the RESUME waits on."""
+    def receive_resumed(
+        self,
+        id_: bytes,
+        body: bytes,
+        card_of: Callable[[NodeId], Card | None],
+        heard: Callable[[NodeId], None] = lambda peer: None,
+        *,
+        now: float,
+    ) -> None:
+        """Take a RESUMED.  Raises RemoteProtocolError; unless the peer's terms are stale, the RESUME waits on.
+
+        heard: told whose it is once it opened, before anything follows from it.
+        """
 
         def check(pair: Pair, back: Back) -> None:
             self._check_pair(pair, back, card_of)
             if back.lists != self._book.lists():
                 self._book.lists_told(pair.peer, back.lists, now)
                 raise RemoteProtocolError(Drop.STALE)
+            heard(pair.peer)
 
         try:
             asked, back, outcome = self.secrets.receive_resumed(id_, body, now, check)
@@ -286,8 +298,19 @@ class Resuming:
         """Take a peer's word, or anybody's, that it does not know the secret of a RESUME."""
         self.secrets.unknown(id_, now)
 
-    def receive_resume(self, id_: bytes, body: bytes, card_of: Callable[[NodeId], Card | None], *, now: float) -> None:
-        """Take a RESUME.  Raises RemoteProtocolError.  card_of: the cards that are known and hold."""
+    def receive_resume(
+        self,
+        id_: bytes,
+        body: bytes,
+        card_of: Callable[[NodeId], Card | None],
+        heard: Callable[[NodeId], None] = lambda peer: None,
+        *,
+        now: float,
+    ) -> None:
+        """Take a RESUME.  Raises RemoteProtocolError.  card_of: the cards that are known and hold.
+
+        heard: told whose it is once it opened, before it is answered: so the answer names the relay that it came by.
+        """
         self._note_left(now)
         peer = self.secrets.peer_of(id_)
 
@@ -300,6 +323,7 @@ class Resuming:
                 raise RemoteProtocolError("replay", "the stream exists")
             if not self._make_room(pair.peer):
                 raise RemoteProtocolError("busy", "as many streams as are received")
+            heard(pair.peer)
 
         try:
             asking = self.secrets.receive_resume(id_, body, now, check)

@@ -409,3 +409,18 @@ def test_each_end_learns_the_relays_that_the_other_reaches_well(at_once):
         b.open(a)
     assert [event.vantage for event in a.events(SenderReady)] == [(of_b,)]
     assert [event.vantage for event in b.events(SenderReady)] == [(of_a,)]
+
+
+def test_it_is_known_which_way_a_message_came_before_the_answer_names_relays():
+    a, b = pair()
+    order: list[object] = []
+    b.streams._book.vantage = lambda peer: order.append("named") or ()
+    resume = asked(a, b)
+    b.resuming.receive_resume(resume.id, resume.body, b.cards.get, order.append, now=0.0)
+    assert order == [LOW.node_id, "named"]
+    (resumed,) = b.sent()
+    heard: list[object] = []
+    a.resuming.receive_resumed(resumed.id, resumed.body, a.cards.get, heard.append, now=0.0)
+    assert heard == [HIGH.node_id]
+    b.resuming.receive_resume(resume.id, resume.body, b.cards.get, order.append, now=0.0)
+    assert order == [LOW.node_id, "named"], "anybody can repeat it, by any way"
