@@ -83,6 +83,8 @@ class FirstSearch:
         paths.sort(
             key=lambda path: (self._rtt_s(path, 1.0), len(path.hops))
         )  # stable: among equals the neighbour its messages come from stays first
+        # The vantage may be older than a relay's end: the destination named it before it heard from this node again.
+        paths += [Path((heard, destination))] if heard is not None and heard not in ends else []
         paths = list(dict.fromkeys(paths))
         place = self._place_of_direct(destination)
         return [*paths[:place], Path((destination,)), *paths[place:]]
