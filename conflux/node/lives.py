@@ -10,7 +10,7 @@ from random import Random
 
 from conflux.control.plane import ControlPlane
 from conflux.datapath.interface import Tables
-from conflux.ids import NodeId, StreamId
+from conflux.ids import NodeId, StreamId, format_node_id
 from conflux.node.answering import Answering
 from conflux.node.destination import Destination, Sending, Try, retry_delay_s
 from conflux.node.event import Event, EventKind, Reason
@@ -161,9 +161,23 @@ class Lives:
             self.fail(destination, reason, now)
 
     def start_anew(self, destination: Destination, now: float) -> None:
-        """Replace the stream by a new one; the queue stays, and its packets wait for it."""
+        """Replace the stream by a new one; the queue stays, and its packets wait for it.
+
+        A stream that nothing was sent on, and that nothing waits for, ends: the next packet opens another.  Else two
+        nodes with nothing to say would go on to open streams to each other for ever.
+        """
+        if destination.sending is not None and destination.sending.agreed and not self._has_packets(destination):
+            self.forget(destination, "closed", now)
+            return
         self._drop_stream(destination, now)
         self.start(destination, now)
+
+    def _has_packets(self, destination: Destination) -> bool:
+        """Say whether packets wait, or went by the present stream."""
+        status, node = self._datapath.status(), format_node_id(destination.node)
+        return any(egress.packets for egress in status.egresses if egress.destination == node) or any(
+            sender.frames for sender in status.senders if sender.destination == node
+        )
 
     def _drop_stream(self, destination: Destination, now: float) -> None:
         """Erase the stream and its routes; the queue stays."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from kit.builders import FIRST_BOOT, hop_key, make_credential, make_realm, node_keys
@@ -17,7 +18,7 @@ from conflux.anchor.key import EpochKey
 from conflux.carrier.interface import Hop
 from conflux.control.who import Who
 from conflux.datapath.interface import Feedback
-from conflux.ids import IPAddress, LinkId, NodeId, StreamId, TetherId
+from conflux.ids import IPAddress, LinkId, NodeId, StreamId, TetherId, format_node_id
 from conflux.node.destination import Destination, Sending, Try
 from conflux.node.destinations import Destinations
 from conflux.node.event import Event, EventKind
@@ -69,6 +70,11 @@ class FakeDatapath:
     removed: list[tuple[NodeId, str]] = field(default_factory=list)
     timeouts: dict[StreamId | None, float] = field(default_factory=dict)
     relays: dict[tuple[LinkId, int], Hop] = field(default_factory=dict)
+    waiting: int = 1  # packets, in each queue
+
+    def status(self) -> SimpleNamespace:
+        queues = [SimpleNamespace(destination=format_node_id(node), packets=self.waiting) for node in self.egresses]
+        return SimpleNamespace(egresses=queues, senders=())
 
     def set_idle_timeout(self, timeout_s: float, stream: StreamId | None = None) -> None:
         self.timeouts[stream] = timeout_s

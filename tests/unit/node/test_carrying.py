@@ -391,6 +391,17 @@ def test_only_the_destination_may_say_that_it_does_not_know_the_stream(hop, anew
     assert (sender.destination().failure_count == 0) == anew
 
 
+def test_a_stream_that_the_far_end_ended_is_not_replaced_if_nothing_is_to_be_sent():
+    sender = Sender(BY_ROD, known=("bravo", "rod"))
+    sender.packet()
+    sender.link("rod")
+    sender.agree()
+    sender.datapath.waiting = 0
+    sender.refuse(RefusalWord.UNKNOWN_STREAM, "rod", "bravo", hop=1)
+    assert len(sender.streams.opened) == 1
+    assert sender.datapath.removed == [(id_of("bravo"), "closed")]
+
+
 def test_relay_cannot_end_a_stream_by_quoting_the_destination():
     sender = Sender(BY_ROD, known=("bravo", "rod"))
     sender.packet()
