@@ -75,6 +75,8 @@ class FirstSearch:
         ours = [node for node in (heard, *self._bridges) if node is not None]
         ours += [node for node in theirs if node in self._neighbours]
         one = [node for node in dict.fromkeys([*theirs, *ours]) if node in ours and (node in theirs or not theirs)]
+        if one and heard is not None:  # one is enough, and those that it named may be gone by now
+            one = list(dict.fromkeys([*one, heard]))
         relayed: list[tuple[NodeId, ...]] = [(node,) for node in (*one, *reversed(self._public_relays))]
         # Two relays, where no single one is known: one that this node reaches, and one that the destination names.
         relayed += [(a, b) for a in dict.fromkeys(ours) for b in theirs if a not in theirs and b not in ours]
@@ -83,8 +85,6 @@ class FirstSearch:
         paths.sort(
             key=lambda path: (self._rtt_s(path, 1.0), len(path.hops))
         )  # stable: among equals the neighbour its messages come from stays first
-        # The vantage may be older than a relay's end: the destination named it before it heard from this node again.
-        paths += [Path((heard, destination))] if heard is not None and heard not in ends else []
         paths = list(dict.fromkeys(paths))
         place = self._place_of_direct(destination)
         return [*paths[:place], Path((destination,)), *paths[place:]]

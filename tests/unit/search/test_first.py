@@ -84,11 +84,14 @@ def test_a_public_relay_is_a_way_to_any_node_and_the_newest_comes_first():
     assert made.paths(FAR, now=0.0) == (DIRECT, BY_RUTH, BY_ROD)
 
 
-def test_the_neighbour_that_a_node_was_heard_through_is_tried_last_though_the_node_named_others():
+def test_the_neighbour_that_a_node_was_heard_through_is_tried_too_where_it_named_another_neighbour():
     made = search()
     made.vantage_of(FAR, (ROD,))  # before it heard that rod is gone
     made.heard(FAR, RUTH)
     assert made.paths(FAR, now=0.0) == (BY_ROD, DIRECT, BY_RUTH)
+    far_relay = NodeId(b"x" * 16)
+    made.vantage_of(FAR, (far_relay,))
+    assert BY_RUTH not in made.paths(FAR, now=0.0), "where two are needed, neither learns of both ends"
 
 
 def test_a_peer_is_told_of_public_relays():
