@@ -32,6 +32,7 @@ SECRET_KEPT_BYTES = 32
 ID_BYTES = 8
 KEYS_BYTES = 104  # of one stream
 CHAIN_HASH_BYTES = 16
+NO_STREAM = bytes(16)  # in the place of a stream that B does not send: it sends one to A already
 RIDER_BYTES_MAX = 5120  # an OFFER, or the answer to one
 _BOX_BYTES_MAX = 10240
 _ZERO = bytes(32)
@@ -103,7 +104,7 @@ class Back(Record):
         octets(0, RIDER_BYTES_MAX),
     )
 
-    stream: bytes  # the one that B sends
+    stream: bytes  # the one that B sends, or NO_STREAM
     aead: int  # the cipher that B's processor opens fastest
     offload_kinds: tuple[int, ...]  # that B sends and takes
     chain_hash: bytes

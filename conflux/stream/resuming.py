@@ -31,7 +31,7 @@ from conflux.stream.event import (
     Transmit,
 )
 from conflux.stream.handshake import Vantage
-from conflux.stream.resume import CHAIN_HASH_BYTES, Ahead, Back, Rider
+from conflux.stream.resume import CHAIN_HASH_BYTES, NO_STREAM, Ahead, Back, Rider
 from conflux.stream.resumptions import (
     HALF_OPEN_S,
     Answer,
@@ -286,7 +286,8 @@ class Resuming:
         state = self._book.outgoing[resuming.stream]
         state.keys, state.resumed = outcome.stream_keys(of_asker=True, aead=back.aead), True
         self._ready(resuming.stream, state, back.vantage, back.offload_kinds)
-        self._take_in(StreamId(back.stream), peer, outcome, back.offload_kinds, of_asker=False, now=now)
+        if back.stream != NO_STREAM:
+            self._take_in(StreamId(back.stream), peer, outcome, back.offload_kinds, of_asker=False, now=now)
         outcome.erase()
         self._book.opened["resumption"] += 1
         self._book.events.append(Resumed(peer))
@@ -384,8 +385,11 @@ class Resuming:
     def _answer_resume(self, asking: Asking, rider: Rider | None, now: float) -> None:
         peer, ahead, pair = asking.peer, asking.ahead, asking.kept.pair
         own = self._reverse_of(asking)
+        # A node that sends already keeps no other: a later packet would take that, and no RESUME would go, which has
+        # the peer's stream agreed before it answers.  And the peer would keep its end for nothing.
+        spared = own not in self._book.outgoing and self._sends(peer)
         back = Back(
-            stream=own,
+            stream=NO_STREAM if spared else own,
             aead=self._book.aead,
             offload_kinds=self._book.offload_kinds,
             chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
@@ -403,9 +407,7 @@ class Resuming:
         self._book.openings.pop(own, None)
         self._waiting.pop(own, None)
         state = self._book.outgoing.get(own)
-        # Nothing is sent there yet: open() takes it, or it ends unused.  A node that sends already keeps none: a later
-        # packet would take that, and no RESUME would go, which has the peer's stream agreed before it answers.
-        if state is None and not self._sends(peer):
+        if state is None and not spared:  # nothing is sent there yet: open() takes it, or it ends unused
             state = self._book.outgoing[own] = Outgoing(peer, pair.peer_boot, None, expires_at=now + LIFETIME_S)
             state.spare_until, state.offered = now + SPARE_S, ahead.offload_kinds
             state.vantage = ahead.vantage

@@ -424,3 +424,15 @@ def test_it_is_known_which_way_a_message_came_before_the_answer_names_relays():
     assert heard == [HIGH.node_id]
     b.resuming.receive_resume(resume.id, resume.body, b.cards.get, order.append, now=0.0)
     assert order == [LOW.node_id, "named"], "anybody can repeat it, by any way"
+
+
+def test_a_node_that_sends_already_opens_no_second_stream_at_either_end():
+    a, b = Side(LOW), Side(HIGH)
+    signed(b, a)
+    exchange(a, b)
+    assert len(b.streams._outgoing) == len(b.streams._incoming) == 1
+    assert len(a.streams._outgoing) == len(a.streams._incoming) == 1
+    confirm(b)
+    b.streams.handle_timeout(now=HALF_OPEN_S)
+    a.streams.handle_timeout(now=HALF_OPEN_S)
+    assert all(state.is_used for side in (a, b) for state in side.streams._incoming.values())
