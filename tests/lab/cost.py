@@ -37,8 +37,8 @@ CONNECTED_WITHIN_S: Final = 120.0
 
 def cold() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of exchanges between two boards that keep nothing open, and the spells."""
-    apart = Apart({"stream": {"idle_timeout": IDLE_S}})
-    lab = Lab({"stream": {"idle_timeout": IDLE_S}})
+    apart = Apart({"stream": {"idle_timeout": IDLE_S, "resumption": "auto"}})
+    lab = Lab({"stream": {"idle_timeout": IDLE_S, "resumption": "auto"}})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]
@@ -130,7 +130,7 @@ def _mb_day(spell: Spell) -> float:
 
 def kept() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of a link that is kept, per minute: idle, and with one ping."""
-    lab = Lab({"stream": {"idle_timeout": 120.0}})
+    lab = Lab({"stream": {"idle_timeout": 120.0, "resumption": "auto"}})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]
