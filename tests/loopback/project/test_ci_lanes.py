@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from kit.tree import TREE
 
-PROGRAM = ["lint", "unit", "cext", "lab", "relay", "demo", "control", "first-hour"]
-ALL = [*PROGRAM, "image"]
+ALL = ["lint", "unit", "cext", "lab", "relay", "demo", "control", "first-hour"]
 ANONYMOUS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -65,15 +64,12 @@ def checkout(tmp_path: Path) -> Checkout:
     [
         ("docs/protocol.md", ["lint", "unit"]),
         ("README.md", ["lint", "unit"]),
-        ("packaging/conflux.service", ["lint", "unit", "first-hour", "image"]),
+        ("packaging/conflux.service", ["lint", "unit", "first-hour"]),
         ("packaging/README.md", ["lint", "unit"]),
         ("tests/lab/packages/test_lab_repository.py", ["lint", "unit", "first-hour"]),
         ("tests/lab/rig/board.py", ["lint", "unit", "first-hour"]),
         ("tests/lab/container/test_lab_container.py", ["lint", "unit"]),
-        ("tests/image/vm.py", ["lint", "unit", "image"]),
-        ("images/packages.list", ["lint", "unit", "image"]),
-        ("images/README.md", ["lint", "unit"]),
-        ("firmware/tree/etc/fstab", ["lint", "unit", "image"]),
+        ("tests/image/vm.py", ["lint", "unit"]),
         (".clang-format", ["lint"]),
         ("tests/mutants/1.patch", ["lint"]),
         ("tests/unit/anchor/test_codec.py", ["lint", "unit"]),
@@ -83,16 +79,15 @@ def checkout(tmp_path: Path) -> Checkout:
         ("tests/sim/test_sim_model.py", ["lint", "unit"]),
         ("tests/cext/lines.h", ["lint", "unit", "cext"]),
         ("tests/lab/test_lab_tun.py", ["lint", "unit", "lab", "relay"]),
-        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "demo", "control", "first-hour", "image"]),
+        ("tests/lab/rig/topology.py", ["lint", "unit", "lab", "relay", "demo", "control", "first-hour"]),
         ("tests/lab/rig/demo_sites.py", ["lint", "unit", "demo"]),
         ("tests/lab/demo.py", ["lint", "unit", "demo"]),
         ("tests/lab/control/test_lab_sites.py", ["lint", "unit", "control"]),
         ("tests/loopback/control/test_contract.py", ["lint", "unit", "control"]),
         ("bench/overlays/wire.c", ["lint", "unit", "lab", "relay"]),
         ("tests/kit/builders.py", ALL),
-        ("cext/sctp/association.c", PROGRAM),
-        ("conflux/node.py", PROGRAM),
-        ("conflux/board/judge.py", ALL),
+        ("cext/sctp/association.c", ALL),
+        ("conflux/node.py", ALL),
         ("pyproject.toml", ALL),
         ("constraints.txt", ALL),
         (".ci/prepare", ALL),
@@ -115,7 +110,7 @@ def test_what_each_path_needs_is_added_up(checkout: Checkout) -> None:
     checkout.write("tests/lab/new.py")
     assert checkout.lanes()[0] == ["lint", "unit", "lab", "relay"]
     checkout.git("rm", "--quiet", "conflux/node.py")
-    assert checkout.lanes()[0] == PROGRAM
+    assert checkout.lanes()[0] == ALL
 
 
 def test_in_doubt_everything_runs(checkout: Checkout) -> None:
@@ -133,5 +128,5 @@ def test_a_base_can_be_named(checkout: Checkout) -> None:
     checkout.write("cext/sctp/association.c")
     checkout.commit()
     checkout.write("docs/new.md")
-    assert checkout.lanes()[0] == PROGRAM
+    assert checkout.lanes()[0] == ALL
     assert checkout.lanes("HEAD")[0] == ["lint", "unit"]
