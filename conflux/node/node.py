@@ -85,7 +85,7 @@ class NodeConfig(NamedTuple):
     relaying: bool = True
     early: bool = False
     patience: Bounds | None = None
-    resumption: Resumption = Resumption.AUTO
+    resumption: Resumption = Resumption.OFF
 
 
 class Node:

@@ -40,6 +40,7 @@ from conflux.sim.carrier import OPEN_S, Carrier, Endpoint
 from conflux.sim.channels import BrokerPort, LanPort, own_buckets, user_key
 from conflux.sim.flights import Weather
 from conflux.sim.hub import ONE_LAN, Change, Delivery, Hub
+from conflux.stream.resuming import Resumption
 
 CLOSE_S = 0.05  # a control connection that is closed delivers for so long
 STARTS_AT_S = 1000.0  # on the world's monotonic clock
@@ -60,6 +61,7 @@ class World:
         self.rng = random.Random(seed)  # noqa: S311  # a run is repeated by its seed; nothing here is secret
         self.now = STARTS_AT_S
         self.now_unix = now_unix
+        self.resumption = Resumption.OFF  # of nodes that start from now on
         self.hub = Hub(rng=self.rng, weather=weather)
         self.broker = Broker(rng=self.rng, weather=weather)
         self.hosts: dict[NodeId, Host] = {}
@@ -238,7 +240,7 @@ class Host:
         self.node = Node(
             self.member,
             boot=boot,
-            config=NodeConfig(aead=CHACHA20_POLY1305, relaying=self.relaying, early=True),
+            config=NodeConfig(aead=CHACHA20_POLY1305, relaying=self.relaying, early=True, resumption=world.resumption),
             datapath=self.datapath,
             plane=plane,
             links=Links(self.node_id, rng=rng, entropy=rng.randbytes),
