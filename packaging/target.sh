@@ -11,6 +11,7 @@ die() {
 
 tree=$(cd "$(dirname "$0")/.." && pwd)
 place=$tree/build/package
+mkdir -p "$place"
 host_suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 host_arch=$(dpkg --print-architecture)
 suite=${SUITE:-$host_suite} arch=${ARCH:-$host_arch}
