@@ -1,10 +1,12 @@
-"""The fresh secret of a resumption: X25519 (RFC 7748) each time, and ML-KEM-768 (FIPS 203) where it is asked for.
+"""A fresh secret by X25519 (RFC 7748), and by ML-KEM-768 (FIPS 203) beside it where that is asked for.
 
     asker      X25519 key 32 | ML-KEM key 1184 or nothing
     answerer   X25519 key 32 | ML-KEM ciphertext 1088 or nothing
     secret     ML-KEM secret 32, zeros without it | X25519 secret 32
 
-No combiner of its own: the secret and all messages go into one key schedule.  Source: docs/reference/protocol.md.
+No combiner of its own: kem.py has X-Wing's, and a resumption puts the secret and all messages into one key schedule.
+ML-KEM comes from pqcrypto, whose decapsulation needs the key as bytes: the interpreter frees those copies without
+erasing them.  All other copies of the private halves are erased when the handshake is over.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Share:
 
     def __init__(self, x: X25519PrivateKey, ml_public: bytes, ml_secret_key: bytes) -> None:
         self._x: X25519PrivateKey | None = x
-        self._ml_secret_key = bytearray(ml_secret_key)
+        self._ml_secret_key = bytearray(ml_secret_key)  # 2400 bytes, in FIPS 203's expanded form
         self.x_public = x.public_key().public_bytes_raw()
         self.ml_public = ml_public
 

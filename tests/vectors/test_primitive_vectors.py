@@ -26,6 +26,7 @@ from pqcrypto.kem import ml_kem_768  # type: ignore[import-untyped]
 from pqcrypto.sign import ml_dsa_65  # type: ignore[import-untyped]
 
 from conflux.crypto import kdf, kem, seal, sign
+from conflux.crypto.exchange import Share
 
 
 def blocks(path: str, separator: str = "=") -> Iterator[dict[str, str]]:
@@ -245,13 +246,13 @@ def test_xwing_secret():
         public, ciphertext = raw(vector, "pkRm"), raw(vector, "enc")
         assert ml.public_key().public_bytes_raw() + x.public_key().public_bytes_raw() == public
         x_secret = x.exchange(X25519PublicKey.from_public_bytes(ciphertext[1088:]))
-        secret = kem.combine(ml.decapsulate(ciphertext[:1088]), x_secret, ciphertext[1088:], public[1184:])
+        secret = kem.combine(ml.decapsulate(ciphertext[:1088]) + x_secret, ciphertext[1088:], public[1184:])
         assert secret == raw(vector, "shared_secret")
 
 
 def test_xwing_private_key_over_a_known_ml_kem_key():
     block, x, ephemeral = ML_KEM[0], X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    key = kem.PrivateKey(raw(block, "sk"), raw(block, "pk"), x)
+    key = kem.PrivateKey(Share(x, raw(block, "pk"), raw(block, "sk")))
     x_ciphertext, x_public = ephemeral.public_key().public_bytes_raw(), x.public_key().public_bytes_raw()
     expected = hashlib.sha3_256(
         raw(block, "ss") + ephemeral.exchange(x.public_key()) + x_ciphertext + x_public + bytes.fromhex("5c2e2f2f5e5c")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from pqcrypto.kem import ml_kem_768  # type: ignore[import-untyped]  # it ships no types
 
-from conflux.crypto import kdf, kem, seal, sign
+from conflux.crypto import exchange, kdf, kem, seal, sign
 from conflux.errors import AuthError, RemoteProtocolError
 
 DIRECTORY = Path(os.environ.get("VECTORS", Path(__file__).parent / "published"))
@@ -134,7 +134,7 @@ def test_x25519_agrees_with_the_published_secret_or_refuses_the_point(test: dict
         outcome(lambda: private.exchange(X25519PublicKey.from_public_bytes(raw(test, "public"))), (ValueError,))
         == wanted
     )
-    assert outcome(lambda: kem._exchange(private, raw(test, "public")), (RemoteProtocolError,)) == wanted
+    assert outcome(lambda: exchange._exchange(private, raw(test, "public")), (RemoteProtocolError,)) == wanted
 
 
 # ── signatures ──

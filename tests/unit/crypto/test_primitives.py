@@ -171,7 +171,7 @@ def test_erased_xwing_key_holds_nothing():
     ciphertext, _ = kem.encapsulate(key.public)
     key.erase()
     key.erase()
-    assert not any(key._ml_secret_key)
+    assert key.is_erased
     with pytest.raises(LocalProtocolError):
         key.decapsulate(ciphertext)
 
