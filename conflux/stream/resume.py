@@ -23,7 +23,7 @@ from conflux.crypto.box import seal_once, unseal_once
 from conflux.crypto.exchange import ML_CIPHERTEXT_BYTES, ML_PUBLIC_BYTES, SECRET_BYTES, X_BYTES
 from conflux.crypto.sign import context
 from conflux.errors import RemoteProtocolError
-from conflux.ids import BootId, NodeId, RealmId
+from conflux.ids import BootId, NodeId, RealmId, StreamId
 from conflux.realm.listbook import DIGEST_BYTES
 from conflux.record import Record, nested, octets, sequence, uint
 from conflux.stream.handshake import AEADS, VANTAGE_COUNT_MAX, EpochKeys, Vantage, cut, transcript
@@ -32,7 +32,7 @@ SECRET_KEPT_BYTES = 32
 ID_BYTES = 8
 KEYS_BYTES = 104  # of one stream
 CHAIN_HASH_BYTES = 16
-NO_STREAM = bytes(16)  # in the place of a stream that B does not send: it sends one to A already
+NO_STREAM = StreamId(bytes(16))  # in the place of a stream that B does not send: it sends one to A already
 RIDER_BYTES_MAX = 5120  # an OFFER, or the answer to one
 _BOX_BYTES_MAX = 10240
 _ZERO = bytes(32)
@@ -56,8 +56,8 @@ class Rider(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead(Record):
-    """What A says: terms of the stream that B will send to it, and its offer of a link if there is none."""
+class Terms(Record):
+    """What each says to the other: of the stream that it sends, of those that it takes, and of the link."""
 
     BYTES_MAX = _BOX_BYTES_MAX
     SHAPES = (
@@ -72,13 +72,13 @@ class Ahead(Record):
         octets(0, RIDER_BYTES_MAX),
     )
 
-    stream: bytes  # the one that A sends
-    aead: int  # the cipher that A's processor opens fastest
-    offload_kinds: tuple[int, ...]  # entry kinds beyond plain packets that A sends and takes
-    chain_hash: bytes  # of the credential chain that A acts under
-    lists: bytes  # digest of the signed lists that A holds
-    vantage: tuple[Vantage, ...]  # relays that A reaches well: B sends to A too
-    rider_seq: int
+    stream: bytes  # the one that its sender sends, or NO_STREAM in an answer
+    aead: int  # the cipher that its sender's processor opens fastest
+    offload_kinds: tuple[int, ...]  # entry kinds beyond plain packets that its sender sends and takes
+    chain_hash: bytes  # of the credential chain that its sender acts under
+    lists: bytes  # digest of the signed lists that its sender holds
+    vantage: tuple[Vantage, ...]  # relays that its sender reaches well
+    rider_seq: int  # 0 in an answer
     rider_kind: int  # 0: no rider
     rider: bytes
 
@@ -89,37 +89,6 @@ class Ahead(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Back(Record):
-    """What B says."""
-
-    BYTES_MAX = _BOX_BYTES_MAX
-    SHAPES = (
-        octets(16),
-        uint(255),
-        sequence(uint(255), 8),
-        octets(CHAIN_HASH_BYTES),
-        octets(DIGEST_BYTES),
-        sequence(nested(Vantage), VANTAGE_COUNT_MAX),
-        uint(255),
-        octets(0, RIDER_BYTES_MAX),
-    )
-
-    stream: bytes  # the one that B sends, or NO_STREAM
-    aead: int  # the cipher that B's processor opens fastest
-    offload_kinds: tuple[int, ...]  # that B sends and takes
-    chain_hash: bytes
-    lists: bytes
-    vantage: tuple[Vantage, ...]
-    rider_kind: int
-    rider: bytes
-
-    @property
-    def riding(self) -> Rider | None:
-        """Return the signal that rides along, if any."""
-        return Rider(self.rider_kind, self.rider) if self.rider_kind else None
-
-
-@dataclass(frozen=True, slots=True)
 class Resume(Record):
     """A asks B."""
 
@@ -127,7 +96,7 @@ class Resume(Record):
 
     x_public: bytes
     ml_public: bytes  # empty without ML-KEM
-    box: bytes  # an Ahead
+    box: bytes  # Terms
 
     def head(self) -> bytes:
         """Return what the key of the box is bound to."""
@@ -142,7 +111,7 @@ class Resumed(Record):
 
     x_public: bytes
     ml_ciphertext: bytes  # empty without ML-KEM
-    box: bytes  # a Back
+    box: bytes  # Terms
 
     def head(self) -> bytes:
         """Return what the key of the box is bound to."""
@@ -181,14 +150,14 @@ class Schedule:
         """Return what both know before anything is sent, for this direction and these boots alone."""
         return bytearray(kdf.extract(_ZERO, bytes(rs) + b"".join(ends)))
 
-    def seal_ahead(self, early: bytearray, head: bytes, ahead: Ahead) -> bytes:
+    def seal_ahead(self, early: bytearray, head: bytes, ahead: Terms) -> bytes:
         """Return A's box.  head: of a RESUME whose X25519 key is fresh, so its key seals this alone."""
         return seal_once(self._expand(early, "resume-ahead", head), ahead.encode())
 
-    def unseal_ahead(self, early: bytearray, resume: Resume) -> Ahead:
+    def unseal_ahead(self, early: bytearray, resume: Resume) -> Terms:
         """Return what A says.  Raises RemoteProtocolError, AuthError for a box that does not open."""
         key = self._expand(early, "resume-ahead", resume.head())
-        return Ahead.decode_untrusted(unseal_once(key, resume.box))
+        return Terms.decode_untrusted(unseal_once(key, resume.box))
 
     def handshake(self, early: bytearray, secret: bytes) -> bytearray:
         """Return hs.  secret: the 64 bytes of the fresh exchange."""
@@ -196,14 +165,14 @@ class Schedule:
             raise ValueError(f"a fresh secret of {len(secret)} bytes")
         return bytearray(kdf.extract(self._expand(early, "resume-derived"), secret))
 
-    def seal_back(self, hs: bytearray, asked: bytes, head: bytes, back: Back) -> bytes:
+    def seal_back(self, hs: bytearray, asked: bytes, head: bytes, back: Terms) -> bytes:
         """Return B's box.  asked: SHA-256 of the RESUME."""
         return seal_once(self._expand(hs, "resume-back", asked + head), back.encode())
 
-    def unseal_back(self, hs: bytearray, asked: bytes, resumed: Resumed) -> Back:
+    def unseal_back(self, hs: bytearray, asked: bytes, resumed: Resumed) -> Terms:
         """Return what B says.  Raises RemoteProtocolError, AuthError for a box that does not open."""
         key = self._expand(hs, "resume-back", asked + resumed.head())
-        return Back.decode_untrusted(unseal_once(key, resumed.box))
+        return Terms.decode_untrusted(unseal_once(key, resumed.box))
 
     def master(self, hs: bytearray, resume: bytes, resumed: bytes) -> bytearray:
         """Return the secret of the whole exchange, of both messages as they were sent."""
@@ -219,7 +188,7 @@ class Schedule:
         return bytearray(self._expand(master, "resume-next"))
 
 
-def check_terms(terms: Ahead | Back) -> None:
+def check_terms(terms: Terms) -> None:
     """Raise RemoteProtocolError for a cipher that is not known here."""
     if terms.aead not in AEADS:
         raise RemoteProtocolError("parameters", "a cipher that is not known here")

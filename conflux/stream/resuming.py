@@ -31,7 +31,7 @@ from conflux.stream.event import (
     Transmit,
 )
 from conflux.stream.handshake import Vantage
-from conflux.stream.resume import CHAIN_HASH_BYTES, NO_STREAM, Ahead, Back, Rider
+from conflux.stream.resume import CHAIN_HASH_BYTES, NO_STREAM, Rider, Terms
 from conflux.stream.resumptions import (
     HALF_OPEN_S,
     Answer,
@@ -230,28 +230,37 @@ class Resuming:
         if self.secrets.find(kept.pair, now) is not kept:  # it was used, or grew too old, meanwhile
             self._book.openings[stream] = None
             return None
-        ahead = Ahead(
+        asked = self.secrets.ask(kept, self._terms(stream, state.peer, rider), now)
+        self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None)
+        return Pass(state.peer, kept.own_id, Pairing.RESUME, asked.message)
+
+    def _terms(self, stream: StreamId, peer: NodeId, rider: Rider | None) -> Terms:
+        kind, body, seq = rider or (0, b"", 0)
+        return Terms(
             stream=stream,
             aead=self._book.aead,
             offload_kinds=self._book.offload_kinds,
             chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
             lists=self._book.lists(),
-            vantage=self._book.vantage(state.peer),
-            rider_seq=0 if rider is None else rider.seq,
-            rider_kind=0 if rider is None else rider.kind,
-            rider=b"" if rider is None else rider.body,
+            vantage=self._book.vantage(peer),
+            rider_seq=seq,
+            rider_kind=kind,
+            rider=body,
         )
-        asked = self.secrets.ask(kept, ahead, now)
-        self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None)
-        return Pass(state.peer, kept.own_id, Pairing.RESUME, asked.message)
 
-    def _check_pair(self, pair: Pair, said: Ahead | Back, card_of: Callable[[NodeId], Card | None]) -> None:
-        """Raise RemoteProtocolError unless a secret is of both chains as they are now, and the peer says so too."""
+    def _check(self, pair: Pair, said: Terms, card_of: Callable[[NodeId], Card | None], now: float) -> None:
+        """Raise RemoteProtocolError unless a secret is of both chains as they are now, and the peer says so too.
+
+        The peer has to hold the same signed lists.
+        """
         card = card_of(pair.peer) if self._holds(pair.peer) else None
         if card is None or pair != Pair(pair.peer, card.boot, kdf.sha256(card.chain.encode()), self._book.chain):
             raise RemoteProtocolError(Drop.STALE)
         if said.chain_hash != pair.peer_chain[:CHAIN_HASH_BYTES]:
             self._book.events.append(CardOutdated(pair.peer))  # else the next secret would be of that chain too
+            raise RemoteProtocolError(Drop.STALE)
+        if said.lists != self._book.lists():
+            self._book.lists_told(pair.peer, said.lists, now)
             raise RemoteProtocolError(Drop.STALE)
 
     def receive_resumed(
@@ -268,11 +277,8 @@ class Resuming:
         heard: told whose it is once it opened, before anything follows from it.
         """
 
-        def check(pair: Pair, back: Back) -> None:
-            self._check_pair(pair, back, card_of)
-            if back.lists != self._book.lists():
-                self._book.lists_told(pair.peer, back.lists, now)
-                raise RemoteProtocolError(Drop.STALE)
+        def check(pair: Pair, back: Terms) -> None:
+            self._check(pair, back, card_of, now)
             heard(pair.peer)
 
         try:
@@ -315,11 +321,8 @@ class Resuming:
         self._note_left(now)
         peer = self.secrets.peer_of(id_)
 
-        def check(pair: Pair, ahead: Ahead) -> None:
-            self._check_pair(pair, ahead, card_of)
-            if ahead.lists != self._book.lists():
-                self._book.lists_told(pair.peer, ahead.lists, now)
-                raise RemoteProtocolError(Drop.STALE)
+        def check(pair: Pair, ahead: Terms) -> None:
+            self._check(pair, ahead, card_of, now)
             if ahead.stream in self._book.incoming or ahead.stream in self._book.outgoing:
                 raise RemoteProtocolError("replay", "the stream exists")
             if not self._make_room(pair.peer):
@@ -388,16 +391,7 @@ class Resuming:
         # A node that sends already keeps no other: a later packet would take that, and no RESUME would go, which has
         # the peer's stream agreed before it answers.  And the peer would keep its end for nothing.
         spared = own not in self._book.outgoing and self._sends(peer)
-        back = Back(
-            stream=NO_STREAM if spared else own,
-            aead=self._book.aead,
-            offload_kinds=self._book.offload_kinds,
-            chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
-            lists=self._book.lists(),
-            vantage=self._book.vantage(peer),
-            rider_kind=0 if rider is None else rider.kind,
-            rider=b"" if rider is None else rider.body,
-        )
+        back = self._terms(NO_STREAM if spared else own, peer, rider)
         answered = self.secrets.answer(asking, back, now)
         if answered is None:
             return

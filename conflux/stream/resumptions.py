@@ -19,7 +19,7 @@ from conflux.crypto import exchange, kdf
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import BootId, NodeId, RealmId
 from conflux.stream.handshake import EpochKeys
-from conflux.stream.resume import Ahead, Back, Ends, Resume, Resumed, Schedule, check_terms
+from conflux.stream.resume import Ends, Resume, Resumed, Schedule, Terms, check_terms
 
 IDLE_S = 3600.0  # a secret is erased so long after the last stream of its pair was seen to end
 SIGNED_S = 86400.0  # and so long after both ends last signed
@@ -128,7 +128,7 @@ class Asking:
     early: bytearray
     hs: bytearray
     agreed: exchange.Public  # what goes into the answer
-    ahead: Ahead
+    ahead: Terms
     mixed: bool  # with ML-KEM
 
     @property
@@ -331,7 +331,7 @@ class Resumptions:
                 self._drop(kept)
         return next((kept for kept in reversed(self._kept.get(pair.peer, [])) if kept.confirmed), None)
 
-    def ask(self, kept: Kept, ahead: Ahead, now: float) -> Asked:
+    def ask(self, kept: Kept, ahead: Terms, now: float) -> Asked:
         """Make the RESUME for a secret that find() returned; the secret serves nothing else any more.
 
         It stays under its id until the answer is here: the peer may ask by it at the same moment.
@@ -353,8 +353,8 @@ class Resumptions:
         return Ends(asker, answerer, asker_boot, answerer_boot)
 
     def receive_resumed(
-        self, back_id: bytes, body: bytes, now: float, check: Callable[[Pair, Back], None]
-    ) -> tuple[Asked, Back, Outcome]:
+        self, back_id: bytes, body: bytes, now: float, check: Callable[[Pair, Terms], None]
+    ) -> tuple[Asked, Terms, Outcome]:
         """Take a RESUMED.  Raises RemoteProtocolError; the RESUME then waits on, unless the peer's terms are stale."""
         asked = self._asked.get(back_id)
         if asked is None:
@@ -434,7 +434,7 @@ class Resumptions:
     # ── answering ──
 
     def receive_resume(
-        self, ask_id: bytes, body: bytes, now: float, check: Callable[[Pair, Ahead], None]
+        self, ask_id: bytes, body: bytes, now: float, check: Callable[[Pair, Terms], None]
     ) -> Asking | Answer | None:
         """Take a RESUME.  Returns it for answer(); or the answer to one that came again; or None if it waits for one.
 
@@ -514,7 +514,7 @@ class Resumptions:
         if len(self._distrusted) > PEER_COUNT_MAX:
             self._distrusted.popitem(last=False)
 
-    def answer(self, asking: Asking, back: Back, now: float) -> tuple[bytes, Outcome] | None:
+    def answer(self, asking: Asking, back: Terms, now: float) -> tuple[bytes, Outcome] | None:
         """Return the RESUMED and its secret.  None: the secret was erased meanwhile, and the RESUME gets no answer."""
         kept, agreed, hs = asking.kept, asking.agreed, asking.hs
         if self._asking.pop(kept.ask_id, None) is not asking or not any(kept.secret):

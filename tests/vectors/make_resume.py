@@ -3,12 +3,11 @@
 Written from docs/reference/protocol.md, "Resumption", alone: nothing of conflux is imported.  HKDF is made of HMAC, and
 AEAD, X25519 and ML-KEM are those of `cryptography`.  The ML-KEM ciphertext is random, so each run makes another one.
 
-    python tests/vectors/make_resume.py
+    PYTHONPATH=tests python -m vectors.make_resume
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from pathlib import Path
@@ -17,41 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from vectors.make_protocol import cbor, pattern, sha256
+
 RESUME = Path(__file__).with_name("resume.json")
 SOURCE = "Conflux's own; made by tests/vectors/make_resume.py with cryptography 50.0.2, 2026-12-01"
-
-
-def pattern(name: str, size: int) -> bytes:
-    """Bytes a name determines, where any would do."""
-    return hashlib.shake_256(name.encode()).digest(size)
-
-
-def cbor(value: object) -> bytes:
-    """Canonical CBOR of what these messages are made of (RFC 8949, section 4.2.1)."""
-    match value:
-        case int():
-            return head(0, value)
-        case bytes():
-            return head(2, len(value)) + value
-        case list():
-            return head(4, len(value)) + b"".join(map(cbor, value))
-    raise TypeError(type(value))
-
-
-def head(major: int, argument: int) -> bytes:
-    if argument < 24:
-        return bytes([major << 5 | argument])
-    size = next(size for size in (1, 2, 4, 8) if argument < 1 << 8 * size)
-    return bytes([major << 5 | 24 + size.bit_length() - 1]) + argument.to_bytes(size, "big")
-
 
 REALM = pattern("resume realm", 16)
 A, B = pattern("resume A", 16), pattern("resume B", 16)
 BOOT_A, BOOT_B = pattern("boot A", 8), pattern("boot B", 8)
-
-
-def h(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def extract(salt: bytes, key: bytes) -> bytes:
@@ -87,15 +59,15 @@ def exchange(rs: bytes, *, kem: bool, name: str) -> dict[str, str]:
     fresh = ml_secret + x_a.exchange(x_b.public_key())
     lists, chain_a, chain_b = pattern("lists", 8), pattern("chain A", 16), pattern("chain B", 16)
     ahead = cbor([1, pattern("stream A", 16), 2, [2], chain_a, lists, [], 7, 20, b"offer"])
-    back = cbor([1, pattern("stream B", 16), 1, [2], chain_b, lists, [], 21, b"answer"])
+    back = cbor([1, pattern("stream B", 16), 1, [2], chain_b, lists, [], 0, 21, b"answer"])
 
     early = extract(bytes(32), rs + A + B + BOOT_A + BOOT_B)
-    ahead_key = expand(early, "resume-ahead", h(pub_a + ml_public))
+    ahead_key = expand(early, "resume-ahead", sha256(pub_a + ml_public))
     resume = cbor([1, pub_a, ml_public, box(ahead_key, ahead)])
     hs = extract(expand(early, "resume-derived"), fresh)
-    back_key = expand(hs, "resume-back", h(resume) + h(pub_b + ciphertext))
+    back_key = expand(hs, "resume-back", sha256(resume) + sha256(pub_b + ciphertext))
     resumed = cbor([1, pub_b, ciphertext, box(back_key, back)])
-    master = extract(expand(hs, "resume-derived"), h(h(resume) + h(resumed)))
+    master = extract(expand(hs, "resume-derived"), sha256(sha256(resume) + sha256(resumed)))
     made = {
         "rs": rs,
         "ask_id": expand(rs, "resume-id", A + B, 8),
@@ -117,7 +89,7 @@ def exchange(rs: bytes, *, kem: bool, name: str) -> dict[str, str]:
 
 def main() -> None:
     open_, accept, secret = pattern("open", 300), pattern("accept", 200), pattern("x-wing secret", 32)
-    rs = expand(extract(h(h(open_) + h(accept)), secret), "resume-first")
+    rs = expand(extract(sha256(sha256(open_) + sha256(accept)), secret), "resume-first")
     first = exchange(rs, kem=False, name="first")
     second = exchange(bytes.fromhex(first["next"]), kem=True, name="second")
     ends = {"realm": REALM, "a": A, "b": B, "boot_a": BOOT_A, "boot_b": BOOT_B}

@@ -10,7 +10,7 @@ import pytest
 from conflux.crypto import kdf
 from conflux.crypto.exchange import ML_CIPHERTEXT_BYTES, ML_PUBLIC_BYTES, Share, answer
 from conflux.errors import AuthError, LocalProtocolError, RemoteProtocolError
-from conflux.stream.resume import Ahead, Back, Ends, Resume, Resumed, Schedule
+from conflux.stream.resume import Ends, Resume, Resumed, Schedule, Terms
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "resume.json").read_text())
 ENDS = {key: bytes.fromhex(value) for key, value in VECTORS["ends"].items()}
@@ -97,7 +97,7 @@ def test_a_ciphertext_where_none_belongs_or_none_where_one_does_is_refused(with_
         share.agree(bytes(32), bytes(ML_CIPHERTEXT_BYTES) if with_ml else b"")
 
 
-@pytest.mark.parametrize("record", [Resume, Resumed, Ahead, Back])
+@pytest.mark.parametrize("record", [Resume, Resumed, Terms])
 def test_bytes_that_are_no_message_are_refused(record):
     for data in (b"", b"\x80", b"\x84\x01\x40\x40\x40", bytes(64)):
         with pytest.raises(RemoteProtocolError):
