@@ -8,10 +8,13 @@ from conflux.config.settings import Config
 from conflux.datapath.config import RECEIVER_IDLE_S, DatapathConfig
 from conflux.ids import IPAddress
 from conflux.link.event import LinkConfig
-from conflux.node.patience import Bounds
+from conflux.node.patience import OPEN_BYTES, RESUME_BYTES, Bounds
 from conflux.node.relaying import FEATURE, NO_IPV6, PUBLIC
 from conflux.realm.card import PATIENT
+from conflux.stream.resuming import Resumption
 from conflux.usage.bound import PACES, Bound, Pace, State
+
+METERED_WEIGHT = 2.0  # of what stays open, where bytes cost money
 
 
 def features(config: Config, own: Sequence[IPAddress], *, relays: bool) -> tuple[str, ...]:
@@ -41,8 +44,8 @@ def patience_bounds(config: Config, pace: Pace = PACES[State.UNDER]) -> Bounds:
         least_s,
         limits.idle_timeout_max,
         fixed_s=limits.idle_timeout,
-        metered=limits.metered,
-        weight=pace.keep_weight,
+        weight=pace.keep_weight * (METERED_WEIGHT if limits.metered else 1.0),
+        open_bytes=OPEN_BYTES if limits.resumption == Resumption.OFF else RESUME_BYTES,
     )
 
 

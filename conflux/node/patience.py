@@ -14,7 +14,10 @@ from typing import Final, NamedTuple
 
 from conflux.ids import NodeId
 
-OPEN_BYTES: Final = 30_000  # an exchange between nodes that met before, less its packets: `cold_again_kb` of make cost
+# An exchange between nodes that met before, less its packets: by signatures, and by a secret of the last stream, which
+# is `cold_again_kb` of make cost.
+OPEN_BYTES: Final = 30_000
+RESUME_BYTES: Final = 9_000
 KEEP_BYTES_PER_S: Final = 24.0  # a link on which nothing is sent: `kept_idle_kb_min` of make cost
 FIRST_S: Final = 30.0
 PAUSE_S_MIN: Final = 5.0  # shorter ones end no stream whatever the bounds are
@@ -27,16 +30,16 @@ NODE_COUNT_MAX: Final = 1024  # the node whose packets are the longest ago is fo
 
 
 class Bounds(NamedTuple):
-    """fixed_s: take this, and learn nothing.  metered: bytes cost money, so what stays open weighs twice.
+    """fixed_s: take this, and learn nothing.  weight: by how much more what stays open weighs, as bytes cost money.
 
-    weight: by how much more it weighs as the budget of bytes is used up.
+    open_bytes: what opening a stream anew costs.
     """
 
     least_s: float = 5.0
     most_s: float = 120.0
     fixed_s: float | None = None
-    metered: bool = False
     weight: float = 1.0
+    open_bytes: int = OPEN_BYTES
 
 
 class _Pauses:
@@ -95,11 +98,11 @@ class Patience:
 
     def _bytes(self, known: _Pauses, timeout_s: float) -> float:
         """Return what the pauses would have cost with a timeout."""
-        per_s = KEEP_BYTES_PER_S * self.bounds.weight * (2 if self.bounds.metered else 1)
+        per_s, open_bytes = KEEP_BYTES_PER_S * self.bounds.weight, self.bounds.open_bytes
         total = 0.0
         for number, count in enumerate(known.counts):
             is_kept = number < LENGTH_COUNT - 1 and LENGTHS_S[number] <= timeout_s
-            total += (count + UNSEEN_COUNT) * (per_s * LENGTHS_S[number] if is_kept else per_s * timeout_s + OPEN_BYTES)
+            total += (count + UNSEEN_COUNT) * (per_s * LENGTHS_S[number] if is_kept else per_s * timeout_s + open_bytes)
         return total
 
 

@@ -14,6 +14,7 @@ from conflux.node.patience import (
     LENGTHS_S,
     NODE_COUNT_MAX,
     OPEN_BYTES,
+    RESUME_BYTES,
     Bounds,
     Patience,
 )
@@ -74,9 +75,19 @@ def test_bounds_hold_and_a_fixed_time_is_taken_as_it_is():
 
 def test_a_metered_uplink_closes_where_a_cheap_one_stays():
     few_short = [100.0] + [2000.0] * 9
-    cheap, metered = (taught(few_short, Bounds(metered=metered)).timeout_s(NODE) for metered in (False, True))
+    cheap, metered = (taught(few_short, Bounds(weight=weight)).timeout_s(NODE) for weight in (1.0, 2.0))
     assert cheap > 100.0
     assert metered == 5.0
+
+
+def test_a_node_without_a_past_is_waited_for_less_where_bytes_cost_money():
+    assert Patience(Bounds(weight=2.0)).timeout_s(NODE) == FIRST_S / 2
+    assert Patience(Bounds(weight=100.0)).timeout_s(NODE) == DEFAULT.least_s
+
+
+def test_what_is_cheap_to_open_closes_sooner():
+    few_short = [100.0] + [2000.0] * 6
+    assert taught(few_short, Bounds(open_bytes=RESUME_BYTES)).timeout_s(NODE) < taught(few_short).timeout_s(NODE)
 
 
 def test_what_was_learnt_is_halved_daily():
