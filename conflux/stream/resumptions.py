@@ -37,7 +37,7 @@ REPEAT_S = 0.25  # after the first try
 GIVE_UP_S, GIVE_UP_S_MAX = 0.5, 3.0  # then an opening with signatures follows
 # What is left of that after "not known", which anybody can say: four times what an answer takes, within these bounds.
 UNKNOWN_S_MIN, UNKNOWN_S_MAX = 0.05, 0.25
-TRIAL_RATE, TRIAL_BURST = 20.0, 100.0  # boxes that are tried, per secret: X25519 follows only if one opens
+TRIAL_RATE, TRIAL_BURST = 20.0, 100.0  # boxes that are tried, per secret; that of an answer after X25519 and ML-KEM
 
 
 class Drop(StrEnum):

@@ -35,6 +35,7 @@ from conflux.stream.event import (
     SenderEnd,
     SenderFailed,
 )
+from conflux.stream.resume import Resume, Resumed
 from conflux.stream.resuming import RIDE_S
 from conflux.stream.resumptions import (
     ANSWER_S,
@@ -43,6 +44,8 @@ from conflux.stream.resumptions import (
     IDLE_S,
     PEER_COUNT_MAX,
     SIGNED_S,
+    TRIAL_BURST,
+    TRIAL_RATE,
     Drop,
 )
 
@@ -362,6 +365,22 @@ def test_a_secret_is_kept_for_an_hour_after_the_last_stream_and_a_day_after_sign
         side.secrets.used(HIGH.node_id, SIGNED_S)
         side.streams.handle_timeout(now=SIGNED_S)
         assert side.secret_count() == 0
+
+
+def test_boxes_of_one_secret_are_rationed() -> None:
+    (a, b), (other_a, other_b) = pair(), pair()
+    b.take(asked(a, b))
+    (resumed,) = b.sent()
+    for side, message, record in ((other_b, asked(other_a, other_b), Resume), (a, resumed, Resumed)):
+        bad = replace(message, body=replace(record.decode_untrusted(message.body), box=bytes(99)).encode())
+        words = []
+        for _ in range(int(TRIAL_BURST) + 1):
+            with pytest.raises(RemoteProtocolError) as refused:
+                side.take(bad)
+            words.append(refused.value.reason)
+        assert words == [Drop.SEAL] * int(TRIAL_BURST) + [Drop.FLOOD]
+        with pytest.raises(RemoteProtocolError, match=Drop.SEAL):
+            side.take(bad, 1 / TRIAL_RATE)
 
 
 def test_the_table_is_bounded_and_the_oldest_is_erased():
