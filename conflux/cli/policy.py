@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conflux.cli import entry, show
+from conflux.cli import context, entry, show
 from conflux.cli.grammar import EXIT_USAGE
 from conflux.cli.observe import print_json
 from conflux.errors import ConfigError
@@ -52,7 +52,7 @@ class PolicyChecked(NamedTuple):
 def check(options: argparse.Namespace) -> int:
     """Print everything that is wrong in a rule file; exit code 1 if something is or a test fails."""
     try:
-        data = _read(options.file, reading.FILE_BYTES_MAX + 1)
+        data = context.read_file(options.file, reading.FILE_BYTES_MAX)
         members = [node for file in options.members for node in _members(file)] if options.members else None
     except ConfigError as error:
         entry.complain(str(error))
@@ -106,10 +106,8 @@ def _place(file: str, fault: PolicyFault) -> str:
 
 def _members(file: Path) -> Iterator[Node]:
     """Yield the members that an issuer printed as JSON.  Raises ConfigError."""
-    data = _read(file, MEMBERS_BYTES_MAX + 1)
+    data = context.read_file(file, MEMBERS_BYTES_MAX)
     try:
-        if len(data) > MEMBERS_BYTES_MAX:
-            raise ValueError("too long")
         for row in json.loads(data)["members"]:
             node = _member(row)
             if row["state"] in ("member", "expired"):
@@ -124,11 +122,3 @@ def _member(row: Any) -> Node:
     if not all(isinstance(word, str) and NAME.fullmatch(word) for word in words):
         raise ValueError("no names")
     return Node(row["name"], frozenset(row["tags"]))
-
-
-def _read(file: Path, size: int) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(size)
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 
-from conflux.ids import IPAddress
 from conflux.policy.judge import means
 from conflux.policy.rules import End, Exit, Node, Policy, Rule
 from conflux.policy.terms import IPNetwork, Kind, Term, covered, merged
@@ -51,16 +50,12 @@ class Index:
             if self._policy.is_member(end):
                 yield _MEMBERS
         else:
-            yield from (Term(Kind.SUBNET, network=network) for network in wider(_host(end)))
+            yield from (Term(Kind.SUBNET, network=network) for network in wider(ip_network(end)))
 
 
 def wider(network: IPNetwork) -> Iterator[IPNetwork]:
     """Yield a network and every one that it is in, but the whole of a family."""
     return (network.supernet(new_prefix=length) for length in range(network.prefixlen, 0, -1))
-
-
-def _host(address: IPAddress) -> IPNetwork:
-    return ip_network(f"{address}/{address.max_prefixlen}")
 
 
 def shadowed_rules(policy: Policy, members: tuple[Node, ...] | None) -> dict[int, str] | None:

@@ -9,14 +9,23 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from conflux.policy.terms import ICMP, ICMPV6, SCTP, TCP, UDP, key_of
+from conflux.policy.terms import (
+    AUTHENTICATION,
+    EXTENSIONS,
+    FRAGMENT,
+    ICMP,
+    ICMPV6,
+    ROUTING,
+    SCTP,
+    TCP,
+    UDP,
+    key_of,
+)
 
 IPV4_HEADER_BYTES, IPV6_HEADER_BYTES = 20, 40
 EXTENSION_COUNT_MAX = 6  # chosen: RFC 8200 recommends an order of five kinds before the transport header
 MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address; no packet has it on the wire
 
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS = 0, 43, 44, 51, 60
-_EXTENSIONS = frozenset({_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS})
 _SOURCE_ROUTE = 0  # a routing header's type, withdrawn by RFC 5095: it sends a packet on to where no rule was asked
 _END, _NO_OPERATION, _SOURCE_ROUTES = 0, 1, frozenset({131, 137})  # options of IPv4; a gateway would send on likewise
 _TRANSPORT_BYTES = {TCP: 20, UDP: 8, SCTP: 12, ICMP: 8, ICMPV6: 8}
@@ -140,28 +149,28 @@ def _ipv6(packet: bytes) -> _Network | Unfit:
     is_fragment = False
     for _ in range(EXTENSION_COUNT_MAX):
         protocol, at = network.protocol, network.at
-        if protocol not in _EXTENSIONS:
+        if protocol not in EXTENSIONS:
             return network
         if len(packet) - at < 8:
             return Unfit.SHORT
         size = (packet[at + 1] + 1) * 8
-        if protocol == _FRAGMENT:
+        if protocol == FRAGMENT:
             if is_fragment:
                 return Unfit.HEADERS
             is_fragment, size = True, 8
             bits = _be16(packet, at + 2)
             fragment = int.from_bytes(packet[at + 4 : at + 8])
             network = network._replace(offset=bits & 0xFFF8, has_more=bool(bits & 1), fragment=fragment)
-            if (network.offset or network.has_more) and packet[at] in _EXTENSIONS:
+            if (network.offset or network.has_more) and packet[at] in EXTENSIONS:
                 return Unfit.HEADERS  # where the transport header ends is known of the first piece alone
-        elif protocol == _AUTHENTICATION:
+        elif protocol == AUTHENTICATION:
             size = (packet[at + 1] + 2) * 4
-        elif protocol == _ROUTING and packet[at + 2] == _SOURCE_ROUTE:
+        elif protocol == ROUTING and packet[at + 2] == _SOURCE_ROUTE:
             return Unfit.ROUTING
         if len(packet) - at < size:
             return Unfit.SHORT
         network = network._replace(protocol=packet[at], at=at + size)
-    return Unfit.HEADERS if network.protocol in _EXTENSIONS else network
+    return Unfit.HEADERS if network.protocol in EXTENSIONS else network
 
 
 def _transport(packet: bytes, network: _Network) -> Flow | Unfit:

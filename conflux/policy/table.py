@@ -158,7 +158,7 @@ class _Work:
     def _targets(self, here: Here) -> tuple[Range, ...]:
         """Return the column of every address that is here: of the board itself first, then behind it, then beyond."""
         named = _networks(term.network for rule in self._policy.rules for term in rule.targets)
-        own = [_span(_host(address)) for address in here.addresses]
+        own = [_span(ip_network(address)) for address in here.addresses]
         behind = [_span(network) for network in here.subnets]
         beyond = [_span(network) for network in GLOBAL] if here.offers_exit else []
         never = [_span(network) for network in NOT_GLOBAL]
@@ -188,10 +188,6 @@ class _Work:
 def _find(ranges: Sequence[Range], number: int) -> int | None:
     place = bisect_right(ranges, number, key=lambda each: each.first) - 1
     return ranges[place].value if place >= 0 and number <= ranges[place].last else None
-
-
-def _host(address: IPAddress) -> IPNetwork:
-    return ip_network(f"{address}/{address.max_prefixlen}")
 
 
 def _address(number: int) -> IPAddress:

@@ -17,13 +17,14 @@ from conflux.ids import NAME, NAME_CHARS_MAX, IPAddress
 IPNetwork = IPv4Network | IPv6Network
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, OPTIONS = 0, 43, 44, 51, 60
+EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, OPTIONS})  # stand before a protocol, are none
 PORT_MAX = 65535
 PROTOCOL_MAX = 255
 
 _WITH_PORTS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 _ECHO = ((ICMP, 8), (ICMPV6, 128))  # the types of an echo request
 _NAMED = {TCP: "tcp", UDP: "udp", SCTP: "sctp", ICMP: "icmp", ICMPV6: "icmp"}
-_EXTENSIONS = frozenset({0, 43, 44, 51, 60})  # headers of IPv6 that stand before a protocol, and are none
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}")
 _FLOW_HINT = (
     'use "tcp/22", "tcp/8000-8100", "udp", "sctp", "icmp", "icmp/echo", "any", or "ip/47" for a protocol by its number'
@@ -157,15 +158,6 @@ def parse_address(text: str) -> IPAddress:
     return address
 
 
-def is_global(address: IPAddress) -> bool:
-    """Say whether an exit may lead to an address: it is one host of the internet, and of no site, link or overlay."""
-    return _is_in(address, GLOBAL) and not _is_in(address, NOT_GLOBAL)
-
-
-def _is_in(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
-    return any(address in network for network in networks if network.version == address.version)
-
-
 def parse_flow(text: str) -> tuple[Span, ...]:
     """Return the flows that a text means, in order.  Raises ConfigError."""
     word, slash, rest = text.partition("/")
@@ -202,7 +194,7 @@ def _protocol(text: str, number: int) -> Span:
         raise ConfigError(f'"{text}": write "{_NAMED[number]}"')
     if number > PROTOCOL_MAX:
         raise ConfigError(f'"{text}": a protocol is a whole number up to {PROTOCOL_MAX}')
-    if number in _EXTENSIONS:
+    if number in EXTENSIONS:
         raise ConfigError(f'"{text}" is a header of IPv6 that stands before a protocol')
     return Span(key_of(number, 0), key_of(number, PORT_MAX))
 

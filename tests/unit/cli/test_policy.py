@@ -67,13 +67,28 @@ def test_a_warning_alone_ends_with_0(rules, capsys):
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", [None, b"x" * (FILE_BYTES_MAX + 1), b"\0\xff"])
-def test_a_file_that_cannot_be_read_ends_with_2_and_one_that_is_none_with_1(text, rules, capsys):
-    if text is not None:
-        written(rules, text)
-    assert check(rules) == (2 if text is None else 1)
-    said = capsys.readouterr()
-    assert said.err.endswith(f"cannot read {rules}: No such file or directory\n") if text is None else said.out
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_file_that_cannot_be_read_or_is_too_large_ends_with_2(is_there, rules, capsys):
+    if is_there:
+        written(rules, b"x" * (FILE_BYTES_MAX + 1))
+    assert check(rules) == 2
+    said = capsys.readouterr().err
+    if is_there:
+        assert said == f"conflux: {rules}: larger than {FILE_BYTES_MAX} bytes\n"
+    else:
+        assert said == f"conflux: cannot read {rules}: No such file or directory\n"
+
+
+def test_a_file_that_is_no_rule_file_ends_with_1(rules, capsys):
+    assert check(written(rules, b"\0\xff")) == 1
+    assert capsys.readouterr().out == f"{rules}:1: it is no UTF-8 text\n"
+
+
+def test_members_that_are_too_many_end_with_2(rules, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(policy, "MEMBERS_BYTES_MAX", 100)
+    members = written(tmp_path / "members.json", json.dumps(MEMBERS))
+    assert check(written(rules, TEXT), members) == 2
+    assert capsys.readouterr().err == f"conflux: {members}: larger than 100 bytes\n"
 
 
 def test_members_are_held_against_names_and_tags(rules, tmp_path, capsys):

@@ -55,13 +55,28 @@ def test_a_rule_to_a_subnet_that_is_not_here_passes_nothing():
     assert not table.allows(peer, ip_address("192.168.0.1"), SSH)
 
 
-@pytest.mark.parametrize("address", ["192.168.1.1", "10.0.0.1", "100.64.0.1", "fd00::1", "169.254.1.1", "2002::1"])
-def test_the_exit_of_a_board_leads_to_no_network_of_its_own(address):
-    """netbird#5797: the whole LAN behind an exit was open."""
+def exit_leads_to(address: str) -> bool:
     table, (peer,) = table_of(policy(rule("a", "exit")), HERE._replace(offers_exit=True), [node("a")], at_unix=NOW)
-    assert table.allows(peer, ip_address("8.8.8.8"), SSH)
-    assert table.allows(peer, ip_address("2606:4700::1"), SSH)
-    assert not table.allows(peer, ip_address(address), SSH)
+    return table.allows(peer, ip_address(address), SSH)
+
+
+@pytest.mark.parametrize("text", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "192.0.1.1", "100.128.0.1", "172.32.0.1"])
+def test_an_exit_leads_to_hosts_of_the_internet(text):
+    assert exit_leads_to(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "127.0.0.1", "0.0.0.0"),
+        *("224.0.0.251", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.18.0.1", "203.0.113.9"),
+        *("fd00::1", "fe80::1", "ff02::fb", "::1", "::", "64:ff9b::1", "2001:db8::1"),
+        *("2002:a00:1::", "2001::1", "3fff::1", "4000::1"),
+    ],
+)
+def test_an_exit_leads_to_no_site_no_link_no_overlay_and_no_tunnel_that_hides_one(text):
+    """netbird#5797: the whole LAN behind an exit was open."""
+    assert not exit_leads_to(text)
 
 
 def test_a_public_subnet_behind_a_gateway_is_a_subnet_and_not_the_exit():

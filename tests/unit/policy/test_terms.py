@@ -13,7 +13,6 @@ from conflux.policy.terms import (
     Span,
     Term,
     covered,
-    is_global,
     key_of,
     merged,
     parse_address,
@@ -124,24 +123,6 @@ def test_an_address_of_a_check_has_one_note():
     for text in ("010.20.1.17", "fd00:0::1", "::ffff:10.0.0.1", "127.0.0.1", "fe80::1%eth0", "x"):
         with pytest.raises(ConfigError, match=r'"'):
             parse_address(text)
-
-
-@pytest.mark.parametrize("text", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "192.0.1.1", "100.128.0.1", "172.32.0.1"])
-def test_an_exit_leads_to_hosts_of_the_internet(text):
-    assert is_global(ip_address(text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "127.0.0.1", "0.0.0.0"),
-        *("224.0.0.251", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.18.0.1", "203.0.113.9"),
-        *("fd00::1", "fe80::1", "ff02::fb", "::1", "::", "::ffff:8.8.8.8", "64:ff9b::1", "2001:db8::1"),
-        *("2002:a00:1::", "2001::1", "3fff::1", "4000::1"),
-    ],
-)
-def test_an_exit_leads_to_no_site_no_link_no_overlay_and_no_tunnel_that_hides_one(text):
-    assert not is_global(ip_address(text))
 
 
 def test_prefixes_that_nothing_is_behind_are_refused_whole():
