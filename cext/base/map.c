@@ -3,20 +3,13 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/mix.h"
 
 enum { ROOM_MIN = 16 };
 
-static uint64_t mix(uint64_t value)
-{
-    /* The finalizer of splitmix64: every bit of the input moves half of the output's. */
-    value = (value ^ value >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ value >> 27) * UINT64_C(0x94d049bb133111eb);
-    return value ^ value >> 31;
-}
-
 static size_t place(const struct map *self, struct map_key key)
 {
-    return (size_t)mix(mix(key.high ^ self->seed) ^ key.low) & (self->room - 1);
+    return (size_t)mix64(mix64(key.high ^ self->seed) ^ key.low) & (self->room - 1);
 }
 
 static bool same(struct map_key one, struct map_key other) { return one.high == other.high && one.low == other.low; }

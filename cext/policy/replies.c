@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mix.h"
+
 enum {
     WAYS = 8,
     SLOT_BYTES = 64, /* a cache line */
@@ -113,14 +115,6 @@ static bool tuple_of(uint32_t peer, const struct flow *flow, enum replies_way wa
     return true;
 }
 
-static uint64_t mix(uint64_t value)
-{
-    /* The finalizer of splitmix64, as in base/map.c. */
-    value = (value ^ value >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ value >> 27) * UINT64_C(0x94d049bb133111eb);
-    return value ^ value >> 31;
-}
-
 static struct place place_of(const struct replies *self, const struct tuple *tuple)
 {
     uint64_t words[(sizeof *tuple + 7) / 8] = {0}, hash = self->seed;
@@ -128,7 +122,7 @@ static struct place place_of(const struct replies *self, const struct tuple *tup
 
     memcpy(words, tuple, sizeof *tuple);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        hash = mix(hash ^ words[i]);
+        hash = mix64(hash ^ words[i]);
     return (struct place){{(hash & last) * WAYS, (hash >> 24 & last) * WAYS}, (uint16_t)(hash >> 48 | 1)};
 }
 

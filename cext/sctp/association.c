@@ -353,7 +353,7 @@ static size_t put_control(struct sctp *self, uint8_t *packet, size_t used, size_
     if (self->due.heartbeat && limit - used >= 16) {
         uint8_t *at = store_chunk_header(packet + used, SCTP_HEARTBEAT, 0, 16);
 
-        self->heartbeat_nonce = random_next(self) | 1;
+        self->heartbeat_nonce = mix64_next(&self->random) | 1;
         store_be16(at, PARAMETER_HEARTBEAT);
         store_be16(at + 2, 12);
         store_be32(at + 4, (uint32_t)(self->heartbeat_nonce >> 32));

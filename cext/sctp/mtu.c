@@ -84,7 +84,7 @@ size_t sctp_mtu_put_probe(struct sctp *self, uint8_t *packet, size_t room, uint6
     self->timers.mtu_at = now + later(3 * self->rtt.srtt_ns, PROBE_NS_MIN);
     if (self->mtu.probe_bytes > room)
         return 0; /* the caller takes no packets of this size: the probe fails */
-    self->mtu.nonce = random_next(self);
+    self->mtu.nonce = mix64_next(&self->random);
     at = store_chunk_header(at, SCTP_HEARTBEAT, 0, HEARTBEAT_BYTES);
     store_be16(at, 1);
     store_be16(at + 2, 12);

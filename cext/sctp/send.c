@@ -9,7 +9,7 @@ enum { PIECE_BYTES_MIN = 256 }; /* of one more message in a packet that is not e
 
 bool sctp_send_start(struct sctp *self, uint64_t now)
 {
-    uint64_t seed = random_next(self);
+    uint64_t seed = mix64_next(&self->random);
 
     rate_init(&self->rate, self->packet_bytes, seed, now);
     self->pace.at = now;

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/mix.h"
 #include "rate/rate.h"
 #include "sctp/chunk.h"
 #include "sctp/crc32c.h"
@@ -281,7 +282,7 @@ struct sctp {
     void *context;
     crc32c_update crc;
     struct sctp_counts counts;
-    uint64_t random; /* state of random_next() */
+    uint64_t random; /* state of mix64_next(): for nonces and jitter, nothing secret */
 
     enum sctp_phase phase;
     enum sctp_end why; /* it has ended */
@@ -363,16 +364,6 @@ static inline uint64_t rto_now(const struct sctp *self)
 static inline bool sctp_carries(const struct sctp *self) /* data may come or go */
 {
     return self->phase >= SCTP_ESTABLISHED && self->phase < SCTP_SHUTDOWN_ACK_SENT;
-}
-
-/* A number of a small generator (splitmix64): for nonces and jitter, nothing secret. */
-static inline uint64_t random_next(struct sctp *self)
-{
-    uint64_t mixed = self->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
-    return mixed ^ mixed >> 31;
 }
 
 /* --- ending.c ---------------------------------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mix.h"
 #include "rate/rate.h"
 
 #define MS 1000000.0
@@ -107,11 +108,7 @@ static uint64_t tokens_at;
 
 static double uniform(void)
 {
-    random_state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t x = random_state;
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (double)((x ^ (x >> 31)) >> 11) / 9007199254740992.0;
+    return (double)(mix64_next(&random_state) >> 11) / 9007199254740992.0;
 }
 
 static void *grown(void *old, size_t bytes)

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mix.h"
+
 enum { PACKET_ROOM = 10240, EVENTS_MAX = 200 * 1000 * 1000, ROUNDS_MAX = 100000, FILLS_PER_TURN = 8 };
 
 struct flying {
@@ -38,16 +40,7 @@ struct world {
     bool failed;
 };
 
-static uint64_t random_next(struct world *self)
-{
-    uint64_t mixed = self->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
-    return mixed ^ mixed >> 31;
-}
-
-static bool happens(struct world *self, uint32_t ppm) { return ppm != 0 && random_next(self) % 1000000 < ppm; }
+static bool happens(struct world *self, uint32_t ppm) { return ppm != 0 && mix64_next(&self->random) % 1000000 < ppm; }
 
 /* --- packets under way ------------------------------------------------------------------------------------------- */
 
@@ -134,9 +127,9 @@ static void send_over(struct world *self, int from, uint8_t *data, size_t size)
     }
     at += wire->delay_ns;
     if (wire->jitter_ns != 0)
-        at += random_next(self) % wire->jitter_ns;
+        at += mix64_next(&self->random) % wire->jitter_ns;
     if (happens(self, wire->flip_ppm))
-        data[random_next(self) % size] ^= (uint8_t)(1 << random_next(self) % 8);
+        data[mix64_next(&self->random) % size] ^= (uint8_t)(1 << mix64_next(&self->random) % 8);
     fly(self, 1 - from, data, size, at);
     if (happens(self, wire->duplicate_ppm))
         fly(self, 1 - from, data, size, at + wire->delay_ns / 2);
@@ -437,7 +430,7 @@ bool world_run(const struct world_config *config, struct world_result *result)
         };
 
         for (size_t at = 0; at < sizeof own.entropy; at++)
-            own.entropy[at] = (uint8_t)random_next(&self);
+            own.entropy[at] = (uint8_t)mix64_next(&self.random);
         *end = (struct end){
             .world = &self,
             .seen = &result->side[index],
