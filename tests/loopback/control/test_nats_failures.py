@@ -21,7 +21,7 @@ from kit.figures import note
 from conflux.control.channel import Handoff
 from conflux.control.envelope import Reach
 from conflux.control.nats.channel import ed25519_of
-from conflux.control.nats.config import Server
+from conflux.control.nats.config import PAIR_PING_S, Server
 from conflux.realm.broker.subjects import bucket_of
 
 NAMES = ("alice", "bob")
@@ -344,6 +344,16 @@ async def test_second_connection_takes_over_at_once_when_a_server_is_killed():
         assert len(bob.ear.arrivals) > before
         assert bob.ear.turns == [True]  # it was never without a connection
         assert "in reserve" not in bob.channel.state.detail  # and no server is left for another one
+
+
+async def test_connections_of_a_channel_are_pinged_more_seldom_while_bytes_are_short():
+    async with pair_in_reserve() as (_, _, bob):
+        pair = bob.channel._pair
+        assert pair is not None
+        both = [each for each in (pair.main, pair.spare) if each is not None]
+        assert [each.ping_s for each in both] == [PAIR_PING_S] * 2
+        bob.channel.stretch(4.0)
+        assert [each.ping_s for each in both] == [4 * PAIR_PING_S] * 2
 
 
 async def test_node_with_one_server_has_one_connection_and_nobody_is_told_that_it_is_absent():

@@ -291,6 +291,23 @@ def test_presence_goes_far_at_the_start_on_a_change_for_all_and_every_six_hours(
     assert run(0.001) == [Reach.ALL]
 
 
+def test_presence_is_said_more_seldom_while_bytes_are_short_and_as_soon_as_ever_on_a_change() -> None:
+    presences = Presences(rng=random.Random(1), now=0.0)
+    presences.stretch = 4.0
+    at = far_at = presences.next_timeout()
+    assert presences.take_due(now=at) is Reach.ALL
+    for _ in range(200):
+        before, at = at, presences.next_timeout()
+        if presences.take_due(now=at) is Reach.ALL:
+            assert at - far_at >= 4 * presence.FAR_PERIOD_S * (1 - pending.JITTER)
+            far_at = at
+        else:
+            assert at - before >= 4 * presence.NEAR_PERIOD_S * (1 - pending.JITTER)
+    assert far_at > 0.8 * at
+    presences.soon(Reach.ALL, now=at)
+    assert presences.next_timeout() <= at + presence.SOON_S_MAX
+
+
 def test_bucket_of_a_question_is_one_of_those_in_which_its_owner_is_asked_for() -> None:
     member = make_member(make_realm("home"), "bob")
     own = buckets_of(member.node_id, member.name, member.addresses)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from conflux.daemon.metering import Usage
+from conflux.config.settings import parse
+from conflux.control.nats.channel import NatsChannel
+from conflux.control.presence import Presences
+from conflux.daemon.limits import patience_bounds
+from conflux.daemon.metering import Stretching, Usage, slow_down
 from conflux.errors import StateError
 from conflux.ids import LinkId, NodeId
+from conflux.node.patience import Bounds
 from conflux.realm.clock import RealmClock
+from conflux.shell.pump import Pump
 from conflux.state.directory import StateDir
 from conflux.state.usage_files import ASIDE, USAGE, UsageFiles
 from conflux.usage.bound import PACES, Bound, Pace, State
@@ -32,6 +40,7 @@ class Counted:
         self.links: dict[LinkId, NodeId] = {}
         self.passed: list[tuple[LinkId, Counts]] = []
         self.paces: list[Pace] = []
+        self.told: Callable[[Pace], None] = lambda pace: None
         self.tally = Tally()
         self.state = StateDir(path)
         self.usage = Usage(
@@ -41,10 +50,15 @@ class Counted:
             carrier=lambda: self,
             peers=lambda: dict(self.links),
             name_of={ALICE: "alice", BOB: "bob"}.__getitem__,
-            slow_down=self.paces.append,
+            slow_down=self.slow_down,
             tally=self.tally,
             system=lambda: self.at,
         )
+
+    def slow_down(self, pace: Pace) -> None:
+        """Note a pace, and hand it to who asks for it."""
+        self.paces.append(pace)
+        self.told(pace)
 
     def take_traffic(self) -> list[tuple[LinkId, Counts]]:
         """As a carrier does."""
@@ -119,6 +133,60 @@ def test_near_the_bound_things_stretch_and_over_it_there_is_a_warning_too(tmp_pa
     counted.at += 86_400
     counted.usage.look()
     assert (counted.usage.state, counted.paces[-1], counted.usage.warnings()) == (*under, [])
+
+
+class Stretched:
+    """A control channel that remembers by how much its pings are rarer."""
+
+    def __init__(self) -> None:
+        self.factors: list[float] = []
+
+    def stretch(self, factor: float) -> None:
+        """Take the factor."""
+        self.factors.append(factor)
+
+
+class Node:
+    """What slow_down() sees of a daemon: its pump, and the node in it."""
+
+    def __init__(self) -> None:
+        self.node = self.plane = self
+        self.presences = Presences(rng=random.Random(1), now=0.0)
+        self.patience: list[Bounds] = []
+        self.touched = 0
+
+    def set_patience(self, bounds: Bounds) -> None:
+        """As a node does."""
+        self.patience.append(bounds)
+
+    def touch(self) -> None:
+        """As a pump does."""
+        self.touched += 1
+
+
+def test_over_the_bound_presence_pings_and_idle_timeouts_stretch_and_all_is_as_before_the_day_after(
+    tmp_path: Path,
+) -> None:
+    config, node, first, late = parse(""), Node(), Stretched(), Stretched()
+    channels: list[object] = [object(), first]
+    counted = Counted(tmp_path / "state", Bound(day_bytes=1000))
+    counted.told = lambda pace: slow_down(pace, config, cast(Pump, node), channels)
+    for sent, factor in ((0, 1.0), (800, 2.0), (200, 4.0), (0, 4.0)):
+        counted.pass_data(1, sent)
+        counted.usage.look()
+        assert (node.presences.stretch, first.factors[-1]) == (factor, factor)
+    channels.append(late)
+    counted.usage.look()
+    assert late.factors == [4.0]
+    assert [bounds.weight for bounds in node.patience] == [2.0, 4.0]
+    assert node.touched == 2  # once for each change: the others cost nothing
+    counted.at += 86_400
+    counted.usage.look()
+    assert (node.presences.stretch, late.factors[-1], node.patience[-1]) == (1.0, 1.0, patience_bounds(config))
+
+
+def test_the_channel_over_a_broker_is_one_that_stretches() -> None:
+    assert issubclass(NatsChannel, Stretching)
 
 
 def test_another_bound_counts_at_once(tmp_path: Path) -> None:

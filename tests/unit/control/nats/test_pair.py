@@ -86,6 +86,17 @@ def test_two_connections_are_pinged_less_often_than_one():
     assert second.ping_s == PING_S
 
 
+def test_connections_are_pinged_more_seldom_while_bytes_are_short_those_made_later_too():
+    desk = Desk()
+    first = desk.make(0, 0)
+    desk.pair.stretch(4.0)
+    assert first.ping_s == 4 * PING_S
+    second = desk.make(1, 1)
+    assert (first.ping_s, second.ping_s) == (4 * PAIR_PING_S, 4 * PAIR_PING_S)
+    desk.pair.stretch(1.0)
+    assert (first.ping_s, second.ping_s) == (PAIR_PING_S, PAIR_PING_S)
+
+
 def test_second_connection_is_used_while_the_first_is_in_doubt_alone():
     desk = Desk()
     first, second = desk.make(0, 0), desk.make(1, 1)
