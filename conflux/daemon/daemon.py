@@ -91,18 +91,33 @@ class Daemon:
 
     async def _stop(self) -> None:
         running = self._running
-        if self._ending.exit_code == EXIT_DONE:
-            await self._within(running.pump.close(), "streams")
-        await self._within(running.mover.carrier.close(), "links")
-        for channel in running.channels:
-            await self._within(channel.stop(), channel.name)
-        running.usage.close()
-        running.node.plane.erase()
-        running.mover.stop()
-        running.tun.close()
-        running.state.close()
+        try:
+            if self._ending.exit_code == EXIT_DONE:
+                await self._within(running.pump.close(), "streams")
+            await self._within(running.mover.carrier.close(), "links")
+            for channel in running.channels:
+                await self._within(channel.stop(), channel.name)
+        finally:  # also if this task is cancelled
+            self._erase()
         await self._within(running.api.stop(), "api")  # last: `conflux down` waits for its connection to end
         log.info("down")
+
+    def _erase(self) -> None:
+        """Let go of all that does not have to be waited for.  The disk comes after the keys, as it may fail or hang."""
+        running = self._running
+        steps = (
+            running.usage.look,  # while the engine is there to be asked
+            running.node.plane.erase,
+            running.mover.stop,
+            running.tun.close,
+            running.usage.keep,
+            running.state.close,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # as in _within()
+                self._ending.fail(error)
 
     async def _within(self, work: Awaitable[None], what: str) -> None:
         """Give one part its time to stop; whether or not it fails, the next parts are stopped too."""

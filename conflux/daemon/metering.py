@@ -160,11 +160,6 @@ class Usage:
         else:
             self._trouble, self._is_changed = None, False
 
-    def close(self) -> None:
-        """Count and keep a last time."""
-        self.look()
-        self.keep()
-
     async def run(self) -> None:
         """Look and keep, for ever."""
         kept_at = time.monotonic()

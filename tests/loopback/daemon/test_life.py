@@ -22,7 +22,7 @@ class Life:
     def __init__(self, broken: str = "", hangs: str = "", refuses: str = "") -> None:
         self.noted: list[str] = []
         self.ending = Ending()
-        self.started = asyncio.Event()
+        self.started, self.stopping = asyncio.Event(), asyncio.Event()
         self._broken, self._hangs, self._refuses = broken, hangs, refuses
         self._tasks: list[asyncio.Task] = []
         note = self._noting
@@ -59,7 +59,9 @@ class Life:
                 brokering=SimpleNamespace(run=asyncio.Event().wait),
                 twins=SimpleNamespace(watch=asyncio.Event().wait),
                 late=None,
-                usage=SimpleNamespace(run=asyncio.Event().wait, close=lambda: None),
+                usage=SimpleNamespace(
+                    run=asyncio.Event().wait, look=self._plain("bytes counted"), keep=self._plain("bytes kept")
+                ),
                 health=SimpleNamespace(run=asyncio.Event().wait),
                 tun=SimpleNamespace(close=self._plain("device removed")),
                 state=SimpleNamespace(close=self._plain("state released")),
@@ -69,13 +71,19 @@ class Life:
         )
 
     def _plain(self, text: str):
-        return lambda: self.noted.append(text)
+        def note() -> None:
+            self.noted.append(text)
+            if text == self._broken:
+                raise OSError(text)
+
+        return note
 
     def _noting(self, text: str, part: str):
         async def note(*_: object) -> None:
             if part == self._refuses:
                 raise OSError(f"{part} is refused")
             if part == self._hangs:
+                self.stopping.set()
                 await asyncio.Event().wait()
             self.noted.append(text)
             if part == self._broken:
@@ -101,9 +109,11 @@ DOWN = [
     "streams closed",
     "links closed",
     "channel down",
+    "bytes counted",
     "keys erased",
     "mover stopped",
     "device removed",
+    "bytes kept",
     "state released",
     "api down",
 ]
@@ -150,7 +160,7 @@ def test_a_hangup_between_a_daemon_that_waits_and_one_that_runs_ends_neither(mon
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("part", ["streams", "links", "lan", "api"])
+@pytest.mark.parametrize("part", ["streams", "links", "lan", *DOWN[3:-1], "api"])
 async def test_a_part_that_fails_to_stop_keeps_no_other_up_and_is_a_bug(part: str) -> None:
     life = Life(broken=part)
     assert await ended(life) == EXIT_BUG
@@ -164,6 +174,18 @@ async def test_a_part_that_hangs_keeps_no_other_up(part: str, monkeypatch: pytes
     assert await ended(life) == EXIT_DONE
     assert len(life.noted) == len(UP + DOWN) - 1
     assert f"{part} did not end within 0.01 s" in caplog.text
+
+
+async def test_an_end_that_is_cancelled_erases_the_keys() -> None:
+    life = Life(hangs="streams")
+    running = asyncio.create_task(life.run())
+    await life.started.wait()
+    life.ending.stop()
+    await life.stopping.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert life.noted == UP + DOWN[3:-1]
 
 
 async def test_after_a_bug_the_streams_are_not_asked_to_say_goodbye() -> None:

@@ -69,6 +69,11 @@ class Counted:
         """Let data pass on a link."""
         self.passed.append((LinkId(link), {Kind.DATA: Both(sent, 0)}))
 
+    def end(self) -> None:
+        """End as a daemon does."""
+        self.usage.look()
+        self.usage.keep()
+
     def peers(self) -> dict[str, int]:
         """What each peer had today."""
         return {row.name: row.today_bytes for row in self.usage.shown().peers}
@@ -201,13 +206,13 @@ def test_another_bound_counts_at_once(tmp_path: Path) -> None:
 
 def test_the_book_is_kept_at_the_end_and_written_only_if_something_passed(tmp_path: Path) -> None:
     counted = Counted(tmp_path / "state")
-    counted.usage.close()
+    counted.end()
     assert not (tmp_path / "state" / USAGE).exists()
     counted.links = {LinkId(1): ALICE}
     counted.pass_data(1, 10)
-    counted.usage.close()
+    counted.end()
     written = (tmp_path / "state" / USAGE).stat().st_mtime_ns
-    counted.usage.close()
+    counted.end()
     assert (tmp_path / "state" / USAGE).stat().st_mtime_ns == written
     assert (tmp_path / "state" / USAGE).stat().st_mode & 0o777 == 0o600
     assert Counted(tmp_path / "state").peers() == {"alice": 10}
@@ -225,7 +230,7 @@ def test_a_damaged_file_is_set_aside_said_and_counting_goes_on(tmp_path: Path, d
     assert str(tmp_path / "state" / ASIDE) in warning
     assert (tmp_path / "state" / ASIDE).read_bytes() == data
     counted.pass_data(1, 10)
-    counted.usage.close()
+    counted.end()
     assert Counted(tmp_path / "state").usage.warnings() == []
 
 
@@ -244,9 +249,9 @@ def test_a_disk_that_takes_nothing_is_a_warning_until_it_does(tmp_path: Path, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(StateDir, "save_record", full)
-        counted.usage.close()
+        counted.end()
         assert counted.usage.warnings() == ["usage-not-kept: the disk is full"]
-    counted.usage.close()
+    counted.end()
     assert counted.usage.warnings() == []
     assert (tmp_path / "state" / USAGE).exists()
 
