@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image.bundles import bundle, no_kernel, no_overlay
+from image.bundles import FLOOR, bundle, no_kernel, no_overlay
 from image.desk import Desk
 from image.disk import MIB, command
 from image.site import BOOT_S, DEAD, READY, failed_units
@@ -168,8 +168,17 @@ def old(desk: Desk, _version: str) -> Path:
     return bundle(desk.image, "0.0.1", desk.folder, name="old", is_noise=True)
 
 
-@pytest.mark.parametrize("wrong", [foreign, tampered, truncated, of_another_board, old], ids=lambda each: each.__name__)
-def test_bundle_that_must_not_run_is_refused_in_a_sentence(
+WHY: dict[Callable[[Desk, str], Path], str] = {
+    foreign: "it is signed with a key that this board does not trust",
+    tampered: "its content does not fit its signature: it was changed, or damaged",
+    truncated: "it is cut short, or no update bundle",
+    of_another_board: "it is for conflux-rpi3, and this board is conflux-{board}",
+    old: "version 0.0.1 is older than {floor}, the oldest that {version} goes back to",
+}
+
+
+@pytest.mark.parametrize("wrong", WHY, ids=lambda each: each.__name__)
+def test_bundle_that_must_not_run_is_refused_with_the_reason(
     desk: Desk, updated: dict[str, str], wrong: Callable[[Desk, str], Path]
 ) -> None:
     attic = desk.shell("attic")
@@ -179,6 +188,6 @@ def test_bundle_that_must_not_run_is_refused_in_a_sentence(
     done = attic.run("conflux", "update", TARGET, check=False, within_s=INSTALL_S)
     attic.run("rm", TARGET)
     assert done.returncode == 1, (done.stdout, done.stderr)
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("conflux: "), line
+    why = WHY[wrong].format(board=desk.image.board, floor=FLOOR.read_text().strip(), version=version(attic))
+    assert done.stderr == f"conflux: {TARGET}: {why}\n"
     assert attic.run("test", "-e", "/data/update/trial.json", check=False).returncode == 1

@@ -22,6 +22,11 @@ pytestmark = pytest.mark.skipif(
     not bundles.has_rauc(), reason="bundles need rauc, squashfs-tools, openssl and faketime"
 )
 
+FOREIGN = "it is signed with a key that this board does not trust"
+CHANGED = "its content does not fit its signature: it was changed, or damaged"
+UNSIGNED = "its signature does not fit: it was changed, or damaged"
+CUT = "it is cut short, or no update bundle"
+
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,21 +73,21 @@ def test_a_bundle_of_this_boards_is_taken(tmp_path, keys, good):
 
 def test_a_foreign_bundle_is_refused(tmp_path, good):
     bundles.keys(tmp_path / "foreign")
-    assert refusal(board(tmp_path, tmp_path / "foreign" / "keyring.pem"), good) == (
-        "it is signed with a key that this board does not trust"
-    )
+    assert refusal(board(tmp_path, tmp_path / "foreign" / "keyring.pem"), good) == FOREIGN
 
 
 @pytest.mark.parametrize("at", [200, 4096, 100_000, 500_000])
 def test_a_bundle_whose_content_was_changed_is_refused_before_anything_is_written(tmp_path, keys, good, at):
     assert at < good.stat().st_size // 2
     file = changed(good, tmp_path / "changed.raucb", at)
-    assert "it was changed, or damaged" in refusal(board(tmp_path, keys / "keyring.pem"), file)
+    assert refusal(board(tmp_path, keys / "keyring.pem"), file) == CHANGED
 
 
 @pytest.mark.parametrize("at", [-20, -100, -200, -400])
 def test_a_bundle_whose_signature_was_changed_is_refused(tmp_path, keys, good, at):
-    refusal(board(tmp_path, keys / "keyring.pem"), changed(good, tmp_path / "changed.raucb", at))
+    file = changed(good, tmp_path / "changed.raucb", at)
+    said = refusal(board(tmp_path, keys / "keyring.pem"), file)
+    assert said in (UNSIGNED, FOREIGN)  # one bit of the signer's certificate makes it somebody else's
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
@@ -90,14 +95,14 @@ def test_a_bundle_that_is_cut_short_is_refused(tmp_path, keys, good, part):
     content = good.read_bytes()
     file = tmp_path / "cut.raucb"
     file.write_bytes(content[: int(len(content) * part)])
-    refusal(board(tmp_path, keys / "keyring.pem"), file)
+    assert refusal(board(tmp_path, keys / "keyring.pem"), file) == CUT
 
 
 @pytest.mark.parametrize("noise", [b"", b"\0" * 9, b"hello\n" * 1000, b"hsqs" + b"\0" * 5000, b"\xff" * 4096])
 def test_what_is_no_bundle_is_refused(tmp_path, keys, noise):
     (tmp_path / "noise.raucb").write_bytes(noise)
     said = refusal(board(tmp_path, keys / "keyring.pem"), tmp_path / "noise.raucb")
-    assert said == "it is cut short, or no update bundle"
+    assert said == CUT
 
 
 def test_a_bundle_for_another_board_is_refused(tmp_path, keys):
