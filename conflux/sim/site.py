@@ -3,8 +3,8 @@
     board: Standing (Circle, Spreading) ─ dials, NEAR, SPREAD, NOTICE, GRAFT, PRUNE, pings ─► board
 
 There is no TLS and there are no keys: a connection is there or not, and a frame arrives after a few milliseconds.  A
-board that loses power says nothing; others find out when it answers no ping, or no segment that they sent.  Bytes are
-those of Ethernet frames, as measured on real connections.
+board that loses power says nothing; others find out when it answers no ping, or no segment that they sent.  Every frame
+is counted as it goes, each in an Ethernet frame of its own: what is around its bytes was measured on real connections.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from functools import partial
 from typing import Final
 
 from conflux.control.lan.circle import Role
+from conflux.control.lan.config import PING_LATER_S, PING_S
+from conflux.control.lan.frame import FrameType, encode_frame
 from conflux.control.lan.spreading import Graft, Prune, Push, Replace, Tell, id_of
 from conflux.control.lan.standing import Close, Say, Standing, Stands
 
 SEGMENT_BYTES, ACK_BYTES = 88, 66  # Ethernet, IPv4, TCP with timestamps, TLS record; and the bare acknowledgement
-FRAME_HEAD_BYTES, SPREAD_HEAD_BYTES, ID_BYTES = 3, 9, 8
+FRAME_HEAD_BYTES: Final = len(encode_frame(FrameType.PING))
+SPREAD_HEAD_BYTES, ID_BYTES = 9, 8
 QUESTION_BYTES: Final = 129  # the envelope of a question for a name
-PING_BYTES: Final = 248  # with its answer, and the acknowledgement
-PING_S: Final = 32.0
 SILENCE_S = (32.0, 45.0)  # until a board that lost power is missed
 UNACKED_S: Final = 10.0
 DIAL_S: Final = 0.01
@@ -45,7 +46,8 @@ class Board:
         self.alive = True
         self.swallows = False
         self.dialling: set[bytes] = set()
-        self.open: set[bytes] = set()  # connections
+        self.open: dict[bytes, float] = {}  # connections; of each, when its next ping is due if nothing is heard
+        self.dialled: set[bytes] = set()  # those of them that this board made
         self.heard: dict[bytes, float] = {}
         self.copies = 0
         self._due = False
@@ -61,7 +63,28 @@ class Board:
         if self.alive:
             self.standing.tend(self.site.now)
             self.act()
+            self._ping()
             self.site.at(LOOK_S, self.look)
+
+    def hears(self, instance: bytes) -> None:
+        """Take note of a sign of a neighbour: so long it needs no ping."""
+        self.open[instance] = self.site.now + (PING_S if instance in self.dialled else PING_LATER_S)
+
+    def ends(self, instance: bytes) -> bool:
+        """Take note that a connection ended; say whether there was one."""
+        self.dialled.discard(instance)
+        return self.open.pop(instance, None) is not None
+
+    def _ping(self) -> None:
+        for instance, due in list(self.open.items()):
+            if self.site.now >= due:
+                self.hears(instance)  # one ping at a time
+                self.site.stats["pings"] += 1
+                self.site.frame(self, instance, 0, partial(Board._pinged, via=self.instance), answered=True)
+
+    def _pinged(self, via: bytes) -> None:
+        self.site.stats["pongs"] += 1
+        self.site.frame(self, via, 0, lambda _: None)
 
     def soon(self) -> None:
         """Look at new faces, together with those that come meanwhile."""
@@ -167,7 +190,6 @@ class Site:
         self.rng = random.Random(seed)  # noqa: S311
         self.now = 0.0
         self.stats: Counter[str] = Counter()
-        self.bytes_of: Counter[int] = Counter()  # by board, sent, with the acknowledgements of what it got
         self.boards: list[Board] = []
         self.by_instance: dict[bytes, Board] = {}
         self.sender_of: dict[bytes, bytes] = {}
@@ -260,7 +282,9 @@ class Site:
             return
         self.stats["opened"] += 1
         for one, far, dialled in ((board, other, True), (other, board, False)):
-            one.open.add(far.instance)
+            if dialled:
+                one.dialled.add(far.instance)
+            one.hears(far.instance)
             one.standing.opened(far.instance, dialled=dialled, spreads=True, now=self.now)
             one.act()
 
@@ -268,34 +292,32 @@ class Site:
         """Close a connection in order: both ends know."""
         other = self.by_instance[instance]
         for one, far in ((board, other), (other, board)):
-            if far.instance in one.open:
-                one.open.discard(far.instance)
-                if one.alive:
-                    one.standing.closed(far.instance, self.now)
-                    self.at(0.0, one.act)
+            if one.ends(far.instance) and one.alive:
+                one.standing.closed(far.instance, self.now)
+                self.at(0.0, one.act)
 
     def _miss(self, board: Board, other: Board) -> None:
         """Let a board find that another one is silent."""
-        if board.alive and other.instance in board.open and not (other.alive and self._meet(board, other)):
-            board.open.discard(other.instance)
+        if board.alive and not (other.alive and self._meet(board, other)) and board.ends(other.instance):
             board.standing.closed(other.instance, self.now, dead=True)
             board.act()
 
-    def frame(self, board: Board, to: bytes, size: int, act: Callable[[Board], None]) -> None:
-        """Send one frame over a connection."""
+    def frame(
+        self, board: Board, to: bytes, size: int, act: Callable[[Board], None], *, answered: bool = False
+    ) -> None:
+        """Send one frame over a connection.  size: of its body.  answered: its acknowledgement comes with an answer."""
         if to not in board.open:
             return
         other = self.by_instance[to]
         self.stats["frames"] += 1
-        self.stats["bytes"] += SEGMENT_BYTES + FRAME_HEAD_BYTES + size + ACK_BYTES
-        self.bytes_of[board.number] += SEGMENT_BYTES + FRAME_HEAD_BYTES + size
-        self.bytes_of[other.number] += ACK_BYTES
+        self.stats["bytes"] += SEGMENT_BYTES + FRAME_HEAD_BYTES + size + (0 if answered else ACK_BYTES)
         if not other.alive or not self._meet(board, other):
             self.at(UNACKED_S, lambda: self._miss(board, other))
             return
 
         def arrive() -> None:
             if other.alive and board.instance in other.open:
+                other.hears(board.instance)
                 act(other)
 
         self.at(self.rng.uniform(0.001, 0.005), arrive)
@@ -326,7 +348,8 @@ class Site:
             sizes.append(size)
         return sorted(sizes, reverse=True)
 
-    def rest_bytes_per_minute(self) -> float:
-        """Return what a board sends and receives in a minute in which nothing happens: the pings of what stands."""
-        degrees = [board.degree for board in self.living()]
-        return sum(degrees) / len(degrees) * PING_BYTES * 60.0 / PING_S
+    def rest_bytes_per_minute(self, minutes: int = 5) -> float:
+        """Let some minutes pass in which nobody has anything to say; return what a board sent and got in each."""
+        before = self.stats["bytes"]
+        self.run(60.0 * minutes)
+        return 2 * (self.stats["bytes"] - before) / minutes / len(self.living())

@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from conflux.control.lan.circle import STANDING_COUNT_MAX
+from conflux.control.lan.config import PING_S
 from conflux.sim.site import Site
 
 COUNT = 40
@@ -46,7 +47,19 @@ def test_larger_lan_has_eight_neighbours_each_and_everybody_gets_everything_once
     assert told_all(site, 10)
     assert (site.stats["copies"] - before) / 10 / count < 1.2
     assert all(len(board.open) == board.degree for board in site.boards), "nothing is open that does not stand"
-    assert site.rest_bytes_per_minute() < 5000
+
+
+def test_at_rest_pings_alone_pass_and_one_end_of_each_connection_sends_them() -> None:
+    site = grown()
+    site.run(60.0)  # what was said last has settled
+    before = site.stats.copy()
+    degree = statistics.mean(board.degree for board in site.boards)
+    bytes_per_minute = site.rest_bytes_per_minute(minutes=10)
+    passed = site.stats - before
+    assert passed["frames"] == passed["pings"] + passed["pongs"] == 2 * passed["pings"]
+    per_connection = passed["pings"] / (COUNT * degree / 2)
+    assert 0.9 * 600 / PING_S <= per_connection <= 600 / PING_S
+    assert bytes_per_minute < 4000  # eight neighbours; with everybody it would be 18 kB
 
 
 def test_question_for_a_name_that_nobody_has_costs_little() -> None:
