@@ -39,7 +39,7 @@ from conflux.usage.tally import Counts
 if TYPE_CHECKING:
     from conflux.carrier.link import Link
 
-LEFT_COUNT_MAX = 256  # links that ended before their traffic was taken; it is taken at each end
+LEFT_COUNT_MAX = 256  # links that ended and whose traffic nobody took; a daemon takes it at each end
 
 L = TypeVar("L", bound="Link[Any, Any]")
 
@@ -132,10 +132,14 @@ class Carrier(ABC, Generic[L]):
         known = None if link is None else self._links.get(link)
         return None if known is None else known.measured()
 
-    def take_traffic(self) -> Iterator[tuple[LinkId, Counts]]:
-        """Yield what passed on each link since the last time, also on those that ended meanwhile."""
+    def take_ended(self) -> Iterator[tuple[LinkId, Counts]]:
+        """Yield what passed last on each link that ended meanwhile."""
         while self._left:
             yield self._left.popleft()
+
+    def take_traffic(self) -> Iterator[tuple[LinkId, Counts]]:
+        """Yield what passed on each link since the last time, also on those that ended meanwhile."""
+        yield from self.take_ended()
         for number, link in list(self._links.items()):
             link.count()
             yield number, link.traffic.take()

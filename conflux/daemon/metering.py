@@ -23,7 +23,7 @@ from conflux.state.usage_files import UsageFiles
 from conflux.usage.book import Book, total
 from conflux.usage.bound import PACES, Bound, Pace, State, share, state_of
 from conflux.usage.calendar import local_day
-from conflux.usage.tally import TALLY, Other, Tally
+from conflux.usage.tally import TALLY, Counts, Other, Tally
 
 LOOK_S: Final = 10.0  # between two looks at the sockets
 KEEP_S: Final = 900.0  # between two writes: 96 a day, of 2 to 20 kB, which a card takes for decades
@@ -80,7 +80,6 @@ class Usage:
         self._slow_down = slow_down
         self._tally = tally
         self._system = system
-        self._known: dict[LinkId, NodeId] = {}  # links that ended since look()
         self._book = Book(files.load(), starts=bound.month_starts)
         self._is_changed = False
         self.state = State.UNDER
@@ -100,15 +99,17 @@ class Usage:
         self._judge()
 
     def link_ends(self) -> None:
-        """Note who is at the other end of links, while that is known."""
-        self._known |= self._peers()
+        """Count what passed on a link that ended, while it is known who was at its other end."""
+        self._count(self._carrier().take_ended())
+
+    def _count(self, traffic: Iterable[tuple[LinkId, Counts]]) -> None:
+        peers = self._peers()
+        for link, counts in traffic:
+            self._tally.add_all(peers.get(link, Other.UNKNOWN), counts)
 
     def look(self) -> None:
         """Count what passed since the last time, and judge it."""
-        known = self._known | self._peers()
-        for link, counts in self._carrier().take_traffic():
-            self._tally.add_all(known.get(link, Other.UNKNOWN), counts)
-        self._known = {}
+        self._count(self._carrier().take_traffic())
         passed = self._tally.take()
         self._is_changed |= bool(passed)
         self._book.add(passed, day=self._today())

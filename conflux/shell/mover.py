@@ -36,6 +36,9 @@ class Carrier(Protocol):
     def socket_count(self) -> int:
         """Return how many sockets are open."""
 
+    def take_ended(self) -> Iterator[tuple[LinkId, Counts]]:
+        """Yield what passed last on each link that ended meanwhile."""
+
     def take_traffic(self) -> Iterator[tuple[LinkId, Counts]]:
         """Yield what passed on each link since the last time, also on those that ended meanwhile."""
 

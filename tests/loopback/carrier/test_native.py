@@ -163,6 +163,24 @@ async def test_disconnect_is_seen_by_the_far_side_at_once(left: Side, right: Sid
     assert right.events[-1] == Closed(RIGHT, CarrierEnd.PEER)
 
 
+@among_all
+async def test_what_passed_on_a_link_that_ended_is_counted_and_only_once(left: Side, right: Side) -> None:
+    await open_link(left, right)
+    for side in (left, right):
+        assert [link for link, _ in side.carrier.take_traffic()] == [side.events[0].link]
+    left.carrier.perform(SendControl(LEFT, bytes(65536)))
+    assert len((await right.event(ControlArrived)).data) == 65536
+    left.carrier.perform(Disconnect(LEFT))
+    for side, link in ((left, LEFT), (right, RIGHT)):
+        await side.event(Closed)
+        ((ended, counts),) = side.carrier.take_ended()
+        sent, received = (sum(each) for each in zip(*counts.values(), strict=True))
+        assert ended == link
+        assert (sent if side is left else received) > 65536
+        assert (received if side is left else sent) > 0  # acknowledgements
+        assert list(side.carrier.take_traffic()) == []
+
+
 @among_natives
 async def test_link_that_is_over_is_freed_without_the_collector(left: NativeSide, right: NativeSide) -> None:
     """Else its keys and buffers would stay until the collector looks at its oldest generation."""

@@ -59,6 +59,17 @@ def test_a_datagram_that_was_given_back_to_the_socket_is_counted_once() -> None:
     assert traffic.returned_bytes == 0
 
 
+def test_messages_from_before_the_link_was_open_make_no_later_data_set_up() -> None:
+    traffic = DatagramTraffic()
+    share = EngineShare(traffic, V4)
+    share.message(sent=500, received=500)
+    share.count(Moved(600, 1, 600, 1, 0, 0))
+    traffic.is_open = True
+    traffic.take()
+    share.count(Moved(1600, 2, 1600, 2, 0, 0))
+    assert traffic.take()[Kind.DATA] == Both(1000 + UDP_HEADER_BYTES, 1000 + UDP_HEADER_BYTES)
+
+
 def test_messages_about_a_route_are_set_up_and_no_more_than_passed() -> None:
     traffic = DatagramTraffic()
     traffic.is_open = True

@@ -39,6 +39,7 @@ class Counted:
         self.at = NOON
         self.links: dict[LinkId, NodeId] = {}
         self.passed: list[tuple[LinkId, Counts]] = []
+        self.ended: list[tuple[LinkId, Counts]] = []
         self.paces: list[Pace] = []
         self.told: Callable[[Pace], None] = lambda pace: None
         self.tally = Tally()
@@ -60,10 +61,21 @@ class Counted:
         self.paces.append(pace)
         self.told(pace)
 
+    def take_ended(self) -> list[tuple[LinkId, Counts]]:
+        """As a carrier does."""
+        taken, self.ended = self.ended, []
+        return taken
+
     def take_traffic(self) -> list[tuple[LinkId, Counts]]:
         """As a carrier does."""
         taken, self.passed = self.passed, []
-        return taken
+        return [*self.take_ended(), *taken]
+
+    def end_link(self, link: int, sent: int) -> None:
+        """Let a link end, whose last data was not counted yet."""
+        self.ended.append((LinkId(link), {Kind.DATA: Both(sent, 0)}))
+        self.usage.link_ends()
+        del self.links[LinkId(link)]
 
     def pass_data(self, link: int, sent: int) -> None:
         """Let data pass on a link."""
@@ -83,13 +95,18 @@ def test_bytes_of_a_link_are_those_of_the_node_at_its_other_end_also_when_it_end
     counted = Counted(tmp_path / "state")
     counted.links = {LinkId(1): ALICE, LinkId(2): BOB}
     counted.pass_data(1, 10)
-    counted.usage.link_ends()
-    del counted.links[LinkId(2)]
-    counted.pass_data(2, 5)
+    counted.end_link(2, 5)
     counted.pass_data(3, 2)
     assert counted.peers() == {"alice": 10, "bob": 5, "unknown": 2}
-    counted.pass_data(2, 1)  # another link with that number would be another's
-    assert counted.peers()["unknown"] == 3
+
+
+def test_a_node_that_takes_the_number_of_a_link_that_ended_has_none_of_its_bytes(tmp_path: Path) -> None:
+    counted = Counted(tmp_path / "state")
+    counted.links = {LinkId(1): ALICE}
+    counted.end_link(1, 5)
+    counted.links = {LinkId(1): BOB}
+    counted.pass_data(1, 10)
+    assert counted.peers() == {"alice": 5, "bob": 10}
 
 
 def test_what_connections_count_themselves_is_in_it_too(tmp_path: Path) -> None:
