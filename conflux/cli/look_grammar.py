@@ -27,12 +27,12 @@ def add_look(commands: Commands) -> None:
         )
     json_option(ip)
     json_option(add("hosts", "addresses:hosts", "print lines for /etc/hosts", "conflux hosts | sudo tee -a /etc/hosts"))
-    for name, text in (
-        ("streams", "list the streams that are open now"),
-        ("links", "list the links that are open or being opened"),
-        ("paths", "list the routes under the streams, and what paths have cost"),
-        ("watch", "print events as they happen, until Ctrl-C"),
-        ("usage", "print how many bytes passed today and this month: of which kind, and with whom"),
+    for run, text in (
+        ("observe:streams", "list the streams that are open now"),
+        ("observe:links", "list the links that are open or being opened"),
+        ("observe:paths", "list the routes under the streams, and what paths have cost"),
+        ("observe:watch", "print events as they happen, until Ctrl-C"),
+        ("usage:usage", "print how many bytes passed today and this month: of which kind, and with whom"),
     ):
-        module = "usage" if name == "usage" else "observe"
-        json_option(add(name, f"{module}:{name}", text, f"conflux {name}"))
+        name = run.partition(":")[2]
+        json_option(add(name, run, text, f"conflux {name}"))

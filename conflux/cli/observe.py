@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "dict[str, Any]"
 
+BUDGET_STATES = {
+    "under": "that is enough so far",
+    "near": "nearly used up",
+    "over": "USED UP: nothing stops, much waits longer",
+}
+
 
 def _ask(options: argparse.Namespace, do: str) -> Answer:
     return answered(context.daemon(options).look(do))
@@ -62,7 +68,7 @@ def describe_status(got: Answer, *, columns: int = 80, paint: show.Paint = str) 
 
     columns: of the terminal.  paint: makes text stand out.
     """
-    node, realm, device = got["node"], got["realm"], got["device"]
+    node, realm, device, budget = got["node"], got["realm"], got["device"], got["budget"]
     state = "up" if device["up"] else "DOWN: packets do not pass"
     channels = [f"{each['name']} {'up' if each['up'] else 'DOWN'}: {each['detail']}" for each in got["control"]]
     rows: list[tuple[str, object]] = [
@@ -75,7 +81,8 @@ def describe_status(got: Answer, *, columns: int = 80, paint: show.Paint = str) 
         ("datapath", got["datapath"]["name"]),
         ("relaying", _relaying(got)),
         ("memory", _memory(got["memory"])),
-        ("bytes", _bytes(got["budget"])),
+        ("bytes", f"{show.size(budget['today_bytes'])} today, {show.size(budget['month_bytes'])} this month"),
+        ("budget", describe_budget(budget)),
     ]
     return [
         describe_nodes(got["nodes"], columns=columns),
@@ -102,14 +109,17 @@ def _memory(memory: Answer) -> str | None:
     return text if own is None else f"{text} ({own / 1e6:.1f} MB not shared with other programs)"
 
 
-def _bytes(budget: Answer) -> str:
-    used = f"{show.size(budget['today_bytes'])} today, {show.size(budget['month_bytes'])} this month"
-    limits = [
-        f"{show.size(budget[key])} {word}"
-        for key, word in (("day_limit_bytes", "a day"), ("month_limit_bytes", "a month"))
-        if budget[key] is not None
+def describe_budget(budget: Answer) -> str:
+    """Return the budget of bytes in words."""
+    limits = (("a day", "day_limit_bytes", "today_bytes"), ("a month", "month_limit_bytes", "month_bytes"))
+    parts = [
+        f"{show.size(budget[limit])} {word}, {show.size(budget[used])} used"
+        for word, limit, used in limits
+        if budget[limit] is not None
     ]
-    return f"{used}; allowed are {' and '.join(limits)}: {budget['state']}" if limits else used
+    if not parts:
+        return "none"
+    return "; ".join([*parts, BUDGET_STATES.get(budget["state"], str(budget["state"]))])
 
 
 def _relaying(got: Answer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from conflux.cli import context, show
-from conflux.cli.observe import Answer, answered, print_blocks, print_json
+from conflux.cli.observe import Answer, answered, describe_budget, print_blocks, print_json
 
 PEER_COUNT_MAX = 12  # lines of the table; --json has all
 KINDS = {
@@ -19,11 +19,6 @@ WHO = {
     "multicast": "the LAN (mDNS)",
     "unknown": "unknown",
     "others": "others",
-}
-STATES = {
-    "under": "that is enough so far",
-    "near": "nearly used up",
-    "over": "USED UP: nothing stops, much waits longer",
 }
 
 
@@ -69,19 +64,6 @@ def describe_usage(got: Answer, *, columns: int = 80) -> list[str]:
         show.table(("for", "today", "month: sent", "received", "both"), kinds, columns=columns),
         show.table(("with", "today", "month"), peers, columns=columns) if peers else "",
     ]
-
-
-def describe_budget(budget: Answer) -> str:
-    """Return the budget in words."""
-    day, month = budget["day_limit_bytes"], budget["month_limit_bytes"]
-    parts = [
-        f"{show.size(limit)} {word}, {show.size(used)} used"
-        for limit, word, used in ((day, "a day", budget["today_bytes"]), (month, "a month", budget["month_bytes"]))
-        if limit is not None
-    ]
-    if not parts:
-        return "none"
-    return "; ".join([*parts, STATES.get(budget["state"], str(budget["state"]))])
 
 
 def _since(word: str, date: str | None) -> str:

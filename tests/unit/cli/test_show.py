@@ -145,6 +145,10 @@ id          kkkkkkkkkkkkkkkkkkkkkkkkkk
 addresses   fd3c:7e38:688b:e369:17dd:2a9b:cca6:d8a
             100.96.121.39
 """)
+    assert (
+        "\nbytes       41 MB today, 312 MB this month\nbudget      50 MB a day, 41 MB used; nearly used up\n"
+        in described()
+    )
     assert "streams: none" in described()
     assert "links: none, no data-plane socket is open" in described()
     assert "dropped: nothing" in described()

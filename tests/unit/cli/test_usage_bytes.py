@@ -8,7 +8,8 @@ import pytest
 
 from conflux.api.scheme import plain
 from conflux.api.usage import usage
-from conflux.cli.usage import describe_budget, describe_usage
+from conflux.cli.observe import describe_budget
+from conflux.cli.usage import describe_usage
 from conflux.ids import NodeId
 from conflux.usage.book import Book
 from conflux.usage.bound import Bound, State
