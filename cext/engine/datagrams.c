@@ -306,6 +306,8 @@ static void datagram_receive_untrusted(struct link *self, uint8_t *data, size_t 
         return;
     }
     if (data[0] <= 3) {
+        self->moved.stun_bytes_received += size;
+        self->moved.stun_received++;
         stun_receive_untrusted(self, data, size, message);
         return;
     }
@@ -393,14 +395,10 @@ void datagrams_receive(struct link *self)
             link_lost(self);
             return;
         }
+        self->moved.udp_bytes_received += size;
+        self->moved.udp_received += size > 0 ? (size + segment - 1) / segment : 1;
         do {
             size_t now = segment < size ? segment : size;
-            self->moved.udp_bytes_received += now;
-            self->moved.udp_received++;
-            if (now > 0 && data[0] <= 3) {
-                self->moved.stun_bytes_received += now;
-                self->moved.stun_received++;
-            }
             datagram_receive_untrusted(self, data, now, &messages[at].msg_hdr);
             data += now;
             size -= now;

@@ -1,4 +1,7 @@
-"""Trains of datagrams that the kernel refuses: what is sent nevertheless, and when trains are tried again."""
+"""Trains of datagrams that the kernel refuses: what is sent nevertheless, and when trains are tried again.
+
+And trains that come: how many datagrams, and bytes, are counted.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,8 @@ REFUSALS = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP)
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    return build(
-        "engine/trains_driver.c", "engine/datagrams.c", "stun/stun.c", wrapped=("sendmsg",), libraries=("crypto",)
-    )
+    sources = "engine/trains_driver.c", "engine/datagrams.c", "stun/stun.c"
+    return build(*sources, wrapped=("sendmsg", "recvmmsg"), libraries=("crypto",))
 
 
 class Link:
@@ -33,6 +35,14 @@ class Link:
     def send(self, count: int) -> list[str]:
         """Send so many datagrams at once; return how many each system call had, with ! if it failed."""
         return self._driven.ask(f"send {count}").split()
+
+    def receive(self, *trains: tuple[int, bytes]) -> tuple[int, ...]:
+        """Let trains come in one system call, each with the size of its datagrams as the kernel says it.
+
+        0: it says none.  Return what was counted until now: bytes and datagrams, then those of STUN among them.
+        """
+        words = " ".join(f"{segment} {data.hex() or '-'}" for segment, data in trains)
+        return tuple(map(int, self._driven.ask(f"receive {len(trains)} {words}").split()))
 
     def later(self, duration_s: float) -> None:
         self._driven.ask(f"later {round(duration_s * 1000)}")
@@ -95,3 +105,27 @@ def test_an_error_that_is_not_about_trains_leaves_them(link: Link) -> None:
     assert link.dropped == 1
     link.refuse(0)
     assert link.send(5) == ["5"]
+
+
+STUN, DTLS, NOISE = b"\x01" + bytes(9), b"\x17" + bytes(9), b"\xff" + bytes(9)
+
+
+@pytest.mark.parametrize(
+    ("trains", "counted"),
+    [
+        ([(0, DTLS)], (10, 1, 0, 0)),
+        ([(0, STUN)], (10, 1, 10, 1)),
+        ([(0, b"")], (0, 1, 0, 0)),  # an empty datagram is one
+        ([(10, 3 * DTLS)], (30, 3, 0, 0)),
+        ([(10, 3 * DTLS + DTLS[:1])], (31, 4, 0, 0)),  # the last one of a train may be shorter
+        ([(10, DTLS + STUN + NOISE + STUN[:4])], (34, 4, 14, 2)),
+        ([(20, DTLS)], (10, 1, 0, 0)),
+        ([(10, 2 * STUN), (0, NOISE), (0, b""), (10, DTLS + STUN)], (50, 6, 30, 3)),
+        ([(1, bytes(500))], (500, 500, 500, 500)),
+    ],
+)
+def test_every_datagram_of_a_train_that_comes_is_counted(
+    link: Link, trains: list[tuple[int, bytes]], counted: tuple[int, ...]
+) -> None:
+    assert link.receive(*trains) == counted
+    assert link.receive(*trains) == tuple(2 * each for each in counted)

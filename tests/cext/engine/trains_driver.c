@@ -1,5 +1,5 @@
-/* A link's trains, and a kernel that refuses some of them; driven by lines.  Replaces sendmsg(), the association and
- * its records. */
+/* A link's trains, a kernel that refuses some of them, and trains that come; driven by lines.  Replaces sendmsg(),
+ * recvmmsg(), the association and its records. */
 
 #define _GNU_SOURCE
 
@@ -28,6 +28,44 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
     putchar(' ');
     errno = error;
     return error != 0 ? -1 : (ssize_t)size;
+}
+
+static struct blob coming[RECEIVE_COUNT]; /* what recvmmsg() finds */
+static int coming_segment[RECEIVE_COUNT]; /* as the kernel says it; 0: it says nothing */
+static unsigned coming_count;
+
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout)
+{
+    (void)fd, (void)flags, (void)timeout;
+    for (unsigned at = 0; at < coming_count && at < room; at++) {
+        struct msghdr *message = &messages[at].msg_hdr;
+        memcpy(message->msg_iov->iov_base, coming[at].data, coming[at].size);
+        messages[at].msg_len = (unsigned)coming[at].size;
+        message->msg_namelen = 0;
+        struct cmsghdr *control = CMSG_FIRSTHDR(message);
+        *control = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_UDP, UDP_GRO};
+        memcpy(CMSG_DATA(control), &coming_segment[at], sizeof(int));
+        if (coming_segment[at] == 0)
+            message->msg_controllen = 0;
+    }
+    return (int)coming_count;
+}
+
+static void receive(void)
+{
+    coming_count = (unsigned)number();
+    for (unsigned at = 0; at < coming_count; at++) {
+        coming_segment[at] = (int)number();
+        coming[at] = blob();
+    }
+    datagrams_receive(&one);
+    for (unsigned at = 0; at < coming_count; at++)
+        free(coming[at].data);
+    const struct engine_moved *moved = &one.moved;
+    printf(
+        "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, moved->udp_bytes_received, moved->udp_received,
+        moved->stun_bytes_received, moved->stun_received
+    );
 }
 
 /* ── the association and its records ── */
@@ -80,7 +118,9 @@ int main(void)
 {
     const char *command;
 
-    if ((engine.batch = malloc(BATCH_BYTES)) == NULL)
+    engine.batch = malloc(BATCH_BYTES);
+    engine.receive_room = malloc((size_t)RECEIVE_COUNT * RECEIVE_BYTES);
+    if (engine.batch == NULL || engine.receive_room == NULL)
         return 1;
     while ((command = line_next()) != NULL) {
         if (strcmp(command, "refuse") == 0) {
@@ -93,10 +133,13 @@ int main(void)
             datagrams_pump(&one);
         } else if (strcmp(command, "dropped") == 0) {
             printf("%" PRIu64, engine.drops[DROP_SOCKET_SEND]);
+        } else if (strcmp(command, "receive") == 0) {
+            receive();
         }
         line_end();
     }
     free(one.out);
+    free(engine.receive_room);
     free(engine.batch);
     return 0;
 }
