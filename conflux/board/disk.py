@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from conflux.board.mounts import Mount, mounts, unescaped
 from conflux.board.table import SECTOR_BYTES
 from conflux.errors import UserError
 
 PLUGGED_IN: Final = ("/media", "/run/media", "/mnt")  # where desktops and people mount a card
 DEPTH_MAX: Final = 8  # volumes on volumes
-
-_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
-
-
-class Mount(NamedTuple):
-    """A file system that is mounted.  device: "8:1"; source: "/dev/sda1"."""
-
-    device: str
-    place: str
-    source: str
 
 
 class Disk(NamedTuple):
@@ -97,7 +87,7 @@ class Kernel:
         is_card = name.startswith("mmcblk")
         kind = (_text(folder / "device/type") or "").upper()
         parts = {device, *(_text(each.parent / "dev") for each in folder.glob("*/partition"))}
-        mounts = [mount for mount in self._mounts() if self._is_of(mount, parts)]
+        mounted = [each for each in mounts(self._root / "proc/self/mountinfo") if self._is_of(each, parts)]
         return Disk(
             device,
             name,
@@ -106,14 +96,14 @@ class Kernel:
             int(_text(folder / "queue/logical_block_size") or SECTOR_BYTES),
             _text(folder / "removable") == "1" or (is_card and kind == "SD"),
             _text(folder / "ro") == "1",
-            tuple(mount.place for mount in mounts if _is_plugged_in(mount.place)),
-            self._used_by(folder, parts, mounts),
+            tuple(mount.place for mount in mounted if _is_plugged_in(mount.place)),
+            self._used_by(folder, parts, mounted),
             _text(folder / "diskseq") or "",
         )
 
-    def _used_by(self, folder: Path, parts: set[str | None], mounts: list[Mount]) -> str | None:
+    def _used_by(self, folder: Path, parts: set[str | None], mounted: list[Mount]) -> str | None:
         """Return what of the running system is on a disk, or None."""
-        for mount in mounts:
+        for mount in mounted:
             if not _is_plugged_in(mount.place):
                 return f"{mount.place} is on it"
         for source in self._swaps():
@@ -154,17 +144,10 @@ class Kernel:
                 return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         return None
 
-    def _mounts(self) -> Iterator[Mount]:
-        for line in _lines(self._root / "proc/self/mountinfo"):
-            before, _, after = line.partition(" - ")
-            fields, kinds = before.split(" "), after.split(" ")
-            if len(fields) >= 5 and len(kinds) >= 2:
-                yield Mount(fields[2], _unescaped(fields[4]), _unescaped(kinds[1]))
-
     def _swaps(self) -> Iterator[str]:
         for line in _lines(self._root / "proc/swaps")[1:]:
             if line:
-                yield _unescaped(line.split()[0])
+                yield unescaped(line.split()[0])
 
 
 def refusal(disk: Disk, image_bytes: int, *, force: bool) -> str | None:
@@ -191,10 +174,6 @@ def refusal(disk: Disk, image_bytes: int, *, force: bool) -> str | None:
 
 def _is_plugged_in(place: str) -> bool:
     return any(place == each or place.startswith(f"{each}/") for each in PLUGGED_IN)
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def _text(path: Path) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from conflux.board.mounts import MOUNTINFO, mounts
+
 DATA_LABEL: Final = "data"
 FAT_LABEL: Final = "bootconfig"
 NODE_KEY: Final = "node.key"  # conflux/state/directory.py names these; importing it would load all of cryptography
@@ -24,7 +26,7 @@ class Places(NamedTuple):
     leds: Path = Path("/sys/class/leds")
     blocks: Path = Path("/sys/class/block")
     console: Path = Path("/dev/console")
-    mounts: Path = Path("/proc/self/mounts")
+    mounts: Path = MOUNTINFO
 
     @property
     def own(self) -> Path:
@@ -39,12 +41,8 @@ class Places(NamedTuple):
     @property
     def is_in_memory(self) -> bool:
         """Whether the data partition does not work, and memory is in its place: nothing in it outlives a restart."""
-        try:
-            rows = [line.split() for line in self.mounts.read_text("ascii", errors="replace").splitlines()]
-        except OSError:
-            return False
-        kinds = [row[2] for row in rows if len(row) > 2 and row[1] == str(self.data)]
-        return kinds[-1:] == ["tmpfs"]  # the last one covers the others
+        kinds = [mount.kind for mount in mounts(self.mounts) if mount.place == str(self.data)]
+        return kinds[-1:] == ["tmpfs"]
 
     @property
     def configuration(self) -> Path:

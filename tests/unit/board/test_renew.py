@@ -123,12 +123,13 @@ def test_a_card_that_cannot_be_read_forgets_when_it_can(board):
 def test_a_board_whose_state_is_in_memory_is_not_renewed(board):
     """Its restart would forget that it was asked for, and the copied card would stay the node that it is."""
     data = board.places.data
-    board.places.mounts.write_text(f"/dev/sda4 {data} ext4 rw 0 0\ndata {data} tmpfs rw,size=32m 0 0\n")
+    disk, memory = f"36 35 8:4 / {data} rw - ext4 /dev/sda4 rw\n", f"41 36 0:30 / {data} rw - tmpfs data rw,size=32m\n"
+    board.places.mounts.write_text(disk + memory)
     before = board.left()
     with pytest.raises(StateError, match=r"is in memory.*put another card in; nothing was changed"):
         renew.begin(board.places)
     assert (board.left(), renew.is_begun(board.places)) == (before, False)
-    board.places.mounts.write_text(f"data {data} tmpfs rw,size=32m 0 0\n/dev/sda4 {data} ext4 rw 0 0\n")
+    board.places.mounts.write_text(memory + disk)
     renew.begin(board.places)
     assert renew.is_begun(board.places)
 
