@@ -20,6 +20,7 @@ from conflux.api.server import REQUEST_BYTES_MAX, Argument, Arguments, Operation
 from conflux.api.usage import BudgetRow, Usage
 from conflux.api.why import Explainer, Verdict, Why
 from conflux.control.channel import ControlChannel
+from conflux.control.who import Who
 from conflux.errors import ConfigError, RemoteProtocolError, UserError, words_of
 from conflux.host.memory import memory
 from conflux.host.netlink import DeviceConfig
@@ -279,7 +280,7 @@ class Operations:
         except ConfigError:
             pass
         try:
-            card = plane.card_by_address(ip_address(word))
+            card = plane.card_of(Who(address=ip_address(word)))
         except ValueError:
             card = plane.card_by_name(word)
         if card is not None:

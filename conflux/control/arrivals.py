@@ -15,9 +15,10 @@ from conflux.control.author import Author
 from conflux.control.cards import CardBook, KnownCard
 from conflux.control.channel import Arrival
 from conflux.control.drop import Drop
-from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, Envelope, Inner, Kind, Paired
+from conflux.control.envelope import LIST_KINDS, PLAIN_KINDS, POLICY_KINDS, Envelope, Inner, Kind, Paired
 from conflux.control.kept import KeptMessages
 from conflux.control.lists import Lists
+from conflux.control.policies import Policies
 from conflux.control.replay import SeenEnvelopes, Sources, Verdict
 from conflux.control.who import Presence, Question
 from conflux.errors import RemoteProtocolError
@@ -66,6 +67,7 @@ class Arrivals:
         author: Author,
         book: CardBook,
         lists: Lists,
+        policies: Policies,
         wanted: Callable[[Inner], bool],
         introduce: Callable[[NodeId, Arrival, float], None],
         ask_back: Callable[[NodeId, Arrival, float], None],
@@ -76,6 +78,7 @@ class Arrivals:
         self._author = author
         self._book = book
         self._lists = lists
+        self._policies = policies
         self._wanted = wanted
         self._introduce = introduce
         self._ask_back = ask_back
@@ -108,6 +111,9 @@ class Arrivals:
         if inner.kind in LIST_KINDS:
             self._receive_list_untrusted(inner, arrival, now)
             return None
+        if inner.kind in POLICY_KINDS:
+            self._receive_policy_untrusted(inner, arrival, now)
+            return None
         if inner.kind == Kind.WHO and self._is_from_stranger_untrusted(inner):
             # Its signature cannot be verified, so nothing comes of it but our own question, which has our card.
             self._ask_back(inner.src, arrival, now)
@@ -116,6 +122,8 @@ class Arrivals:
         if told is not None:
             direct = envelope.to is not None
             self._lists.hear(inner.src, told.lists, now=now, direct=direct, source=arrival.source)
+            if not direct:
+                self._policies.there(inner.src, envelope.reach, now=now)
             if envelope.to is not None and self._book.find(inner.src) is None:
                 return None  # a new neighbour whose card nothing here needs yet
         return self._admit_untrusted(inner, told, arrival, now)
@@ -160,13 +168,26 @@ class Arrivals:
 
     def _receive_list_untrusted(self, inner: Inner, arrival: Arrival, now: float) -> None:
         """Take a LIST, which proves itself, or a LISTS_ASK, whose answer is large and goes to whom it names."""
-        kind, known = Kind(inner.kind), self._book.find(inner.src)
-        if kind is Kind.LISTS_ASK:
-            if arrival.envelope.to is None:
-                raise RemoteProtocolError(Drop.MALFORMED, "a question for one node's lists, but for all")
-            if known is not None:
-                self._author.verify_untrusted(inner, arrival.envelope.to, known.verify_key)
-        self._lists.receive_untrusted(inner.src, kind, inner.body, arrival.source, now=now, known=known is not None)
+        kind = Kind(inner.kind)
+        known = kind is Kind.LISTS_ASK and self._knows_asker_untrusted(inner, arrival)
+        self._lists.receive_untrusted(inner.src, kind, inner.body, arrival.source, now=now, known=known)
+
+    def _receive_policy_untrusted(self, inner: Inner, arrival: Arrival, now: float) -> None:
+        """Take a message about the policy, likewise."""
+        kind = Kind(inner.kind)
+        known = kind is Kind.POLICY_ASK and self._knows_asker_untrusted(inner, arrival)
+        self._policies.receive_untrusted(
+            inner.src, kind, inner.body, arrival.source, to_all=arrival.envelope.to is None, now=now, known=known
+        )
+
+    def _knows_asker_untrusted(self, inner: Inner, arrival: Arrival) -> bool:
+        """Say whether a question is certainly of the node that it names.  Raises RemoteProtocolError if it is not."""
+        if arrival.envelope.to is None:
+            raise RemoteProtocolError(Drop.MALFORMED, "a question for one node, but for all")
+        known = self._book.find(inner.src)
+        if known is not None:
+            self._author.verify_untrusted(inner, arrival.envelope.to, known.verify_key)
+        return known is not None
 
     def _open_untrusted(self, envelope: Envelope, arrival: Arrival, now: float) -> Inner | None:
         """Return the message inside; None for what another takes: a question for another node, a resumption."""

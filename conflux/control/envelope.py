@@ -57,12 +57,19 @@ class Kind(enum.IntEnum):
     ADMITTED = 35  # the answer
     LISTS_ASK = 40  # lists.Asking: which signed lists the sender holds
     LIST = 41  # a realm.lists.SignedList
+    POLICY_TELL = 50  # policies.Told: which policy the sender holds
+    POLICY_ASK = 51  # policies.Asked: the head or a piece of it
+    POLICY_HEAD = 52  # a realm.policy.PolicyHead
+    POLICY_PIECE = 53  # a policies.Piece
 
 
 LIST_KINDS = frozenset({Kind.LISTS_ASK, Kind.LIST})
 """Kinds that are taken from anybody: lists prove themselves, and have to spread before cards do."""
 
-PLAIN_KINDS = frozenset({Kind.WHO, Kind.CARD, Kind.PRESENCE}) | LIST_KINDS
+POLICY_KINDS = frozenset({Kind.POLICY_TELL, Kind.POLICY_ASK, Kind.POLICY_HEAD, Kind.POLICY_PIECE})
+"""Kinds that are taken from anybody likewise."""
+
+PLAIN_KINDS = frozenset({Kind.WHO, Kind.CARD, Kind.PRESENCE}) | LIST_KINDS | POLICY_KINDS
 """Kinds that are readable without a key, as keys become known by them.  Every other kind must be sealed."""
 
 

@@ -13,6 +13,7 @@ from conflux.control.who import Who
 from conflux.ids import BootId, NodeId
 from conflux.realm.card import Card
 from conflux.realm.lists import ListKey
+from conflux.realm.policy import SignedPolicy
 
 
 class Unanswered(StrEnum):
@@ -118,6 +119,13 @@ class Learnt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyLearnt:
+    """Another policy counts from now on."""
+
+    policy: SignedPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class ListLearnt:
     """A signed list is news.
 
@@ -131,7 +139,7 @@ class ListLearnt:
     voided: bool
 
 
-Event = Heard | Message | RequestFailed | CardFound | WhoFailed | CardChanged | ListLearnt
+Event = Heard | Message | RequestFailed | CardFound | WhoFailed | CardChanged | ListLearnt | PolicyLearnt
 
 
 class PlaneStatus(NamedTuple):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from conflux.budget import BudgetTable, Ration, SharedBudget, TokenBucket
 from conflux.control.drop import Drop
-from conflux.control.envelope import Kind
+from conflux.control.envelope import Kind, Reach
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NODE_ID_BYTES, NodeId
 from conflux.realm.listbook import DIGEST_BYTES, LIST_COUNT_MAX, Change, ListBook, Row, digest_of
@@ -96,6 +96,7 @@ class Send(NamedTuple):
     to: NodeId | None
     kind: Kind
     body: bytes
+    reach: Reach = Reach.REALM
 
 
 @dataclass(slots=True)

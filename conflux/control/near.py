@@ -7,7 +7,7 @@ from typing import NamedTuple
 from conflux.control.author import Author
 from conflux.control.chains import digest_of
 from conflux.ids import NodeId
-from conflux.realm.card import SMALL_QUESTIONS, Card
+from conflux.realm.card import POLICIES, SMALL_QUESTIONS, Card
 
 
 class _Neighbour(NamedTuple):
@@ -36,6 +36,11 @@ class Near:
         if held is None or SMALL_QUESTIONS not in held.features:
             return False
         return held.knows == digest_of(self._author.card.chain)
+
+    def takes_policies(self, node: NodeId) -> bool:
+        """Say whether a neighbour's build knows policies."""
+        held = self._neighbours.get(node)
+        return held is not None and POLICIES in held.features
 
     def card_for(self, card: Card) -> bytes:
         """Return our card in the shortest form that the node of a card can read."""

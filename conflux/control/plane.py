@@ -16,7 +16,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 
-from conflux.budget import BudgetTable, Ration, SharedBudget
+from conflux.budget import BudgetTable
 from conflux.control.arrivals import Arrivals, Verified
 from conflux.control.author import Author
 from conflux.control.cards import CardBook, KnownCard
@@ -35,37 +35,33 @@ from conflux.control.event import (
     ListLearnt,
     Message,
     PlaneStatus,
+    PolicyLearnt,
     Transmit,
     Unanswered,
     WhoFailed,
 )
+from conflux.control.giving import Giving
 from conflux.control.lists import Lists
 from conflux.control.missing import Missing
 from conflux.control.near import Near
 from conflux.control.pairs import NO_TOKEN, Pairs
 from conflux.control.pending import Answer, Answers
+from conflux.control.policies import Policies
 from conflux.control.presence import Presences
 from conflux.control.questions import Ask, Questions
 from conflux.control.requests import Requests
 from conflux.control.who import Presence, Question, Who
 from conflux.crypto.seal import SealKey
 from conflux.errors import RemoteProtocolError
-from conflux.ids import BootId, IPAddress, NodeId
+from conflux.ids import BootId, NodeId
 from conflux.realm.card import Card
 from conflux.realm.credential import Chain
 from conflux.realm.listbook import ListBook
 from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
+from conflux.realm.policy import SignedPolicy
+from conflux.realm.policybook import PolicyBook
 
-# Cards asked for because of a message that is not verified, and cards given because of one: for one neighbour or path
-# of a broker, and for all of a channel.  A question without an answer is sent four times, out of a budget that this
-# node's own questions have no part in (questions.py).
-INTRODUCTIONS_EACH, INTRODUCTIONS_TOTAL = Ration(1.0, 8.0), Ration(2.0, 16.0)
-CARDS_GIVEN_EACH, CARDS_GIVEN_TOTAL = Ration(1.0, 8.0), Ration(4.0, 32.0)
-# Nodes that are asked for their card because of a question without one.  The question may be made up: 11 kB then go to
-# the node that it names.  Chosen: a hundred nodes behind one bridge that look for one gateway together.
-ASKED_BACK_EACH, ASKED_BACK_TOTAL = Ration(4.0, 32.0), Ration(20.0, 128.0)
-SOURCE_COUNT_MAX = 1024
 REFRESH = "refresh"  # what this node itself wants to know anew is in no channel's budget
 BEHIND_COUNT_MAX = 1024
 # How often the whole area is asked for a node that a broker does not find, per second and at once, for each node.  It
@@ -79,7 +75,7 @@ class ControlPlane:
 
     boot: larger than any boot id that this node used before.  clock: unix seconds, for dates in credentials only.
     observe: is given dates that the realm has signed; a clock behind them should catch up.  book: the signed lists that
-    were kept; None: this node holds none yet.
+    were kept, policies: the policies; None: this node holds none yet.
     """
 
     def __init__(
@@ -94,6 +90,7 @@ class ControlPlane:
         now: float,
         features: tuple[str, ...] = (),
         book: ListBook | None = None,
+        policies: PolicyBook | None = None,
         new_hop_key: Callable[[], SealKey] = SealKey.generate,
     ) -> None:
         self.me = member.node_id
@@ -104,6 +101,8 @@ class ControlPlane:
         self._author = Author(member, boot=boot, entropy=entropy, now=now, features=features, new_hop_key=new_hop_key)
         book = ListBook(member.anchor, clock) if book is None else book
         self.lists = Lists(book, me=self.me, rng=rng)
+        policies = policies or PolicyBook(book, clock, observe=observe)
+        self.policies = Policies(policies, me=self.me, rng=rng, clock=clock)
         book.note(member.chain)
         self.chains = Chains()
         self._grants = self.chains.grants
@@ -121,6 +120,7 @@ class ControlPlane:
             author=self._author,
             book=self._book,
             lists=self.lists,
+            policies=self.policies,
             wanted=self._wanted,
             introduce=self._introduce,
             ask_back=self._ask_back,
@@ -128,11 +128,7 @@ class ControlPlane:
             offer_card=self._offer_card,
             paired=self.pairs.take,
         )
-        self._introductions = SharedBudget(
-            each=INTRODUCTIONS_EACH, total=INTRODUCTIONS_TOTAL, count_max=SOURCE_COUNT_MAX
-        )
-        self._asked_back = SharedBudget(each=ASKED_BACK_EACH, total=ASKED_BACK_TOTAL, count_max=SOURCE_COUNT_MAX)
-        self._cards_given = SharedBudget(each=CARDS_GIVEN_EACH, total=CARDS_GIVEN_TOTAL, count_max=SOURCE_COUNT_MAX)
+        self._giving = Giving()
         self.presences = Presences(rng=rng, now=now)
         self._transmits: deque[Transmit] = deque()
         self._events: deque[Event] = deque()
@@ -220,6 +216,11 @@ class ControlPlane:
     def publish(self, signed: SignedList, *, now: float) -> None:
         """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
         self.lists.publish(signed, now=now)
+        self._drain_lists(now)
+
+    def publish_policy(self, policy: SignedPolicy, *, now: float) -> None:
+        """Send a policy that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
+        self.policies.publish(policy, now=now)
         self._drain_lists(now)
 
     def told_untrusted(self, data: bytes, *, now: float) -> None:
@@ -312,10 +313,9 @@ class ControlPlane:
 
     def next_timeout(self) -> float:
         """Return when handle_timeout() has something to do; there is always a presence to come."""
-        due = [self._author.next_timeout(), self.presences.next_timeout()]
-        others = (self._requests.next_timeout(), self._questions.next_timeout(), self.lists.next_timeout())
-        due += [at for at in others if at is not None]
-        return min(due)
+        others = (self._requests, self._questions, self.lists, self.policies)
+        due = [at for at in (each.next_timeout() for each in others) if at is not None]
+        return min(self._author.next_timeout(), self.presences.next_timeout(), *due)
 
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due."""
@@ -326,6 +326,7 @@ class ControlPlane:
         self._questions.handle_timeout(now=now)
         self._drain(now)
         self.lists.handle_timeout(now=now)
+        self.policies.handle_timeout(now=now)
         self._drain_lists(now)
 
     # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -361,10 +362,6 @@ class ControlPlane:
         """Return the card of the node that a question asks for."""
         known = self._book.find_answer(query)
         return None if known is None else known.card
-
-    def card_by_address(self, address: IPAddress) -> Card | None:
-        """Return the card of the node that owns an overlay address."""
-        return self.card_of(Who(address=address))
 
     def card_by_name(self, name: str) -> Card | None:
         """Return the card of the node of that name."""
@@ -402,7 +399,7 @@ class ControlPlane:
             cards=len(self._book),
             requests=len(self._requests),
             questions=tuple(str(who) for who in self._questions.open()),
-            drops=dict(self.drops + self.lists.drops),
+            drops=dict(self.drops + self.lists.drops + self.policies.drops),
         )
 
     def erase(self) -> None:
@@ -444,7 +441,7 @@ class ControlPlane:
         one small envelope.
         """
         via = arrival.via
-        if via is not None and self._cards_given.take(arrival.channel, via, now):
+        if via is not None and self._giving.cards_given.take(arrival.channel, via, now):
             message = self._author.sign(via, self._author.next_seq(), Kind.CARD, self._author.card_bytes)
             self._transmit(NO_TOKEN, via, None, message)
 
@@ -500,11 +497,11 @@ class ControlPlane:
             if question.asked:
                 self._events.append(CardFound(known.card, question.who))
 
-    # ── signed lists ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── signed lists, and the policy ──────────────────────────────────────────────────────────────────────────────────
 
     def _drain_lists(self, now: float) -> None:
-        while (send := self.lists.next_send()) is not None:
-            self._transmit_plain(send.to, send.kind, send.body, Reach.REALM)
+        while (send := self.lists.next_send() or self.policies.next_send()) is not None:
+            self._transmit_plain(send.to, send.kind, send.body, send.reach)
         while (change := self.lists.next_change()) is not None:
             revoked = dict.fromkeys(change.denied, "") | self._book.remove_denied()
             if self.is_revoked and not self._was_revoked:
@@ -513,12 +510,17 @@ class ControlPlane:
             self._requests.revoked(revoked)
             self._drain(now)
             self._events.append(ListLearnt(change.key, revoked, change.voided))
-        if self.lists.announce_at is not None:
-            self.presences.by(self.lists.announce_at)
-            self.lists.announce_at = None
+        while (policy := self.policies.next_change()) is not None:
+            self._events.append(PolicyLearnt(policy))
+        for said in (self.lists, self.policies):
+            if said.announce_at is not None:
+                self.presences.by(said.announce_at)
+                said.announce_at = None
 
     def _say_presence(self, to: NodeId | None, reach: Reach = Reach.ALL) -> None:
         self._transmit_plain(to, Kind.PRESENCE, Presence(self._author.card.serial, self.lists.digest).encode(), reach)
+        if to is None or self.near.takes_policies(to):
+            self.policies.tell(to, reach)
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -539,11 +541,12 @@ class ControlPlane:
 
     def _ask_back(self, node: NodeId, arrival: Arrival, now: float) -> None:
         """Ask the sender of a question for its card; the question carries ours, which answers it."""
-        if Who(node=node) not in self._questions and self._asked_back.take(arrival.channel, arrival.source, now):
+        take = self._giving.asked_back.take
+        if Who(node=node) not in self._questions and take(arrival.channel, arrival.source, now):
             self._ask(Who(node=node), now, asked=False, quiet=True)
 
     def _ask_stranger(self, node: NodeId, group: str, source: Hashable, now: float, *, quiet: bool = False) -> None:
-        if Who(node=node) not in self._questions and self._introductions.take(group, source, now):
+        if Who(node=node) not in self._questions and self._giving.introductions.take(group, source, now):
             self._ask(Who(node=node), now, asked=False, quiet=quiet)
 
     def _ask(self, who: Who, now: float, *, asked: bool, quiet: bool = False) -> None:

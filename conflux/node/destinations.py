@@ -102,7 +102,7 @@ class Destinations:
 
     def miss(self, address: IPAddress, now: float) -> None:
         """A packet waits under an address that no queue serves yet."""
-        card = self._plane.card_by_address(address)
+        card = self._plane.card_of(Who(address=address))
         if self._plane.is_revoked:
             self._datapath.refuse(address, "revoked")
         elif self._pauses.holds(address if card is None else card.node_id, now):

@@ -24,6 +24,7 @@ FEATURE_CHARS_MAX = 32
 PATIENT = "patient"  # a feature: a stream to this node may be without frames for two minutes
 ONE_SLOT = "one-slot"  # a feature: this build takes an onion of one slot where a stream ends
 SMALL_QUESTIONS = "small-questions"  # what a neighbour says: it takes questions without a card, and bare cards
+POLICIES = "policies"  # what a neighbour says: it takes the policy of the realm
 ASKS_BACK = "asks-back"  # a feature: this build takes questions without a card, and asks for the asker's
 FEATURES_OF_BUILD = (ASKS_BACK, ONE_SLOT)  # on every card that this build makes
 CHAIN_ITEM_COUNT = 3  # version, credential, grant

@@ -29,8 +29,8 @@ UNIX_S_MAX = 2**40  # room for a date, and for sums of dates
 TAG_COUNT_MAX = 16
 CAPABILITY_COUNT_MAX = 16
 
-RELAY, GATEWAY, EXIT, ISSUER, BRIDGE = "relay", "gateway", "exit", "issuer", "bridge"
-CAPABILITIES = (RELAY, GATEWAY, EXIT, ISSUER, BRIDGE)
+RELAY, GATEWAY, EXIT, ISSUER, BRIDGE, POLICY = "relay", "gateway", "exit", "issuer", "bridge", "policy"
+CAPABILITIES = (RELAY, GATEWAY, EXIT, ISSUER, BRIDGE, POLICY)
 
 
 def _verify_dates(what: str, not_before: int, not_after: int, now_unix: int) -> None:

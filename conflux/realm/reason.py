@@ -25,6 +25,10 @@ class Reason(StrEnum):
     # Of a signed list.
     LIST_COUNT = "list-count"  # no room for the lists of another issuer
 
+    # Of a policy.
+    NOT_GRANTED = "not-granted"  # its signer has not the capability for it
+    OLD_POLICY = "old-policy"  # there is a newer one here
+
     # Of a request to join or to renew.
     UNKNOWN_INVITE = "unknown-invite"
     BAD_PROOF = "bad-proof"  # the joiner does not hold the secret of the invitation

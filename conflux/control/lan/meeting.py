@@ -46,13 +46,13 @@ from conflux.crypto.kdf import SHA256_BYTES, equal, hmac_sha256, sha256
 from conflux.crypto.sign import SIGNATURE_BYTES, context
 from conflux.errors import AuthError, RemoteProtocolError
 from conflux.ids import BOOT_ID_BYTES, BootId
-from conflux.realm.card import SMALL_QUESTIONS
+from conflux.realm.card import POLICIES, SMALL_QUESTIONS
 from conflux.realm.credential import Chain
 from conflux.record import Record, octets, sequence, text
 
 FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
-FEATURES_OF_BUILD = (SMALL_QUESTIONS,)  # what this build says of itself; what it does not know it ignores
+FEATURES_OF_BUILD = (SMALL_QUESTIONS, POLICIES)  # what this build says of itself; what it does not know it ignores
 
 Frame = tuple[FrameType, bytes]
 

@@ -10,7 +10,7 @@ from kit.builders import make_card, make_credential, make_grant, make_member, ma
 from kit.control import Station, World, boot_id
 
 from conflux.budget import Ration, SharedBudget
-from conflux.control import arrivals, plane
+from conflux.control import arrivals, giving
 from conflux.control.channel import Arrival
 from conflux.control.envelope import Envelope, Inner, Kind, signed_message
 from conflux.control.who import Question, Who
@@ -138,14 +138,14 @@ def test_unreadable_envelopes_cost_unknown_senders_no_question() -> None:
 def test_unknown_senders_of_all_neighbours_together_make_few_questions(far: bool) -> None:
     alone = Alone()
     asked = [alone.inject(alone.unknown(), source, far=far) for source in range(1, 65)]
-    assert sum(bool(sent) for sent in asked) == plane.INTRODUCTIONS_TOTAL.burst
+    assert sum(bool(sent) for sent in asked) == giving.INTRODUCTIONS_TOTAL.burst
     assert alone.inject(alone.unknown(), 1, far=not far), "what another channel brings has a budget of its own"
 
 
 def test_unreadable_envelopes_of_all_neighbours_together_cost_few_cards() -> None:
     alone = Alone()
     given = [alone.inject(alone.unreadable(), source) for source in range(1, 65)]
-    assert sum(bool(sent) for sent in given) == plane.CARDS_GIVEN_TOTAL.burst
+    assert sum(bool(sent) for sent in given) == giving.CARDS_GIVEN_TOTAL.burst
 
 
 # ── cards that are verified ──

@@ -12,10 +12,10 @@ from conflux.control.channel import Handoff
 from conflux.control.choice import Handed
 from conflux.control.envelope import Envelope, Inner, Kind
 from conflux.control.event import Unanswered
+from conflux.control.giving import ASKED_BACK_EACH
 from conflux.control.missing import COUNT_MAX as MISSING_COUNT_MAX
 from conflux.control.missing import FAR_S as MISSING_FAR_S
 from conflux.control.missing import NEAR_S as MISSING_S
-from conflux.control.plane import ASKED_BACK_EACH
 from conflux.control.questions import SURE, TIMEOUT_S, Ended, Questions
 from conflux.control.who import Question, Who
 from conflux.ids import NodeId
