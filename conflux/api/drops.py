@@ -212,6 +212,8 @@ _ROWS = (
     ("forward-slow", _NORMAL, "a bridge: a neighbour does not read fast enough"),
     ("expired not-yet-valid", _ALARMING, "a credential or card whose dates do not hold"),
     ("list-count", _ALARMING, "a signed list for which there is no room: 64 are kept"),
+    ("not-granted", _ALARMING, "a policy whose signer has not the capability to publish one"),
+    ("old-policy", _NORMAL, "a policy that is older than the one here"),
     ("foreign-realm", _NORMAL, "of another realm"),
     (
         "wrong-issuer not-issuer bad-address",

@@ -57,6 +57,7 @@ class Operations:
     find_issued: Callable[[str], NodeId | None]  # a node on this issuer's record; UserError if this node is none
     revoke: Callable[[NodeId, str], Revoked]  # as this issuer, or as the root
     look_at_broker: Callable[[], None]  # what `conflux control` left in the state directory
+    look_at_policy: Callable[[], None]  # what `conflux policy publish` left there
     reload: Callable[[str], rows.Reloaded]  # take a configuration
     usage: Callable[[], Usage]  # how many bytes passed
     budget: Callable[[], BudgetRow]
@@ -95,6 +96,7 @@ class Operations:
                 arguments={"name": NODE, "reason": Argument(str, required=True, least=1, most=REASON_CHARS_MAX)},
             ),
             "look-at-broker": Operation(call=self._look_at_broker),
+            "look-at-policy": Operation(call=self._look_at_policy),
             "leave": Operation(call=self._leave),
             "reload": Operation(
                 call=self._reload, arguments={"text": Argument(str, required=True, most=REQUEST_BYTES_MAX)}
@@ -294,6 +296,11 @@ class Operations:
     async def _look_at_broker(self, arguments: Arguments) -> bool:
         """Have the realm told of its broker."""
         self.look_at_broker()
+        return True
+
+    async def _look_at_policy(self, arguments: Arguments) -> bool:
+        """Have the realm hear of the policy on the disk."""
+        self.look_at_policy()
         return True
 
     async def _revoke(self, arguments: Arguments) -> rows.RevokedRow:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from conflux.policy import checks, reading
 from conflux.policy.rules import Node
 
 MEMBERS_BYTES_MAX = 16 * 2**20  # a member takes about 500 bytes
+Members = list[Node] | None
 NOT_COMPARED = "names and tags were held against nothing: see --members"
 
 
@@ -53,19 +54,25 @@ def check(options: argparse.Namespace) -> int:
     """Print everything that is wrong in a rule file; exit code 1 if something is or a test fails."""
     try:
         data = context.read_file(options.file, reading.FILE_BYTES_MAX)
-        members = [node for file in options.members for node in _members(file)] if options.members else None
+        members = members_of(options.members)
     except ConfigError as error:
         entry.complain(str(error))
         return EXIT_USAGE
-    checked = _checked(str(options.file), data, members)
+    done = checked(str(options.file), data, members)
     if options.json:
-        print_json(checked)
+        print_json(done)
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in _lines(checked)))
-    return 0 if checked.valid else 1
+        sys.stdout.write("".join(f"{line}\n" for line in lines(done)))
+    return 0 if done.valid else 1
 
 
-def _checked(name: str, data: bytes, members: list[Node] | None) -> PolicyChecked:
+def members_of(files: Sequence[Path]) -> Members:
+    """Return the members in files that issuers printed; None without a file.  Raises ConfigError."""
+    return [node for file in files for node in _members(file)] if files else None
+
+
+def checked(name: str, data: bytes, members: Members) -> PolicyChecked:
+    """Return what is to be said of a rule file."""
     read = reading.read_untrusted(data)
     found = checks.examine(read, members, now_unix=time.time())
     return PolicyChecked(
@@ -85,7 +92,7 @@ def _rows(faults: tuple[reading.Fault, ...]) -> tuple[PolicyFault, ...]:
     return tuple(PolicyFault(*fault) for fault in faults)
 
 
-def _lines(checked: PolicyChecked) -> Iterator[str]:
+def lines(checked: PolicyChecked) -> Iterator[str]:
     """Yield what is said to a person: everything wrong, then what is odd, then how it ends."""
     for word, said in (("", checked.faults), ("test fails: ", checked.failed), ("warning: ", checked.warnings)):
         yield from (f"{_place(checked.file, each)}: {word}{each.text}" for each in said)

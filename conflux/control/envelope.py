@@ -57,10 +57,10 @@ class Kind(enum.IntEnum):
     ADMITTED = 35  # the answer
     LISTS_ASK = 40  # lists.Asking: which signed lists the sender holds
     LIST = 41  # a realm.lists.SignedList
-    POLICY_TELL = 50  # policies.Told: which policy the sender holds
-    POLICY_ASK = 51  # policies.Asked: the head or a piece of it
+    POLICY_TELL = 50  # policies.PolicyTold: which policy the sender holds
+    POLICY_ASK = 51  # policies.PolicyAsked: the head or a piece of it
     POLICY_HEAD = 52  # a realm.policy.PolicyHead
-    POLICY_PIECE = 53  # a policies.Piece
+    POLICY_PIECE = 53  # a policies.PolicyPiece
 
 
 LIST_KINDS = frozenset({Kind.LISTS_ASK, Kind.LIST})

@@ -213,14 +213,12 @@ class ControlPlane:
         self._author.describe(features)
         self.presences.soon(Reach.NEAR, now=now)
 
-    def publish(self, signed: SignedList, *, now: float) -> None:
-        """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
-        self.lists.publish(signed, now=now)
-        self._drain_lists(now)
-
-    def publish_policy(self, policy: SignedPolicy, *, now: float) -> None:
-        """Send a policy that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
-        self.policies.publish(policy, now=now)
+    def publish(self, signed: SignedList | SignedPolicy, *, now: float) -> None:
+        """Send what was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
+        if isinstance(signed, SignedPolicy):
+            self.policies.publish(signed, now=now)
+        else:
+            self.lists.publish(signed, now=now)
         self._drain_lists(now)
 
     def told_untrusted(self, data: bytes, *, now: float) -> None:

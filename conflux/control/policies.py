@@ -50,7 +50,7 @@ _HEAD = 0  # as a place
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Record):
+class PolicyTold(Record):
     """Body of POLICY_TELL: the policy that the sender holds."""
 
     BYTES_MAX = 64
@@ -61,7 +61,7 @@ class Told(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Record):
+class PolicyAsked(Record):
     """Body of POLICY_ASK.  place: 0 for the head, else a piece, from 1."""
 
     BYTES_MAX = 64
@@ -72,7 +72,7 @@ class Asked(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece(Record):
+class PolicyPiece(Record):
     """Body of POLICY_PIECE.  place: from 1."""
 
     BYTES_MAX = PIECE_BYTES + 64
@@ -140,7 +140,7 @@ class Policies:
         """Say what this node holds; nothing if it holds none."""
         rank = self.book.rank
         if rank is not None:
-            self._sends.append(Send(to, Kind.POLICY_TELL, Told(*rank).encode(), reach))
+            self._sends.append(Send(to, Kind.POLICY_TELL, PolicyTold(*rank).encode(), reach))
 
     def there(self, peer: NodeId, reach: Reach, *, now: float) -> None:
         """Take note that a node told all that it is there: unless it, or another one, says what holds, it is told."""
@@ -159,16 +159,16 @@ class Policies:
         """
         match kind:
             case Kind.POLICY_TELL:
-                told = Told.decode_untrusted(body)
+                told = PolicyTold.decode_untrusted(body)
                 self._hear(peer, Rank(told.number, told.digest), source, to_all, now)
             case Kind.POLICY_ASK:
                 if not known and not self._stranger_budget.take(_group(source), source, now):
                     raise RemoteProtocolError(Drop.FLOOD, "a policy is asked for in the names of strangers")
-                self._answer_untrusted(peer, Asked.decode_untrusted(body), source, now)
+                self._answer_untrusted(peer, PolicyAsked.decode_untrusted(body), source, now)
             case Kind.POLICY_HEAD:
                 self._take_head_untrusted(peer, PolicyHead.decode_untrusted(body), source, now)
             case _:
-                self._take_piece_untrusted(Piece.decode_untrusted(body), now)
+                self._take_piece_untrusted(PolicyPiece.decode_untrusted(body), now)
 
     def _hear(self, peer: NodeId, rank: Rank, source: Hashable, to_all: bool, now: float) -> None:
         """Compare with what a peer says that it holds; whether it is who it says makes no difference."""
@@ -212,7 +212,7 @@ class Policies:
         fetch = self._fetches[rank] = _Fetch(source, now)
         return fetch
 
-    def _answer_untrusted(self, peer: NodeId, asked: Asked, source: Hashable, now: float) -> None:
+    def _answer_untrusted(self, peer: NodeId, asked: PolicyAsked, source: Hashable, now: float) -> None:
         if not self._answer_budget.take(_group(source), source, now):
             raise RemoteProtocolError(Drop.FLOOD, "a policy is asked for")
         current, rank = self.book.current, self.book.rank
@@ -249,7 +249,7 @@ class Policies:
         fetch.head, fetch.tries = head, 0
         fetch.next_at = now + FLOODED_WAIT_S if held is None else now
 
-    def _take_piece_untrusted(self, piece: Piece, now: float) -> None:
+    def _take_piece_untrusted(self, piece: PolicyPiece, now: float) -> None:
         rank = next((each for each in self._fetches if each.digest == piece.digest), None)
         fetch = None if rank is None else self._fetches[rank]
         if rank is None or fetch is None or fetch.head is None:
@@ -308,7 +308,7 @@ class Policies:
         holder = next(iter(fetch.holders))
         fetch.holders.move_to_end(holder)
         for place in self._missing(fetch)[:ASK_COUNT_MAX] if fetch.head is not None else (_HEAD,):
-            self._sends.append(Send(holder, Kind.POLICY_ASK, Asked(rank.digest, place).encode()))
+            self._sends.append(Send(holder, Kind.POLICY_ASK, PolicyAsked(rank.digest, place).encode()))
         fetch.next_at = now + ASK_RETRY_S[fetch.tries]
         fetch.tries += 1
 
@@ -336,7 +336,7 @@ class Policies:
         if place == _HEAD:
             self._sends.append(Send(to, Kind.POLICY_HEAD, current.head.encode(), reach))
         else:
-            body = Piece(rank.digest, place, current.pieces[place - 1]).encode()
+            body = PolicyPiece(rank.digest, place, current.pieces[place - 1]).encode()
             self._sends.append(Send(to, Kind.POLICY_PIECE, body, reach))
 
     def _changed(self, policy: SignedPolicy, now: float) -> None:

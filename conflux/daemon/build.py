@@ -34,6 +34,7 @@ from conflux.daemon import joining, native
 from conflux.daemon.brokering import Brokering
 from conflux.daemon.device import collisions, cut_off, interface_warnings
 from conflux.daemon.ending import Ending
+from conflux.daemon.governing import Governing
 from conflux.daemon.health import Health
 from conflux.daemon.issuing import Issuing
 from conflux.daemon.kind import Given
@@ -111,6 +112,7 @@ class _Start(NamedTuple):
     boot: BootId
     rng: random.Random
     revocation: Revocation
+    governing: Governing
     overlay: tuple[IPv4Network | IPv6Network, ...]
     twins: Twins
 
@@ -147,6 +149,7 @@ def build(
     rng = random.Random(os.urandom(16))  # noqa: S311  # not for secrets
     clock = realm_clock(state)
     revocation = Revocation(state, member, clock)
+    governing = Governing(state, revocation.book, clock)
 
     began_at = time.monotonic()
 
@@ -161,7 +164,7 @@ def build(
         return follows
 
     twins = Twins(boot, time.monotonic, again, rests=state.began_for_twin())
-    start = _Start(config, member, clock, boot, rng, revocation, device.networks, twins)
+    start = _Start(config, member, clock, boot, rng, revocation, governing, device.networks, twins)
     feed, echo = Feed(), Echo(os.urandom)
 
     def on_event(event: CarrierEvent) -> None:
@@ -259,6 +262,7 @@ def build(
         denies=revocation.book.denies,
     )
     revocation.publish = partial(pump.command, node.publish)
+    governing.publish = partial(pump.command, node.publish)
 
     def issuer_here() -> Issuer | None:
         issuer = issuer_of(state, member)
@@ -335,6 +339,7 @@ def build(
         budget=usage.budget,
         hand_over=lambda node_id: issuing.hand_over(node_id, now=pump.now()),
         look_at_broker=brokering.look,
+        look_at_policy=governing.look,
         feed=feed,
         echo=echo,
         api_drops=api_drops,
@@ -399,6 +404,7 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
             now=Pump.now(),
             features=features(start.config, own, relays=relays),
             book=start.revocation.book,
+            policies=start.governing.book,
         ),
         links=Links(member.node_id, rng=rng, entropy=os.urandom, config=link_config(start.config)),
         search=FirstSearch(member.node_id),

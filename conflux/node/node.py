@@ -59,6 +59,7 @@ from conflux.realm.card import Card
 from conflux.realm.credential import RELAY
 from conflux.realm.lists import SignedList
 from conflux.realm.member import Member
+from conflux.realm.policy import SignedPolicy
 from conflux.route import event as route
 from conflux.route.routes import Routes
 from conflux.search.interface import Search
@@ -363,8 +364,8 @@ class Node:
         self.plane.describe(features, now=now)
         self._settle(now)
 
-    def publish(self, signed: SignedList, *, now: float) -> None:
-        """Send a list that was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
+    def publish(self, signed: SignedList | SignedPolicy, *, now: float) -> None:
+        """Send what was signed here to everybody, and hold to it.  Raises RemoteProtocolError."""
         self.plane.publish(signed, now=now)
         self._settle(now)
 

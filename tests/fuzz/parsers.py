@@ -37,6 +37,7 @@ from conflux.control.lan.handshake import Greeting, Hello, Welcome
 from conflux.control.lists import Asking
 from conflux.control.nats.inbox import Inbox
 from conflux.control.nats.protocol import Message, Said, ServerStream
+from conflux.control.policies import PolicyAsked, PolicyPiece, PolicyTold
 from conflux.control.who import Presence, Question, Who
 from conflux.crypto import seal
 from conflux.crypto.nkey import KeyPair, Kind
@@ -59,6 +60,7 @@ from conflux.realm.invite import Token, parse_hint
 from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest, OfflineRequest, RenewRequest
 from conflux.realm.lists import BrokerNotice, DenyList, SignedList
 from conflux.realm.name import parse_name
+from conflux.realm.policy import PolicyHead
 from conflux.record import Record, decode_untrusted, encode
 from conflux.route import onion
 from conflux.route.message import decode_message_untrusted, encode_message
@@ -75,7 +77,7 @@ RECORDS: dict[str, tuple[type[Record], ...]] = {
     "stream": (Open, Accept, Refused, RekeyOffer, RekeyAnswer),
     "envelope": (Envelope, Inner, Who, Question, Presence),
     "lan": (Greeting, Hello, Welcome),
-    "lists": (SignedList, DenyList, BrokerNotice, Asking),
+    "lists": (SignedList, DenyList, BrokerNotice, Asking, PolicyHead, PolicyTold, PolicyAsked, PolicyPiece),
 }
 
 _ARGUMENTS = {

@@ -24,6 +24,7 @@ from kit.builders import (
 )
 from kit.datapath import udp
 from kit.lists import deny_list
+from kit.published import OPEN_TEXT, published
 from kit.tree import DOCS
 
 from conflux.anchor import _codec, frame
@@ -34,6 +35,7 @@ from conflux.control.envelope import Envelope, Inner, Kind
 from conflux.control.lan.frame import FrameType, encode_frame
 from conflux.control.lan.handshake import Greeting, Hello, Welcome, realm_tag
 from conflux.control.lists import Asking
+from conflux.control.policies import PolicyAsked, PolicyPiece, PolicyTold
 from conflux.control.who import Presence, Question, Who
 from conflux.datapath.feedback import Report, encode_interval
 from conflux.ids import NodeId, TetherId, format_node_id
@@ -78,6 +80,10 @@ def _samples() -> list[Record]:
     _, token = make_invite(realm.anchor, alpha.node_id, now_unix=NOW_UNIX, entropy=bytes, hints=("[2001:db8::7]:7464",))
     description = Description("ufrag", "password" * 3, bytes(32), 5000, 65536, (CANDIDATE,))
     return [
+        published(OPEN_TEXT).head,
+        PolicyTold(NOW_UNIX, bytes(32)),
+        PolicyAsked(bytes(32), 1),
+        PolicyPiece(bytes(32), 1, b"p"),
         make_card(alpha),
         Card(granted, FIRST_BOOT, bytes(8), bytes(1216), 1, ("relay", "x"), signature),
         granted,

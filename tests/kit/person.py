@@ -53,6 +53,7 @@ class Person:
             "leave": None,
             "reload": None,
             "look_at_broker": None,
+            "look_at_policy": None,
             "feed": board.feed,
             "echo": board.echo,
             "api_drops": {},

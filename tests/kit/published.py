@@ -13,8 +13,8 @@ from conflux.realm.credential import CREDENTIAL_LIFETIME_S, POLICY, Chain
 from conflux.realm.member import Member
 from conflux.realm.policy import SignedPolicy
 
-OPEN_TEXT = b'version = 1\ndefault = "open"\n'
-CLOSED_TEXT = b'version = 1\ndefault = "closed"\n'
+OPEN_TEXT = b'version = 1\ndefault = "allow"\n'
+CLOSED_TEXT = b'version = 1\ndefault = "deny"\n'
 
 
 @functools.cache

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.builders import NOW_UNIX, make_card, make_grant, make_member, make_realm, node_keys, signing_key
+from kit.published import OPEN_TEXT, published
 
+from conflux.control.policies import PolicyAsked, PolicyPiece, PolicyTold
 from conflux.errors import ConfigError, RemoteProtocolError
 from conflux.ids import NodeId
 from conflux.realm.invite import Token, make_invite, parse_hint
 from conflux.realm.issued import Issued
 from conflux.realm.issuer import pick_address
 from conflux.realm.join import JoinAnswer, JoinRefused, JoinRequest, OfflineRequest
+from conflux.realm.policy import SignedPolicy
 from conflux.record import Record
 from conflux.state.directory import Counter, KeyFile
 
@@ -44,16 +47,20 @@ def samples() -> list[Record]:
         Issued(ALPHA.node_id, "alpha", ("t",), (), REALM.anchor.ipv4_prefix[5], 3, 1000, NOW_UNIX),
         KeyFile(bytes(64)),
         Counter(7),
+        published().head,
+        PolicyTold(NOW_UNIX, bytes(32)),
+        PolicyAsked(bytes(32), 3),
+        PolicyPiece(bytes(32), 1, b"piece"),
     ]
 
 
-@pytest.mark.parametrize("index", range(14))
+@pytest.mark.parametrize("index", range(18))
 def test_every_record_round_trips(index):
     record = samples()[index]
     assert type(record).decode_untrusted(record.encode()) == record
 
 
-@given(st.integers(0, 13), st.data())
+@given(st.integers(0, 17), st.data())
 def test_cut_or_lengthened_record_is_refused(index, data):
     record = samples()[index]
     encoded = record.encode()
@@ -64,7 +71,7 @@ def test_cut_or_lengthened_record_is_refused(index, data):
         type(record).decode_untrusted(encoded + data.draw(st.binary(min_size=1, max_size=8)))
 
 
-@given(st.integers(0, 13), st.data())
+@given(st.integers(0, 17), st.data())
 def test_altered_record_decodes_to_what_encodes_the_same_or_is_refused(index, data):
     record = samples()[index]
     encoded = bytearray(record.encode())
@@ -79,7 +86,7 @@ def test_altered_record_decodes_to_what_encodes_the_same_or_is_refused(index, da
     assert decoded.encode() == encoded
 
 
-@given(st.integers(0, 13), st.binary(max_size=200))
+@given(st.integers(0, 17), st.binary(max_size=200))
 def test_nonsense_is_refused(index, data):
     kind = type(samples()[index])
     try:
@@ -120,3 +127,15 @@ def test_picked_address_is_a_free_host(node, taken):
     addresses = {block[index] for index in taken}
     picked = pick_address(block, NodeId(node), addresses)
     assert picked in set(block.hosts()) - addresses
+
+
+@given(st.data())
+def test_pieces_of_a_stranger_make_no_policy_but_the_signed_one(data):
+    """They are joined to the text that was signed, or refused."""
+    policy = published(OPEN_TEXT)
+    pieces = data.draw(st.lists(st.one_of(st.sampled_from(policy.pieces), st.binary(max_size=64)), max_size=3))
+    if tuple(pieces) == policy.pieces:
+        assert SignedPolicy.join_untrusted(policy.head, pieces) == policy
+    else:
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            SignedPolicy.join_untrusted(policy.head, pieces)

@@ -16,6 +16,7 @@ from conflux.control.lan import handshake as lan
 from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
 from conflux.control.lan.handshake import Acceptor, Dialler, Greeting, Ourselves, instance_of, join_binding, realm_tag
 from conflux.control.lists import Asking
+from conflux.control.policies import PolicyAsked, PolicyPiece, PolicyTold
 from conflux.control.who import Presence, Who
 from conflux.crypto import box, kdf, seal, sign
 from conflux.crypto.nkey import KeyPair, Kind
@@ -50,6 +51,7 @@ MADE_ONCE: dict[str, Any] = VECTORS["made_once"]
 RECORDS: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
+        *(PolicyTold, PolicyAsked, PolicyPiece),
         *(Who, Presence, Asking, Envelope, Greeting, JoinRefused, Admit, Admitted, Description),
         *(handshake.Refused, handshake.RekeyOffer, handshake.RekeyAnswer),
         *(link_records.Offer, link_records.Answer, link_records.Candidates, link_records.Refusal),

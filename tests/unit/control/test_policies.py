@@ -20,10 +20,10 @@ from conflux.control.policies import (
     LEARN_EACH,
     OWED_SPREAD_S,
     OWED_WAIT_S,
-    Asked,
-    Piece,
     Policies,
-    Told,
+    PolicyAsked,
+    PolicyPiece,
+    PolicyTold,
 )
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId
@@ -49,11 +49,11 @@ def sends(policies: Policies) -> list[Send]:
 
 
 def asked(policies: Policies) -> list[tuple[NodeId | None, int]]:
-    return [(each.to, Asked.decode_untrusted(each.body).place) for each in sends(policies)]
+    return [(each.to, PolicyAsked.decode_untrusted(each.body).place) for each in sends(policies)]
 
 
 def told(policy: SignedPolicy) -> bytes:
-    return Told(*policy.head.rank).encode()
+    return PolicyTold(*policy.head.rank).encode()
 
 
 def hear(policies: Policies, policy: SignedPolicy, peer: NodeId = PEER, source: object = "via", now: float = 0.0):
@@ -66,7 +66,7 @@ def take(policies: Policies, kind: Kind, body: bytes, now: float = 0.0, source: 
 
 
 def piece(policy: SignedPolicy, place: int) -> bytes:
-    return Piece(policy.head.rank.digest, place, policy.pieces[place - 1]).encode()
+    return PolicyPiece(policy.head.rank.digest, place, policy.pieces[place - 1]).encode()
 
 
 # ── one machine ──
@@ -122,7 +122,7 @@ def test_what_nobody_gives_is_asked_of_each_holder_and_given_up():
 
 def test_policy_of_the_future_is_not_asked_for():
     policies = policies_of()
-    body = Told(NOW_UNIX + SKEW_S + 1, bytes(32)).encode()
+    body = PolicyTold(NOW_UNIX + SKEW_S + 1, bytes(32)).encode()
     policies.receive_untrusted(PEER, Kind.POLICY_TELL, body, "via", to_all=False, now=0.0)
     assert policies.next_timeout() is None
 
@@ -145,7 +145,7 @@ def test_older_policy_is_refused_by_name():
 def test_wrong_piece_is_refused_and_the_right_one_still_counts():
     policies = policies_of()
     take(policies, Kind.POLICY_HEAD, NEW.head.encode())
-    for wrong in (Piece(NEW.head.rank.digest, 1, b"x"), Piece(NEW.head.rank.digest, 2, NEW.pieces[0])):
+    for wrong in (PolicyPiece(NEW.head.rank.digest, 1, b"x"), PolicyPiece(NEW.head.rank.digest, 2, NEW.pieces[0])):
         with pytest.raises(RemoteProtocolError, match="malformed"):
             take(policies, Kind.POLICY_PIECE, wrong.encode())
     take(policies, Kind.POLICY_PIECE, piece(NEW, 1))
@@ -156,13 +156,13 @@ def test_piece_zero_is_none():
     policies = policies_of()
     take(policies, Kind.POLICY_HEAD, LARGE.head.encode())
     with pytest.raises(RemoteProtocolError, match="malformed"):
-        take(policies, Kind.POLICY_PIECE, Piece(LARGE.head.rank.digest, 0, LARGE.pieces[-1]).encode())
+        take(policies, Kind.POLICY_PIECE, PolicyPiece(LARGE.head.rank.digest, 0, LARGE.pieces[-1]).encode())
 
 
 def test_rumours_of_liars_do_not_keep_a_proven_policy_out():
     policies = policies_of()
     for liar in range(2 * FETCH_COUNT_MAX):
-        body = Told(NOW_UNIX + 100 + liar, bytes((liar,)) * 32).encode()
+        body = PolicyTold(NOW_UNIX + 100 + liar, bytes((liar,)) * 32).encode()
         policies.receive_untrusted(PEER, Kind.POLICY_TELL, body, ("lan", liar), to_all=False, now=0.0)
     assert policies.drops == {"flood": FETCH_COUNT_MAX}
     take(policies, Kind.POLICY_HEAD, NEW.head.encode())
@@ -182,7 +182,7 @@ def test_heads_of_one_source_are_verified_within_a_budget():
 
 
 def test_answers_to_one_source_have_a_budget():
-    policies, body = policies_of(NEW), Asked(NEW.head.rank.digest, 1).encode()
+    policies, body = policies_of(NEW), PolicyAsked(NEW.head.rank.digest, 1).encode()
     for _ in range(int(ANSWERS_EACH.burst)):
         take(policies, Kind.POLICY_ASK, body, source=("lan", "via"))
     with pytest.raises(RemoteProtocolError, match="flood"):
@@ -192,7 +192,7 @@ def test_answers_to_one_source_have_a_budget():
 def test_what_many_want_at_once_goes_to_all():
     policies = policies_of(NEW)
     for number in range(8):
-        body = Asked(NEW.head.rank.digest, 1).encode()
+        body = PolicyAsked(NEW.head.rank.digest, 1).encode()
         policies.receive_untrusted(
             NodeId(bytes((9, number)) * 8), Kind.POLICY_ASK, body, ("lan", number), to_all=False, now=0.01 * number
         )
@@ -230,7 +230,7 @@ def test_published_policy_is_everywhere_within_two_seconds(policy):
     world = World("alpha", "bravo", "carol")
     office = office_of(world)
     world.run(5.0)
-    office.plane.publish_policy(policy, now=world.now)
+    office.plane.publish(policy, now=world.now)
     world.run(2.0)
     assert holds(world, policy) == {"alpha", "bravo", "carol", "office"}
 
@@ -239,7 +239,7 @@ def test_published_policy_gets_through_a_network_that_loses_a_third():
     world = World("alpha", "bravo", "carol", weather=Weather(control_loss=0.33), seed=3)
     office = office_of(world)
     world.run(5.0)
-    office.plane.publish_policy(LARGE, now=world.now)
+    office.plane.publish(LARGE, now=world.now)
     world.run(10.0)
     assert holds(world, LARGE) == {"alpha", "bravo", "carol", "office"}
 
@@ -248,7 +248,7 @@ def test_node_that_comes_later_gets_the_policy_though_its_author_is_gone():
     world = World("alpha", "bravo")
     office = office_of(world)
     world.run(5.0)
-    office.plane.publish_policy(NEW, now=world.now)
+    office.plane.publish(NEW, now=world.now)
     world.run(5.0)
     del world.by_name["office"], world.stations[office.node]
     world.hub.detach(office.node)
@@ -274,7 +274,7 @@ def test_settled_realm_says_no_more_than_a_line_with_each_presence():
     world = World("alpha", "bravo", "carol")
     office = office_of(world)
     world.run(5.0)
-    office.plane.publish_policy(NEW, now=world.now)
+    office.plane.publish(NEW, now=world.now)
     world.run(60.0)
     before = {name: len(each.sent) for name, each in world.by_name.items()}
     world.run(7200.0)
@@ -305,7 +305,7 @@ def test_question_in_the_name_of_a_known_node_is_refused():
     bravo.plane.who(query=_whois(alpha), now=world.now)
     world.run(5.0)
     assert alpha.plane.card(bravo.node) is not None
-    body = Asked(NEW.head.rank.digest, 0).encode()
+    body = PolicyAsked(NEW.head.rank.digest, 0).encode()
     inner = Inner(bravo.node, bravo.plane.boot, 999, Kind.POLICY_ASK, 0, body, bytes(64))
     sent = len(alpha.sent)
     envelope = Envelope(alpha.node, bytes(16), 3, None, inner.encode())

@@ -25,6 +25,7 @@ VALUES = {
     "HOST": "gate.lan",
     "ID": "3f9a",
     "N": "3",
+    "NUMBER": "1800000000",
     "NAME": "kitchen",
     "PORT": "4222",
     "PREFIX": "10.77.0.0/16",

@@ -1,0 +1,38 @@
+"""The policy of a running daemon: kept over a restart, and taken from the disk when the command line left one there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from conflux.errors import RemoteProtocolError, StateError
+from conflux.realm.clock import RealmClock
+from conflux.realm.listbook import ListBook
+from conflux.realm.policy import SignedPolicy
+from conflux.state.directory import StateDir
+from conflux.state.policy_files import PolicyFiles, load_policies
+
+log = logging.getLogger(__name__)
+
+
+class Governing:
+    """book: the policies that are known here; the newest counts before any peer is spoken to.
+
+    publish: has every node hear of a policy; set once there is a node.
+    """
+
+    def __init__(self, state: StateDir, lists: ListBook, clock: RealmClock) -> None:
+        self._files = PolicyFiles(state)
+        self.book = load_policies(self._files, lists, clock.now_unix, observe=clock.observe)
+        self.publish: Callable[[SignedPolicy], object] = self.book.learn
+
+    def look(self) -> None:
+        """Publish what `conflux policy publish` left on the disk, if it is newer than what counts here."""
+        try:
+            news = [each for each in self._files.all() if self.book.is_news(each.head.rank)]
+            if news:
+                self.publish(max(news, key=lambda each: each.head.rank))
+        except StateError as error:
+            log.error("the policy on the disk is not read: %s", error)
+        except RemoteProtocolError as error:
+            log.error("the policy on the disk does not count: %s", error)
