@@ -132,8 +132,8 @@ class FakePlane:
     def card(self, node: NodeId) -> Card | None:
         return self.cards.get(node)
 
-    def card_by_address(self, address: IPAddress) -> Card | None:
-        return next((card for card in self.cards.values() if address in card.addresses), None)
+    def card_of(self, query: Who) -> Card | None:
+        return next((card for card in self.cards.values() if query.address in card.addresses), None)
 
     def who(self, who: Who, *, now: float, quiet: bool = False) -> None:
         self.asked.append(who)

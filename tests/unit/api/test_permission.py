@@ -33,5 +33,5 @@ def test_root_and_the_daemons_own_user_ask_everything_the_group_looks_and_nobody
 def test_what_changes_the_node_is_not_for_those_who_may_only_look():
     fields = dict.fromkeys(inspect.signature(Operations).parameters)
     table = Operations(**fields).table()
-    acting = {"down", "hand-over", "leave", "look-at-broker", "move", "reload", "revoke"}
+    acting = {"down", "hand-over", "leave", "look-at-broker", "look-at-policy", "move", "reload", "revoke"}
     assert {do for do, operation in table.items() if not operation.looks} == acting
