@@ -3,7 +3,10 @@
 
 #include "engine/private.h"
 
-enum { PROTOCOL_TCP = 6 };
+enum { PROTOCOL_TCP = 6, REFUSED_BURST = 10 };
+
+/* Between two packets whose senders are told that no rule allows them; what a program repeats hears it the next time. */
+#define REFUSED_INTERVAL_NS (100 * MS_NS)
 
 static bool moving(const struct egress *self) { return self->sender != NULL && self->sender->has_hop; }
 
@@ -58,6 +61,19 @@ void egress_age(struct engine *self)
     }
 }
 
+/* Have Python tell the sender of a packet that no rule allows it. */
+static void packet_refuse(struct engine *self, const struct queued *packet, const uint8_t *header, size_t size)
+{
+    drop(self, DROP_POLICY_SENT);
+    if (!bucket_take(&self->refused, REFUSED_INTERVAL_NS, REFUSED_BURST, self->now))
+        return;
+    struct upcall *upcall = upcall_push(self, UP_REFUSED, OFFLOAD_BYTES + size, true);
+    if (upcall == NULL)
+        return;
+    memcpy(upcall->data, header, OFFLOAD_BYTES);
+    memcpy(upcall->data + OFFLOAD_BYTES, packet->data, size);
+}
+
 void packet_queue(struct engine *self, struct queued *packet, const uint8_t *header, size_t size, uint64_t queued_at)
 {
     static const enum engine_drop reasons[] = {
@@ -77,6 +93,11 @@ void packet_queue(struct engine *self, struct queued *packet, const uint8_t *hea
     } else if (map_find(&self->own, address_key(view.source, view.address_bytes)) == NULL) {
         drop(self, DROP_BAD_SOURCE);
     } else if ((egress = map_find(&self->realm_addresses, address_key(view.destination, view.address_bytes))) != NULL) {
+        if (self->guard != NULL && guard_out(self->guard, packet->data, size, self->now) != GUARD_PASS) {
+            packet_refuse(self, packet, header, size);
+            queued_delete(packet);
+            return;
+        }
         packet->size = (uint32_t)size;
         packet->flow = view.flow;
         packet->ordered = view.protocol == PROTOCOL_TCP;

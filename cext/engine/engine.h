@@ -55,7 +55,7 @@ enum engine_drop {
     DROP_AUTH, DROP_MALFORMED, DROP_UNKNOWN_KIND, DROP_MISPLACED_ENTRY, DROP_UPCALL_FULL, DROP_ENTRY_FULL,
     DROP_ENTRY_RATE, DROP_FEEDBACK_RATE,
     DROP_RELAY_FULL, DROP_RELAY_RATE, DROP_RELAY_AGED, DROP_RELAY_GONE,
-    DROP_SPOOFED, DROP_NOT_OURS, DROP_NO_TETHER, DROP_CARRIER_FULL, DROP_TEXT_MESSAGE,
+    DROP_SPOOFED, DROP_NOT_OURS, DROP_POLICY, DROP_POLICY_UNFIT, DROP_POLICY_PIECE, DROP_POLICY_SENT, DROP_NO_TETHER, DROP_CARRIER_FULL, DROP_TEXT_MESSAGE,
     DROP_TUN_READ, DROP_TUN_FULL, DROP_TUN_DOWN, DROP_TUN_REFUSED,
     DROP_SOCKET_SEND, DROP_SOCKET_RECEIVE, DROP_NOT_DTLS_NOR_STUN, DROP_STUN_MALFORMED,
     DROP_STUN_AUTH, DROP_STUN_RATE, DROP_STUN_REPEATED,
@@ -70,6 +70,7 @@ const char *engine_drop_name(enum engine_drop why);
 enum upcall_kind {
     UP_PACKET = 1, /* data: offload header and packet, for an address without an egress; came_at */
     UP_ECHO, /* data: offload header and packet, an echo reply that engine_tap() asked for */
+    UP_REFUSED, /* data: offload header and packet of this host, which no rule allows; not of all */
     UP_DEVICE_LOST, /* a: errno */
     UP_SENT, /* handle: a sender sealed a frame, and its notice was armed */
     UP_ARRIVED, /* handle: a receiver opened a frame, and its notice was armed */
@@ -111,6 +112,11 @@ struct engine_network {
 };
 bool engine_configure(struct engine *self, const struct engine_network *own, size_t own_count,
                       const struct engine_network *realm, size_t realm_count);
+/* Judge every packet by a pair of tables from now on (policy/guard.h).  False: they are none, or there is no memory;
+ * nothing has then changed.  engine_clear_policy(): all pass again. */
+bool engine_set_policy(struct engine *self, const uint8_t *in, size_t in_size, const uint8_t *out, size_t out_size,
+                       uint64_t seed);
+void engine_clear_policy(struct engine *self);
 /* Echo replies with one of these identifiers make UP_ECHO.  All others, and all when there are none, go to the device.
  * False: too many. */
 bool engine_tap(struct engine *self, const uint16_t *identifiers, size_t count);

@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=True, autotestdict=False, auto_pickle=False
 # cython: boundscheck=False, wraparound=False
-"""The engine behind Python's types: engine.h, function for function; the contracts stand there.
+"""The engine behind Python's types: engine.h, function for function; the contracts stand there.  One type is one file.
 
 Every method that takes the engine's lock gives up the interpreter's lock while it waits.  The engine's thread never
 takes the interpreter's lock.  Addresses are packed bytes, times are seconds of time.monotonic().  Every method raises
@@ -36,6 +36,7 @@ cdef extern from "openssl/crypto.h" nogil:
 # The kinds of upcalls, under Python's names.
 PACKET = UP_PACKET
 ECHO = UP_ECHO
+REFUSED = UP_REFUSED
 DEVICE_LOST = UP_DEVICE_LOST
 SENT = UP_SENT
 ARRIVED = UP_ARRIVED
@@ -178,6 +179,25 @@ cdef class Engine:
             list_[at] = identifiers[at]
         with nogil:
             engine_tap(self_, list_, count)
+
+    def set_policy(self, bytes incoming not None, bytes outgoing not None, seed):
+        """Judge every packet by a pair of encoded tables from now on."""
+        cdef engine *self_ = self.live()
+        cdef const uint8_t *in_ = incoming
+        cdef const uint8_t *out_ = outgoing
+        cdef size_t in_size = len(incoming), out_size = len(outgoing)
+        cdef uint64_t seed_ = seed
+        cdef bint loaded
+        with nogil:
+            loaded = engine_set_policy(self_, in_, in_size, out_, out_size, seed_)
+        if not loaded:
+            raise LocalProtocolError("no tables of a policy, or no memory for them")
+
+    def clear_policy(self):
+        """Let every packet pass again."""
+        cdef engine *self_ = self.live()
+        with nogil:
+            engine_clear_policy(self_)
 
     def deliver(self, bytes data not None):
         """Give the device the packet of an ECHO that was not asked for, its offload header first."""

@@ -16,6 +16,7 @@ cdef extern from "engine/engine.h" nogil:
         DROP_COUNT
         UP_PACKET
         UP_ECHO
+        UP_REFUSED
         UP_DEVICE_LOST
         UP_SENT
         UP_ARRIVED
@@ -129,6 +130,9 @@ cdef extern from "engine/engine.h" nogil:
     upcall *engine_take_upcalls(engine *self)
     bint engine_configure(
         engine *self, const engine_network *own, size_t own_count, const engine_network *realm, size_t realm_count)
+    c_bool engine_set_policy(
+        engine *self, const uint8_t *incoming, size_t in_size, const uint8_t *outgoing, size_t out_size, uint64_t seed)
+    void engine_clear_policy(engine *self)
     c_bool engine_tap(engine *self, const uint16_t *identifiers, size_t count)
     void engine_deliver(engine *self, const uint8_t *data, size_t size)
     uint32_t engine_add_egress(engine *self)

@@ -90,9 +90,15 @@ static void packet_receive_untrusted(struct engine *self, struct receiver *recei
         [PACKET_LENGTH] = DROP_PACKET_LENGTH,
         [PACKET_OFFLOAD] = DROP_PACKET_OFFLOAD,
     };
+    static const enum engine_drop refusals[] = {
+        [GUARD_REFUSED] = DROP_POLICY,
+        [GUARD_UNFIT] = DROP_POLICY_UNFIT,
+        [GUARD_PIECE] = DROP_POLICY_PIECE,
+    };
     uint8_t header[OFFLOAD_BYTES];
     struct packet_view view;
     struct offload offload;
+    enum guard_verdict verdict;
 
     memcpy(header, kind == KIND_OFFLOAD ? body : no_offload, OFFLOAD_BYTES);
     if (kind == KIND_OFFLOAD) {
@@ -108,6 +114,8 @@ static void packet_receive_untrusted(struct engine *self, struct receiver *recei
         drop(self, DROP_SPOOFED);
     } else if (map_find(&self->own, address_key(view.destination, view.address_bytes)) == NULL) {
         drop(self, DROP_NOT_OURS);
+    } else if (self->guard != NULL && (verdict = guard_in(self->guard, body, size, self->now)) != GUARD_PASS) {
+        drop(self, refusals[verdict]);
     } else {
         if (marked)
             packet_mark_congestion(body); /* RFC 6040: a relay's mark on the frame must reach the inner flow's ends */

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "packet/packet.h"
+#include "policy/guard.h"
 #include "queue/queue.h"
 #include "anchor/replay.h"
 
@@ -197,6 +198,8 @@ struct engine {
     size_t window_bytes; /* of all links */
     struct engine_network realm[NETWORK_COUNT_MAX];
     size_t realm_count;
+    struct guard *guard; /* NULL: the realm has no policy */
+    struct bucket refused; /* of the packets of this host whose senders are told */
     struct relay *relay;
     struct bucket stun_bucket; /* of all links */
     uint16_t taps[ENGINE_TAP_COUNT_MAX]; /* identifiers of echo replies that do not go to the device */

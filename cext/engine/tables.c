@@ -27,6 +27,30 @@ bool engine_configure(struct engine *self, const struct engine_network *own, siz
     return kept;
 }
 
+enum { FLOW_COUNT = 16384 }; /* that this board began, of 66 bytes each */
+
+bool engine_set_policy(struct engine *self, const uint8_t *in, size_t in_size, const uint8_t *out, size_t out_size,
+                       uint64_t seed)
+{
+    engine_lock(self);
+    struct guard *guard = self->guard != NULL ? self->guard : guard_new(FLOW_COUNT, seed);
+    bool loaded = guard != NULL && guard_load_untrusted(guard, in, in_size, out, out_size);
+    if (loaded)
+        self->guard = guard;
+    else if (guard != self->guard)
+        guard_free(guard);
+    engine_unlock(self);
+    return loaded;
+}
+
+void engine_clear_policy(struct engine *self)
+{
+    engine_lock(self);
+    guard_free(self->guard);
+    self->guard = NULL;
+    engine_unlock(self);
+}
+
 bool engine_tap(struct engine *self, const uint16_t *identifiers, size_t count)
 {
     if (count > ENGINE_TAP_COUNT_MAX)

@@ -34,7 +34,7 @@ const char *engine_drop_name(enum engine_drop why)
         "auth", "malformed", "unknown-kind", "misplaced-entry", "upcall-full", "entry-full",
         "entry-rate", "feedback-rate",
         "relay-full", "relay-rate", "relay-aged", "relay-gone",
-        "spoofed", "not-ours", "no-tether", "carrier-full", "text-message",
+        "spoofed", "not-ours", "policy", "policy-unfit", "policy-piece", "policy-sent", "no-tether", "carrier-full", "text-message",
         "tun-read", "tun-full", "tun-down", "tun-refused",
         "socket-send", "socket-receive", "not-dtls-nor-stun", "stun-malformed",
         "stun-auth", "stun-rate", "stun-repeated",
@@ -248,6 +248,7 @@ void engine_delete(struct engine *self)
     map_free(&self->links_by_id);
     if (self->relay != NULL)
         relay_delete(self->relay);
+    guard_free(self->guard);
     upcall_free_all(self);
     close_open(self->epoll);
     close_open(self->wake);

@@ -13,7 +13,6 @@ from conflux.control.who import Who
 from conflux.ids import BootId, NodeId
 from conflux.realm.card import Card
 from conflux.realm.lists import ListKey
-from conflux.realm.policy import SignedPolicy
 
 
 class Unanswered(StrEnum):
@@ -119,13 +118,6 @@ class Learnt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyLearnt:
-    """Another policy counts from now on."""
-
-    policy: SignedPolicy
-
-
-@dataclass(frozen=True, slots=True)
 class ListLearnt:
     """A signed list is news.
 
@@ -139,7 +131,7 @@ class ListLearnt:
     voided: bool
 
 
-Event = Heard | Message | RequestFailed | CardFound | WhoFailed | CardChanged | ListLearnt | PolicyLearnt
+Event = Heard | Message | RequestFailed | CardFound | WhoFailed | CardChanged | ListLearnt
 
 
 class PlaneStatus(NamedTuple):

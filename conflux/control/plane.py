@@ -35,7 +35,6 @@ from conflux.control.event import (
     ListLearnt,
     Message,
     PlaneStatus,
-    PolicyLearnt,
     Transmit,
     Unanswered,
     WhoFailed,
@@ -482,6 +481,7 @@ class ControlPlane:
             # anew.
             if self._requests.waits_for(fresh.node_id):
                 self._send_question(Ask(self._author.next_seq(), fresh.node_id, Who(node=fresh.node_id)))
+        self.policies.stored(fresh.card)
         self._answered(fresh)
         self._requests.card_stored(fresh, now=now)
         self._drain(now)
@@ -508,8 +508,7 @@ class ControlPlane:
             self._requests.revoked(revoked)
             self._drain(now)
             self._events.append(ListLearnt(change.key, revoked, change.voided))
-        while (policy := self.policies.next_change()) is not None:
-            self._events.append(PolicyLearnt(policy))
+            self.policies.recheck()
         for said in (self.lists, self.policies):
             if said.announce_at is not None:
                 self.presences.by(said.announce_at)

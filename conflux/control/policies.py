@@ -21,6 +21,7 @@ from conflux.control.envelope import Kind, Reach
 from conflux.control.lists import Send
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId
+from conflux.realm.card import Card
 from conflux.realm.credential import SKEW_S, UNIX_S_MAX
 from conflux.realm.policy import DIGEST_BYTES, PIECE_BYTES, PIECE_COUNT_MAX, PolicyHead, Rank, SignedPolicy
 from conflux.realm.policybook import PolicyBook
@@ -109,6 +110,9 @@ class Policies:
     def __init__(self, book: PolicyBook, *, me: NodeId, rng: random.Random, clock: Callable[[], int]) -> None:
         self.book = book
         self.drops: Counter[str] = Counter()
+        # Told of another policy that counts (None: there is none any more), and of every card that is kept.
+        self.learnt: Callable[[SignedPolicy | None], None] | None = None
+        self.card_stored: Callable[[Card], None] | None = None
         self.announce_at: float | None = None  # when a presence should say that the policy is another one now
         self._me = me
         self._rng = rng
@@ -122,14 +126,14 @@ class Policies:
         self._wanted: dict[int, deque[float]] = {}  # by place: when each was sent to one node lately
         self._flooded: dict[int, float] = {}  # by place: when each went to all
         self._sends: deque[Send] = deque()
-        self._changes: deque[SignedPolicy] = deque()
+        self._rank = book.rank  # as it was told
 
     # ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def publish(self, policy: SignedPolicy, *, now: float) -> None:
         """Take a policy that was signed here, and send it to all at once.  Raises RemoteProtocolError."""
         if self.book.learn(policy):
-            self._changed(policy, now)
+            self._changed(now)
         self.tell(None, Reach.REALM)
         self._flood(_HEAD, now)
         if len(policy.pieces) <= FLOOD_PIECE_COUNT_MAX:
@@ -273,17 +277,26 @@ class Policies:
             self._refuse(rank, now)
             raise
         if is_new:
-            self._changed(policy, now)
+            self._changed(now)
+
+    def recheck(self) -> None:
+        """Tell if another policy counts now; it may be that its signer was revoked."""
+        rank = self.book.rank
+        if rank != self._rank:
+            self._rank = rank
+            if self.learnt is not None:
+                self.learnt(self.book.current)
+
+    def stored(self, card: Card) -> None:
+        """Take note of a card that is kept."""
+        if self.card_stored is not None:
+            self.card_stored(card)
 
     # ── doors of a machine ────────────────────────────────────────────────────────────────────────────────────────────
 
     def next_send(self) -> Send | None:
         """Return the next message to sign and send."""
         return self._sends.popleft() if self._sends else None
-
-    def next_change(self) -> SignedPolicy | None:
-        """Return the next policy that came to count here."""
-        return self._changes.popleft() if self._changes else None
 
     def next_timeout(self) -> float | None:
         """Return when handle_timeout() has something to do."""
@@ -339,8 +352,8 @@ class Policies:
             body = PolicyPiece(rank.digest, place, current.pieces[place - 1]).encode()
             self._sends.append(Send(to, Kind.POLICY_PIECE, body, reach))
 
-    def _changed(self, policy: SignedPolicy, now: float) -> None:
-        self._changes.append(policy)
+    def _changed(self, now: float) -> None:
+        self.recheck()
         self.announce_at = now + self._rng.uniform(ANNOUNCE_S_MIN, ANNOUNCE_S_MAX)
         self._owed.clear()
         self._wanted.clear()

@@ -263,6 +263,7 @@ def build(
     )
     revocation.publish = partial(pump.command, node.publish)
     governing.publish = partial(pump.command, node.publish)
+    governing.follow(node.policing)
 
     def issuer_here() -> Issuer | None:
         issuer = issuer_of(state, member)
@@ -327,6 +328,7 @@ def build(
             *renewal.warnings(),
             *revocation.warnings(),
             *brokering.warnings(),
+            *filter(None, [node.policing.enforced.trouble]),
             *_contested(node),
             *usage.warnings(),
             *(f"board: {notice}" for notice in notices()),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from conflux.errors import RemoteProtocolError, StateError
+from conflux.node.policing import Policing
 from conflux.realm.clock import RealmClock
 from conflux.realm.listbook import ListBook
 from conflux.realm.policy import SignedPolicy
 from conflux.state.directory import StateDir
 from conflux.state.policy_files import PolicyFiles, load_policies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from conflux.policy.rules import Policy
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,26 @@ class Governing:
         self.book = load_policies(self._files, lists, clock.now_unix, observe=clock.observe)
         self.publish: Callable[[SignedPolicy], object] = self.book.learn
 
+    def follow(self, policing: Policing) -> None:
+        """Read every policy to come beside the event loop, as a large one takes seconds on a small board."""
+
+        def later(signed: SignedPolicy) -> None:
+            log.info("policy %d by %s came", signed.head.number, signed.head.chain.credential.name)
+            reading = asyncio.get_running_loop().run_in_executor(None, _read, signed.text)
+            reading.add_done_callback(lambda done: self._hold(policing, signed, done.result()))
+
+        policing.later = later
+
+    def _hold(self, policing: Policing, signed: SignedPolicy, policy: Policy | None) -> None:
+        if signed.head.rank != self.book.rank:
+            return  # another one came meanwhile
+        policing.enforce(signed.head.number, policy)
+        trouble = policing.enforced.trouble
+        if trouble is None:
+            log.info("policy %d is in force", signed.head.number)
+        else:
+            log.error("%s", trouble)
+
     def look(self) -> None:
         """Publish what `conflux policy publish` left on the disk, if it is newer than what counts here."""
         try:
@@ -36,3 +62,9 @@ class Governing:
             log.error("the policy on the disk is not read: %s", error)
         except RemoteProtocolError as error:
             log.error("the policy on the disk does not count: %s", error)
+
+
+def _read(text: bytes) -> Policy | None:
+    from conflux.policy.reading import read_untrusted
+
+    return read_untrusted(text).policy

@@ -19,6 +19,7 @@ class Drop(StrEnum):
     PACKET_OFFLOAD = "packet-offload"  # native: an offload header that does not fit its packet
     PACKET_TOO_BIG = "packet-too-big"  # larger than one frame can carry
     BAD_SOURCE = "bad-source"  # not from an address of ours
+    POLICY_SENT = "policy-sent"  # no rule at its destination lets its flow in; its program is told
     NO_DESTINATION = "no-destination"  # multicast, another network, or ourselves
     PENDING_FULL = "pending-full"  # the node has been asked for too many addresses already
     QUEUE_FULL = "queue-full"  # the oldest packets go
@@ -52,6 +53,9 @@ class Drop(StrEnum):
     # A packet inside a verified frame.
     SPOOFED = "spoofed"  # its source address is not one of the stream's source
     NOT_OURS = "not-ours"  # for an address that is not ours
+    POLICY = "policy"  # no rule lets its flow in, and it answers none that began here
+    POLICY_UNFIT = "policy-unfit"  # it cannot be judged: headers that hosts read in different ways
+    POLICY_PIECE = "policy-piece"  # a later piece of a datagram whose first piece did not pass
     DELIVERY_FULL = "delivery-full"  # the TUN device takes too little
 
     # Native: what goes with the reference datapath is counted by the carrier and the shell.

@@ -23,6 +23,10 @@ from conflux.carrier.interface import Hop, OutFrame
 from conflux.datapath.status import DatapathStatus
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
 
+TYPE_CHECKING = False  # a node without a policy does without
+if TYPE_CHECKING:
+    from conflux.policy.guard import PolicyTables
+
 Label = tuple[int, int]  # a label of ours: the link on which it is valid, and the label
 
 # ── upcalls ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +133,15 @@ class Tables(Protocol):
         stream: only that one, which is sent from here.  No-op if it is unknown.
         """
 
+    meets: Callable[[NodeId], None] | None  # told of a node before packets of it, or for it, pass; None: nobody asks
+
     # ── tables: egress ──
+
+    def set_policy(self, tables: PolicyTables | None) -> None:
+        """Judge every packet by these tables from now on, sent or received; None: all pass.
+
+        Flows that began under the tables before are judged anew.
+        """
 
     def configure(self, own: tuple[IPAddress, ...], realm: tuple[IPv4Network | IPv6Network, ...]) -> None:
         """Say which addresses are ours and which networks the realm spans.

@@ -10,6 +10,10 @@ from conflux.datapath.interface import Upcall
 from conflux.datapath.timers import Timers
 from conflux.ids import StreamId
 
+TYPE_CHECKING = False  # a node without a policy does without
+if TYPE_CHECKING:
+    from conflux.policy.guard import Guard
+
 
 class Outlets(NamedTuple):
     """Given to every queue, sender and receiver at construction."""
@@ -17,6 +21,7 @@ class Outlets(NamedTuple):
     config: DatapathConfig
     timers: Timers
     own: set[bytes]  # our addresses, packed; the datapath changes the set in place
+    guards: list[Guard]  # of the reference datapath: one while the realm has a policy, else none; changed in place
     drop: Callable[[str], None]  # count one dropped packet, frame or entry under a Drop or a reason of the node's
     deliver: Callable[[bytes], None]  # an IP packet for the TUN device
     upcall: Callable[[Upcall], None]  # an upcall that our own tables cause, and bound

@@ -82,9 +82,13 @@ class Pending:
         for waiting in place.waiting:
             self._outlets.drop(reason)
             kind, data = waiting.entry
-            answer = unreachable(data[OFFLOAD_HEADER_BYTES:] if kind == OFFLOAD else data, reason)
-            if answer is not None and self._answers.take(waiting.came_at):
-                self._outlets.deliver(answer)
+            self.answer(data[OFFLOAD_HEADER_BYTES:] if kind == OFFLOAD else data, reason, waiting.came_at)
+
+    def answer(self, packet: bytes, reason: str, now: float) -> None:
+        """Tell the sender of a packet why it was dropped, unless many are told."""
+        answer = unreachable(packet, reason)
+        if answer is not None and self._answers.take(now):
+            self._outlets.deliver(answer)
 
     def _shorten(self, place: Address, reason: str) -> None:
         place.bytes -= len(place.waiting.popleft().entry[1])

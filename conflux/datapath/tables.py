@@ -26,6 +26,10 @@ from conflux.datapath.traffic import Traffic, TrafficBook
 from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
 
+TYPE_CHECKING = False  # a node without a policy does without
+if TYPE_CHECKING:
+    from conflux.policy.guard import Guard
+
 S = TypeVar("S", bound=Sending[Any])
 R = TypeVar("R", bound=Receiving[Any])
 Emptying = TypeVar("Emptying")
@@ -42,7 +46,14 @@ class StreamTables(ABC, Generic[S, R]):
 
     _egresses: Mapping[NodeId, Emptied[S]]  # kept by the subclass
 
-    def __init__(self, config: DatapathConfig | None, own: set[bytes], deliver: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        config: DatapathConfig | None,
+        own: set[bytes],
+        deliver: Callable[[bytes], None],
+        guards: list[Guard] | None = None,
+    ) -> None:
+        self.meets: Callable[[NodeId], None] | None = None
         self._config = config or DatapathConfig()
         self._timers = Timers()
         self._drops: Counter[str] = Counter()
@@ -55,6 +66,7 @@ class StreamTables(ABC, Generic[S, R]):
             config=self._config,
             timers=self._timers,
             own=own,
+            guards=[] if guards is None else guards,
             drop=self._drop,
             deliver=deliver,
             upcall=self._upcalls.append,
@@ -231,6 +243,8 @@ class StreamTables(ABC, Generic[S, R]):
         """Accept a stream; it has no label yet."""
         if stream in self._receivers:
             raise LocalProtocolError("the stream has a receiver")
+        if self.meets is not None:
+            self.meets(source)
         receiver = self._make_receiver(stream, source, inner_sources, data, feedback, offload_kinds, now)
         self._receivers[stream] = receiver
 

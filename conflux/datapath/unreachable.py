@@ -34,6 +34,7 @@ CODES: Final = {
     "unknown-destination": Codes(1, 3),  # no node has the address: host unreachable, "No route to host"
     "unreachable": Codes(0, 0),  # the node is known and no path leads there: net unreachable, "Network is unreachable"
     "revoked": Codes(13, 1),  # administratively prohibited
+    "policy-sent": Codes(13, 1),
 }
 
 

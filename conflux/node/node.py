@@ -20,11 +20,7 @@ from conflux.carrier.interface import CarrierEvent, Command
 from conflux.control.channel import Arrival
 from conflux.control.choice import Handed
 from conflux.control.envelope import Kind
-from conflux.control.event import (
-    Learnt,
-    Message,
-    Transmit,
-)
+from conflux.control.event import Learnt, Message, Transmit
 from conflux.control.plane import ControlPlane
 from conflux.datapath.interface import (
     Entry,
@@ -47,6 +43,7 @@ from conflux.node.hearing import Hearing
 from conflux.node.naming import node_name, who_of
 from conflux.node.neighbours import Neighbours
 from conflux.node.patience import Bounds, Patience
+from conflux.node.policing import Policing
 from conflux.node.precedence import Precedence
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
@@ -139,6 +136,7 @@ class Node:
             relaying=self._relays(member),
         )
         datapath.configure(self.own, (member.anchor.ipv6_prefix, member.anchor.ipv4_prefix))
+        self.policing = Policing(datapath, plane, lambda: self.member, lambda: self.own)
         self._to = Destinations(
             datapath=datapath,
             plane=plane,
@@ -199,7 +197,8 @@ class Node:
             tell=self._tell,
             counting_drops=self._counting_drops,
         )
-        self._machines = (plane, links, self.streams, self.routes, self._to, self._revoking, self._precedence)
+        machines = (plane, links, self.streams, self.routes, self._to, self._revoking, self._precedence)
+        self._machines = (*machines, self.policing)
         self._commands: deque[Command] = deque()
         self._fresh: deque[Event] = deque()  # of the settling under way
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
@@ -351,6 +350,7 @@ class Node:
         self.routes.relaying = self._relays(member)
         self.streams.adopt(member)
         self.plane.adopt(member, now=now)
+        self.policing.adopt()
         self._settle(now)
 
     def set_patience(self, bounds: Bounds) -> None:

@@ -90,6 +90,14 @@ class Table(NamedTuple):
         found = _find(self.sources, number_of(source))
         return NO_CLASS if found is None else found
 
+    def allows_packed(self, source: bytes, target: bytes, key: int) -> bool:
+        """Say whether a flow may pass between two addresses of 16 bytes each, an IPv4 one behind ::ffff:0:0/96."""
+        column = _find(self.targets, int.from_bytes(target))
+        if column is None:
+            return False
+        source_class = _find(self.sources, int.from_bytes(source)) or NO_CLASS
+        return any(span.first <= key <= span.last for span in self.permits[self.rows[source_class][column]])
+
     def allows(self, source_class: int, target: IPAddress, key: int) -> bool:
         """Say whether a flow may pass to an address: the twin of policy_allows()."""
         column = _find(self.targets, number_of(target))

@@ -36,6 +36,10 @@ from conflux.datapath.tables import StreamTables
 from conflux.errors import RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId, format_node_id
 
+TYPE_CHECKING = False  # a node without a policy does without
+if TYPE_CHECKING:
+    from conflux.policy.guard import PolicyTables
+
 NO_OFFLOAD: Final = bytes(OFFLOAD_HEADER_BYTES)
 
 
@@ -73,6 +77,7 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
         super().__init__(config, own=set(), deliver=self._deliver)
         self._engine = _engine.Engine(tun, segments_udp, self._config, entropy)
         self.wire = NativeWire(self._engine)
+        self._entropy = entropy
         self._device_lost = device_lost
         self._wire_upcall: Callable[[WireUpcall], None] = lambda upcall: None
         self._echo: EchoListener | None = None
@@ -102,8 +107,18 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
             _hosts(own), [(network.network_address.packed, network.netmask.packed) for network in realm]
         )
 
+    def set_policy(self, tables: PolicyTables | None) -> None:
+        """Judge every packet by these tables from now on; None: all pass."""
+        if tables is None:
+            self._engine.clear_policy()
+        else:
+            incoming, outgoing = tables.incoming.encode(), tables.outgoing.encode()
+            self._engine.set_policy(incoming, outgoing, int.from_bytes(self._entropy(8)))
+
     def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
         """Give a destination its queue, or its queue other addresses."""
+        if self.meets is not None:
+            self.meets(destination)
         egress = self._egresses.get(destination)
         if egress is None:
             egress = self._egresses[destination] = _Egress(destination, self._engine.add_egress())
@@ -288,6 +303,8 @@ class NativeDatapath(StreamTables[NativeSender, NativeReceiver]):
                 packet = upcall.data[OFFLOAD_HEADER_BYTES:]
                 if self._echo is None or not self._echo.take(packet, now=time.monotonic()):
                     self._engine.deliver(upcall.data)  # it is another program's
+            case _engine.REFUSED:
+                self._pending.answer(upcall.data[OFFLOAD_HEADER_BYTES:], Drop.POLICY_SENT, now)
             case _engine.DEVICE_LOST:
                 self._device_lost()
             case _:

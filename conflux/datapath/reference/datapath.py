@@ -34,6 +34,7 @@ from conflux.datapath.status import DatapathStatus
 from conflux.datapath.tables import StreamTables
 from conflux.errors import RemoteProtocolError
 from conflux.ids import IPAddress, LinkId, NodeId, StreamId
+from conflux.policy.guard import Guard, PolicyTables, Verdict
 
 PACKET_BYTES_MAX = BUNDLE_BYTES_MAX - ENTRY_HEADER_BYTES  # what one frame can carry
 
@@ -46,7 +47,8 @@ class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
 
     def __init__(self, config: DatapathConfig | None = None) -> None:
         self._own: set[bytes] = set()
-        super().__init__(config, own=self._own, deliver=self._deliver)
+        self._guards: list[Guard] = []
+        super().__init__(config, own=self._own, guards=self._guards, deliver=self._deliver)
         self._realm = Networks(())
         self._queues = AllQueues(self._config.queues_bytes_max)
         self._egresses: dict[NodeId, Egress[StreamSender]] = {}
@@ -65,8 +67,27 @@ class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
         self._own.update(address.packed for address in own)
         self._realm = Networks(realm)
 
+    def set_policy(self, tables: PolicyTables | None) -> None:
+        """Judge every packet by these tables from now on; None: all pass."""
+        if tables is None:
+            self._guards.clear()
+            return
+        if not self._guards:
+            self._guards.append(Guard())
+        self._guards[0].load(tables)
+
+    def _refuses(self, packet: bytes, now: float) -> bool:
+        """Say whether no rule lets a packet of this host to its destination, which is then counted and told."""
+        if all(guard.outgoing(packet, now) is Verdict.PASS for guard in self._guards):
+            return False
+        self._drop(Drop.POLICY_SENT)
+        self._pending.answer(packet, Drop.POLICY_SENT, now)
+        return True
+
     def add_egress(self, destination: NodeId, addresses: tuple[IPAddress, ...], *, now: float) -> None:
         """Give a destination its queue, or its queue other addresses."""
+        if self.meets is not None:
+            self.meets(destination)
         egress = self._egresses.get(destination)
         if egress is None:
             egress = self._egresses[destination] = Egress(destination, self._queues, self._outlets, now)
@@ -75,7 +96,8 @@ class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
         for address in egress.addresses:
             self._by_address[address] = egress
         for waiting in self._pending.take(egress.addresses):
-            egress.push(waiting.entry, waiting.flow, waiting.came_at)
+            if not self._guards or not self._refuses(waiting.entry[1], now):
+                egress.push(waiting.entry, waiting.flow, waiting.came_at)
         egress.active_at = now
         self._update(egress, now)
 
@@ -198,6 +220,8 @@ class ReferenceDatapath(StreamTables[StreamSender, StreamReceiver]):
             return
         egress = self._by_address.get(destination)
         if egress is not None:
+            if self._guards and self._refuses(packet, now):
+                return
             egress.push((PACKET, packet), flow, now)
             if egress.destination not in self._ready and egress.moving:
                 self._ready[egress.destination] = egress

@@ -16,6 +16,9 @@ from conflux.datapath.receiving import Arrived, Receiving, ReceivingEpoch
 from conflux.datapath.reference.networks import Networks
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId
+from conflux.policy.guard import Verdict
+
+_REFUSALS = {Verdict.REFUSED: Drop.POLICY, Verdict.UNFIT: Drop.POLICY_UNFIT, Verdict.PIECE: Drop.POLICY_PIECE}
 
 
 class ReceiverEpoch(ReceivingEpoch):
@@ -39,7 +42,7 @@ class ReceiverEpoch(ReceivingEpoch):
 class StreamReceiver(Receiving[ReceiverEpoch]):
     """Made by add_receiver(); accepts frames under the labels of its routes."""
 
-    __slots__ = ("_deliver", "_own", "_seen_at", "_sources", "frame_bytes", "frame_count", "packet_count")
+    __slots__ = ("_deliver", "_guards", "_own", "_seen_at", "_sources", "frame_bytes", "frame_count", "packet_count")
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
         self.packet_count = 0
         self._deliver = outlets.deliver
         self._own = outlets.own
+        self._guards = outlets.guards
         self._sources = Networks(inner_sources)
         self._seen_at = now
         super().__init__(stream, source, ReceiverEpoch(data, feedback), outlets, now)
@@ -74,7 +78,7 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
             self.hop = hop  # the sender's newest frame took this route
         self._came(now)
         marked = flags & f.CE
-        own = self._own
+        own, guards = self._own, self._guards
         sources = self._sources
         for kind, body in entries:
             if kind == f.PACKET:
@@ -87,6 +91,8 @@ class StreamReceiver(Receiving[ReceiverEpoch]):
                     self._drop(Drop.SPOOFED)
                 elif destination not in own:
                     self._drop(Drop.NOT_OURS)
+                elif guards and (verdict := guards[0].incoming(body, now)) is not Verdict.PASS:
+                    self._drop(_REFUSALS[verdict])
                 else:
                     if marked:
                         # RFC 6040: a relay marked the frame, and the ends of the flow inside must learn of it.

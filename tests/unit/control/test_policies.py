@@ -81,7 +81,8 @@ def test_node_without_a_policy_says_nothing_of_it():
 
 
 def test_newer_policy_is_asked_for_head_first_then_its_pieces():
-    policies = policies_of(OLD)
+    policies, learnt = policies_of(OLD), []
+    policies.learnt = learnt.append
     hear(policies, LARGE)
     assert asked(policies) == [(PEER, 0)]
     take(policies, Kind.POLICY_HEAD, LARGE.head.encode())
@@ -89,7 +90,7 @@ def test_newer_policy_is_asked_for_head_first_then_its_pieces():
     assert asked(policies) == [(PEER, place) for place in range(1, len(LARGE.pieces) + 1)]
     for place in range(len(LARGE.pieces), 0, -1):  # in any order
         take(policies, Kind.POLICY_PIECE, piece(LARGE, place))
-    assert policies.next_change() == LARGE
+    assert learnt == [LARGE]
     assert policies.book.current == LARGE
     assert policies.next_timeout() is None
 
