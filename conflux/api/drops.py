@@ -82,6 +82,10 @@ _ROWS = (
     # Packets for this host.
     ("spoofed", _ALARMING, "a peer's packet from an address that is not its own"),
     ("not-ours", _ALARMING, "a peer's packet for an address that is not this node's"),
+    ("policy", _ALARMING, "a peer's packet that no rule of the policy lets in"),
+    ("policy-unfit", _ALARMING, "a peer's packet whose headers hosts could read in different ways"),
+    ("policy-piece", _NORMAL, "a later piece of a datagram whose first piece did not pass, or came after it"),
+    ("policy-sent", _NORMAL, "a packet that no rule lets in at its destination; its program is told"),
     ("tun-full delivery-full", _NORMAL, "the device has too many waiting"),
     ("tun-down", _ALARMING, "the device is down"),
     ("tun-closed", _NORMAL, "the device is closed: this node was going down"),

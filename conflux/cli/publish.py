@@ -28,21 +28,18 @@ from conflux.state.list_files import ListFiles
 from conflux.state.policy_files import PolicyFiles
 from conflux.state.revoking import load_book
 
-NOT_ENFORCED = "warning: no node enforces a policy yet: nothing is refused because of it"
 LISTED = "`conflux policy show --json` lists those that are"
 
 
 class Published(NamedTuple):
     """The answer to `conflux policy publish` and `rollback`.
 
-    new: False if this text is the policy already.  told: the nodes in reach have heard of it.  enforced: nodes hold to
-    it; this version does not yet.
+    new: False if this text is the policy already.  told: the nodes in reach have heard of it.
     """
 
     number: int
     new: bool
     told: bool
-    enforced: bool = False
 
 
 class PolicyRow(NamedTuple):
@@ -140,9 +137,9 @@ def _publish(options: argparse.Namespace, desk: _Desk, name: str, data: bytes, m
 
 def _said(name: str, done: Published) -> str:
     if not done.new:
-        return f"{name}: this is policy {done.number}, which counts already\n{NOT_ENFORCED}"
+        return f"{name}: this is policy {done.number}, which counts already"
     told = "every node in reach hears of it" if done.told else "no daemon runs here: `conflux up` tells the others"
-    return f"{name}: published as policy {done.number}; {told}\n{NOT_ENFORCED}"
+    return f"{name}: published as policy {done.number}; {told}"
 
 
 def _tell(options: argparse.Namespace) -> bool:

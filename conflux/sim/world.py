@@ -34,6 +34,8 @@ from conflux.node.relaying import FEATURE, PUBLIC
 from conflux.realm.listbook import ListBook
 from conflux.realm.lists import ListKey, SignedList
 from conflux.realm.member import Member
+from conflux.realm.policy import Rank, SignedPolicy
+from conflux.realm.policybook import PolicyBook
 from conflux.search.first import FirstSearch
 from conflux.sim.broker import Broker, Missed
 from conflux.sim.carrier import OPEN_S, Carrier, Endpoint
@@ -44,6 +46,7 @@ from conflux.stream.resuming import Resumption
 
 CLOSE_S = 0.05  # a control connection that is closed delivers for so long
 STARTS_AT_S = 1000.0  # on the world's monotonic clock
+PORTS = (40000, 40001)  # of a request; its answer has them the other way round
 _IPV6_HEADER_BYTES = 40
 _UDP_HEADER_BYTES = 8
 
@@ -205,6 +208,7 @@ class Host:
         self.relaying = True
         self.public = public  # it relays for any two that reach it
         self.kept: dict[ListKey, SignedList] = {}  # the signed lists on its disk
+        self.kept_policies: dict[Rank, SignedPolicy] = {}
         self.node: Node | None = None
         self.boot_number = 0
         self.channels: list[LanPort | BrokerPort] = []  # of the present boot, the nearest first
@@ -226,6 +230,7 @@ class Host:
         self.boot_number += 1
         boot = BootId((world.now_unix + self.boot_number).to_bytes(5, "big") + world.rng.randbytes(3))
         rng = random.Random(world.rng.random())  # noqa: S311
+        book = self._book()
         plane = ControlPlane(
             self.member,
             boot=boot,
@@ -234,7 +239,8 @@ class Host:
             clock=lambda: world.now_unix,
             now=world.now,
             features=tuple(word for word, has in ((FEATURE, self.relaying), (PUBLIC, self.public)) if has),
-            book=self._book(),
+            book=book,
+            policies=self._policy_book(book),
         )
         self.datapath = ReferenceDatapath(self.config)
         self.node = Node(
@@ -290,6 +296,17 @@ class Host:
         book.load(tuple(self.kept.values()))
         return book
 
+    def _policy_book(self, lists: ListBook) -> PolicyBook:
+        def save(policy: SignedPolicy) -> None:
+            self.kept_policies[policy.head.rank] = policy
+
+        def forget(rank: Rank) -> None:
+            self.kept_policies.pop(rank, None)
+
+        book = PolicyBook(lists, lambda: self.world.now_unix, save=save, forget=forget)
+        book.load(tuple(self.kept_policies.values()))
+        return book
+
     def power_off(self, *, silent: bool = False) -> None:
         """Lose the process, as SIGKILL does.  silent: its neighbours do not see the control connection end."""
         self.node = None
@@ -316,7 +333,8 @@ class Host:
         payload = packet[_IPV6_HEADER_BYTES + _UDP_HEADER_BYTES :]
         self.received.append((self.world.now, payload))
         if payload.startswith(b"ping"):
-            answer = ipv6_udp(IPv6Address(packet[24:40]), IPv6Address(packet[8:24]), b"pong" + payload[4:])
+            ends = IPv6Address(packet[24:40]), IPv6Address(packet[8:24])
+            answer = ipv6_udp(*ends, b"pong" + payload[4:], ports=PORTS[::-1])
             self.world.at(0.0, lambda: self.packet(answer) if self.node is not None else None)
 
     def payloads(self, prefix: bytes = b"") -> list[bytes]:
@@ -453,8 +471,8 @@ class Host:
         self.drain()
 
 
-def ipv6_udp(source: IPv6Address, destination: IPv6Address, payload: bytes) -> bytes:
+def ipv6_udp(source: IPv6Address, destination: IPv6Address, payload: bytes, ports: tuple[int, int] = PORTS) -> bytes:
     """Return one IPv6 packet with a UDP header; its checksum is zero, as no host of this world checks it."""
-    udp = (40000).to_bytes(2) + (40001).to_bytes(2) + (_UDP_HEADER_BYTES + len(payload)).to_bytes(2) + bytes(2)
+    udp = ports[0].to_bytes(2) + ports[1].to_bytes(2) + (_UDP_HEADER_BYTES + len(payload)).to_bytes(2) + bytes(2)
     header = bytes([0x60, 0, 0, 0]) + (len(udp) + len(payload)).to_bytes(2) + bytes([17, 64])
     return header + source.packed + destination.packed + udp + payload

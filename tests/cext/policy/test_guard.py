@@ -363,7 +363,7 @@ def test_the_compiled_guard_says_of_any_packets_what_the_readable_one_says(drive
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(PACKETS, st.booleans()), min_size=1, max_size=5))
+@given(st.lists(st.tuples(PACKETS.filter(len), st.booleans()), min_size=1, max_size=5))
 def test_no_packet_does_harm_and_both_say_the_same(driver, packets):
     both = [Board(guard, is_ipv6=False) for guard in (Compiled(driver), Readable())]
     for board in both:

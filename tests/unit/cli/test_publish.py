@@ -57,12 +57,11 @@ def board(tmp_path):
     return Board(tmp_path, publisher())
 
 
-def test_good_file_is_signed_kept_and_said_to_be_enforced_by_nobody(board, capsys):
+def test_good_file_is_signed_and_kept(board, capsys):
     assert board.publish(CLOSED_TEXT) == 0
     said = capsys.readouterr().out
     assert "published as policy " in said
     assert "no daemon runs here" in said
-    assert "no node enforces a policy yet" in said
     assert board.kept == [CLOSED_TEXT]
 
 
@@ -164,7 +163,6 @@ def test_answers_for_programs_are_as_documented(board, capsys):
     board.publish(OPEN_TEXT, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert misfits(printed, "policy publish") == []
-    assert printed["enforced"] is False
     board.publish(CLOSED_TEXT)
     capsys.readouterr()
     board.run(publish.shown, as_json=True)
