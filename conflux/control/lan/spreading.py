@@ -39,6 +39,7 @@ DEAF_S: Final = 60.0
 TELLER_COUNT_MAX: Final = 8  # of one missing message
 NOTICE_ID_COUNT_MAX: Final = 128  # in one frame
 SENDER_COUNT_MAX: Final = 1024
+REFUSED_COUNT_MAX: Final = 1024  # messages that came over budget; the oldest is forgotten
 WINDOW, LATE_MAX, STRIKE_MAX = 8, 3, 2
 BRINGER_COUNT_MIN: Final = 2
 
@@ -86,9 +87,7 @@ class _Branch:
     eager: bool = True
     repeats: int = 0
     strikes: int = 0
-    late: deque[bytes | None] = field(
-        default_factory=lambda: deque(maxlen=WINDOW)
-    )  # who brought it instead; None: in time
+    late: deque[bytes | None] = field(default_factory=lambda: deque(maxlen=WINDOW))
     told: TokenBucket = field(default_factory=lambda: TokenBucket(TOLD_RATE, TOLD_BURST))
     missing: OrderedDict[bytes, None] = field(default_factory=OrderedDict)  # what it told of, and did not come yet
     empty: int = 0
@@ -130,9 +129,9 @@ class Spreading:
         self._missing: OrderedDict[bytes, _Missing] = OrderedDict()
         self._notices: dict[bytes, list[bytes]] = {}
         self._notices_at: float | None = None
+        self._refused: OrderedDict[bytes, set[bytes]] = OrderedDict()  # over budget → who brought it
         self._bringers: OrderedDict[bytes, bytes] = OrderedDict()  # sender → who brought its last message
         self._outs: deque[Out] = deque()
-        self.graft_count = 0
 
     # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,13 +183,13 @@ class Spreading:
             return False
         self._seen[id_] = now
         self._keep(id_, data, now)
-        missing = self._came(id_)
+        missing, refused = self._came(id_), self._refused.pop(id_, set())
         if branch is not None and via is not None:
             branch.eager = True
             branch.repeats = branch.empty = 0
             branch.late.append(None)
             if sender:
-                if missing is not None and missing.asked:
+                if missing is not None and missing.asked and self._bringers.get(sender) not in refused:
                     self._blame(sender, via)
                 self._bringers.pop(sender, None)
                 self._bringers[sender] = via
@@ -207,11 +206,19 @@ class Spreading:
                 self._notices_at = now + NOTICE_S
         return True
 
-    def note(self, id_: bytes, now: float) -> None:
-        """Take note that a message is not wanted, as its sender is over its budget: nobody is asked for it."""
-        self._forget(now)
-        self._seen[id_] = now
-        self._came(id_)
+    def refuse(self, id_: bytes, via: bytes) -> None:
+        """Take note that a neighbour brought a message that is over budget.
+
+        It did bring it, so it is neither asked for it nor held to be late; the copy of another neighbour is welcome.
+        """
+        refused = self._refused.pop(id_, set())
+        refused.add(via)
+        self._refused[id_] = refused
+        if len(self._refused) > REFUSED_COUNT_MAX:
+            self._refused.popitem(last=False)
+        self._tells_no_more(id_, via)
+        if via in self._branches:
+            self._branches[via].empty = 0
 
     def told(self, ids: Sequence[bytes], via: bytes, *, now: float) -> bool:
         """Take note that a neighbour has these messages; False: it tells too much, or what it told of never came."""
@@ -221,7 +228,7 @@ class Spreading:
         if now < branch.deaf_until or not branch.told.take(now, len(ids)):
             return False
         for id_ in ids:
-            if id_ in self._seen or id_ in branch.missing:
+            if id_ in self._seen or id_ in branch.missing or via in self._refused.get(id_, ()):
                 continue
             missing = self._missing.get(id_)
             if missing is None:
@@ -285,7 +292,6 @@ class Spreading:
             branch.empty += 1
             if branch.empty > EMPTY_MAX:
                 branch.empty, branch.deaf_until = 0, now + DEAF_S
-            self.graft_count += 1
             self._outs.append(Graft(teller, id_))
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from conflux.control.lan.spreading import (
     LATE_MAX,
     MISSING_EACH_MAX,
     NOTICE_S,
+    REFUSED_COUNT_MAX,
     REPEAT_COUNT,
     Graft,
     Out,
@@ -159,14 +160,40 @@ def test_one_neighbour_alone_cannot_have_another_thrown_out() -> None:
     assert not [out for out in outs(machine) if isinstance(out, Prune | Replace)]
 
 
-def test_what_is_over_a_budget_is_not_asked_for_and_blames_nobody() -> None:
+def test_who_brought_what_is_over_budget_is_not_asked_for_it() -> None:
     machine = tree("a", "b")
     machine.told([id_of(b"too much")], b"b", now=0.0)
-    machine.note(id_of(b"too much"), 0.01)
+    machine.refuse(id_of(b"too much"), b"b")
     machine.handle_timeout(now=1.0)
     assert outs(machine) == []
     machine.told([id_of(b"too much")], b"b", now=1.0)
     assert machine.next_timeout() is None
+
+
+def test_what_one_brought_over_budget_another_may_bring() -> None:
+    """Else a member shuts out a message that it heard first: it brings it itself, behind rubbish that is too much."""
+    machine = tree("a", "b")
+    machine.refuse(id_of(b"true"), b"b")
+    machine.told([id_of(b"true")], b"a", now=0.0)
+    machine.handle_timeout(now=GRAFT_S)
+    assert Graft(b"a", id_of(b"true")) in outs(machine)
+    assert hear(machine, "true", "a", GRAFT_S + 0.01)
+
+
+def test_who_brought_what_was_over_budget_is_not_late() -> None:
+    machine = tree("a", "b", "c")
+    for number in range(4 * LATE_MAX):
+        hear(machine, f"before {number}", "a", float(number))
+        machine.refuse(id_of(f"too much {number}".encode()), b"a")
+        swallowed(machine, f"too much {number}", number + 0.5, "bc"[number % 2])
+    assert not [out for out in outs(machine) if isinstance(out, Prune | Replace)]
+
+
+def test_what_is_over_budget_takes_bounded_room() -> None:
+    machine = tree("a")
+    for number in range(2 * REFUSED_COUNT_MAX):
+        machine.refuse(number.to_bytes(8, "big"), b"a")
+    assert len(machine._refused) == REFUSED_COUNT_MAX
 
 
 def test_made_up_notices_of_one_neighbour_leave_those_of_another() -> None:
