@@ -213,7 +213,12 @@ _ROWS = (
         "a bridge: above its bytes per second for a neighbour or a user of the broker, or above what islands "
         "may ask their LAN",
     ),
-    ("forward-slow", _NORMAL, "a bridge: a neighbour does not read fast enough"),
+    ("forward-slow", _NORMAL, "a bridge, or on a large LAN: a neighbour does not read fast enough"),
+    (
+        "swallows",
+        _ALARMING,
+        "with control.lan.ring: a neighbour did not pass on what is for every node, and was replaced",
+    ),
     ("expired not-yet-valid", _ALARMING, "a credential or card whose dates do not hold"),
     ("list-count", _ALARMING, "a signed list for which there is no room: 64 are kept"),
     ("not-granted", _ALARMING, "a policy whose signer has not the capability to publish one"),

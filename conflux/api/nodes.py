@@ -126,7 +126,7 @@ def nodes(
         left_at = None if node in near or node not in left else round(clock.now_unix - left[node].left_s, 1)
         if left_at is not None and heard_at is not None and heard_at > left_at:
             left_at = None
-        reach, by = _reach(node, near, status.trails.get(node), to.get(node), broker_up=broker_up)
+        reach, by = _reach(node, near, status.trails.get(node), to.get(node), left, broker_up=broker_up)
         if left_at is not None and reach is Reach.BROKER:
             reach = None
         rows.append(
@@ -191,6 +191,7 @@ def _reach(
     near: Mapping[NodeId, NeighbourStatus],
     trail: Trail | None,
     to: DestinationStatus | None,
+    left: Mapping[NodeId, Departed],
     *,
     broker_up: bool,
 ) -> tuple[Reach | None, tuple[NodeId, ...]]:
@@ -207,4 +208,6 @@ def _reach(
     via = trail.heard_via
     if via is not None and via != node and via in near:
         return Reach.RELAY, (via,)
+    if via == node and node not in left:
+        return Reach.LAN, ()  # a connection for what it said alone
     return (Reach.BROKER if broker_up and via != node else None), ()

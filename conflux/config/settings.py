@@ -163,6 +163,9 @@ class LanSettings(NamedTuple):
         Key(interface_names, "The only network interfaces to use, for neighbours and links; none named: all."),
     ] = ()
     mdns: Annotated[bool, Key(boolean, "Find neighbours by mDNS, and be found.")] = True
+    ring: Annotated[
+        bool, Key(boolean, "On a LAN of more than ten boards, keep connections to ten of them at most. On trial.")
+    ] = False
     peers: Annotated[
         tuple[tuple[str, int], ...],
         Key(addresses, 'Neighbours to connect to without mDNS: "host", "host:port" or "[ipv6]:port".', live=True),

@@ -93,6 +93,7 @@ class ChannelInputs:
     says(node, features, knows): before a neighbour comes: what its build can do, and the digest of the chain of ours
         that it has.
     changed(node, up): a neighbour came or went, where the engine knows neighbours.
+    parted(node): it is a neighbour no more, and is there still.
     bridges(node, joins): a neighbour passes envelopes on to nodes that this node does not reach itself, perhaps more
         than once, or no longer does; a lost neighbour is no bridge any more.
     absent(node): after send() had accepted an envelope for that node, the engine learnt that nobody took it; if it went
@@ -109,6 +110,7 @@ class ChannelInputs:
     turned: Callable[[bool], None] = _nothing
     transit: Callable[[Arrival], None] = _nothing
     says: Callable[[NodeId, frozenset[str], bytes], None] = _nothing
+    parted: Callable[[NodeId], None] = _nothing
 
 
 class ControlChannel(Protocol):

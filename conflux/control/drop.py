@@ -18,6 +18,7 @@ class Drop(StrEnum):
     HOP_LIMIT = "hop-limit"  # a bridge does not pass it on any further
     FORWARD_FLOOD = "forward-flood"  # the neighbour is over its budget of bytes that a bridge passes on
     FORWARD_SLOW = "forward-slow"  # the next neighbour does not keep up
+    SWALLOWS = "swallows"  # a neighbour on a large LAN, that does not pass on what is for everybody
 
     # A message, or the bytes that should be one.
     MALFORMED = "malformed"

@@ -500,6 +500,7 @@ def _lan_channel(
             mdns=settings.mdns,
             peers=settings.peers,
             overlay=start.overlay,
+            ring=settings.ring,
         ),
         issue=office.issue,
         lists=office.lists,

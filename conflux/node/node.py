@@ -245,15 +245,12 @@ class Node:
 
     def _note_reached(self, what: NodeId | str, up: bool) -> None:
         """Know which neighbours and channels lead to others; without any, this node is alone."""
-        if up:
-            self._reached.add(what)
-        else:
-            self._reached.discard(what)
-            if not self._reached:
-                self.plane.lists.alone()
+        (self._reached.add if up else self._reached.discard)(what)
+        if not self._reached:
+            self.plane.lists.alone()
 
-    def channel_changed(self, peer: NodeId, up: bool, *, now: float) -> None:
-        """Take note that a control channel gained or lost a neighbour."""
+    def channel_changed(self, peer: NodeId, up: bool, *, now: float, is_there: bool = False) -> None:
+        """Take note that a control channel gained or lost a neighbour.  is_there: the node is there still."""
         self.search.neighbour_changed(peer, up)
         self.trails.neighbour_changed(peer, up, now)
         self._note_reached(peer, up)
@@ -263,7 +260,8 @@ class Node:
             self._to.channel_up(peer, now)
         else:
             self.plane.near.left(peer)
-            self._to.channel_down(peer, now)
+            if not is_there:  # else no stream to it is in doubt
+                self._to.channel_down(peer, now)
         self._settle(now)
 
     def neighbour_says(self, peer: NodeId, features: frozenset[str], knows: bytes, *, now: float) -> None:

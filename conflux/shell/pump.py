@@ -269,6 +269,7 @@ class Pump:
         return ChannelInputs(
             deliver=self.arrival,
             changed=self.channel_changed,
+            parted=partial(self._input, partial(self.node.channel_changed, up=False, is_there=True)),
             bridges=self.bridge_changed,
             absent=partial(self.absent, channel.name),
             turned=partial(self.turned, channel.name),

@@ -45,12 +45,14 @@ class Ear:
         self.joining: set[NodeId] = set()
         self.absent: list[NodeId] = []
         self.turns: list[bool] = []
+        self.parts: list[NodeId] = []
         self.transits: list[Arrival] = []
         self._something = asyncio.Event()
 
     def inputs(self) -> ChannelInputs:
         """Return what a channel tells this ear by."""
-        return ChannelInputs(self.deliver, self.changed, self.bridges, self.missed, self.turned, self.transit)
+        heard = self.deliver, self.changed, self.bridges, self.missed, self.turned, self.transit
+        return ChannelInputs(*heard, parted=self.parts.append)
 
     def deliver(self, arrival: Arrival) -> None:
         """Hear an envelope."""

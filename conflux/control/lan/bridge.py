@@ -44,16 +44,18 @@ class Passage(NamedTuple):
     """What to do with one envelope.  delivered: the envelope, if this node is to read it; else None.
 
     onward: the encoded envelope to send to each neighbour in to.  across: the envelope, if another channel may carry it
-    on; else None.
+    on; else None. errand: onward is to go to its receiver, who is no neighbour.
     """
 
     delivered: Envelope | None = None
     to: tuple[NodeId, ...] = ()
     onward: bytes = b""
     across: Envelope | None = None
+    errand: bool = False
 
 
 NOWHERE = Passage()
+KNOWN = Passage()  # it came before, with no fewer hops
 
 
 @dataclass(slots=True)
@@ -72,10 +74,24 @@ class Bridge:
     """One node's neighbours by LAN, and what passes between them.
 
     drop: counts what ends here, by reason.  crosses: set it while envelopes cross between the LANs and another channel.
+
+    wide: set it while a LAN is so large that not everybody there is a neighbour.  way(node): returns the neighbour that
+    leads to a node there.  near(node): says whether a node is at a known place there.
     """
 
-    def __init__(self, me: NodeId, drop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        me: NodeId,
+        drop: Callable[[str], None],
+        *,
+        wide: Callable[[], bool] = lambda: False,
+        way: Callable[[NodeId], NodeId | None] = lambda node: None,
+        near: Callable[[NodeId], bool] = lambda node: False,
+    ) -> None:
         self.crosses = False
+        self._wide = wide
+        self._way = way
+        self._near = near
         self._me = me
         self._drop = drop
         self._neighbours: dict[NodeId, _Neighbour] = {}
@@ -140,6 +156,8 @@ class Bridge:
             return tuple(self._neighbours)
         if to in self._neighbours:
             return (to,)
+        if self._wide() and (way := self._way(to)) in self._neighbours:
+            return (way,)
         return tuple(node for node, neighbour in self._neighbours.items() if neighbour.joins)
 
     def receive_untrusted(self, data: bytes, via: NodeId, *, now: float) -> Passage:
@@ -157,13 +175,14 @@ class Bridge:
         known_hop_limit = self._passed.seen_before(envelope, now)
         if envelope.hop_limit <= known_hop_limit:
             self._drop(Drop.DUPLICATE)
-            return NOWHERE
+            return KNOWN
         delivered = envelope if known_hop_limit < 0 and envelope.to in (None, self._me) else None
         if envelope.to == self._me:
             return Passage(delivered)
-        to = self._onward(envelope.to, via)
+        errand = envelope.to is not None and self._runs_errand(envelope.to, via)
+        to = () if errand else self._onward(envelope.to, via)
         across = envelope if self._goes_across(envelope, via) else None
-        if not to and across is None:
+        if not to and across is None and not errand:
             if delivered is None:
                 self._drop(Drop.NOT_FOR_US)
             if self.lan(via) is None:  # it may have to go on, from a neighbour whose LAN is known
@@ -179,12 +198,12 @@ class Bridge:
             if not to and across is None:
                 self._passed.take_back(envelope, known_hop_limit)
                 return Passage(delivered)
-        if not self._byte_budget.take(via, now, cost * len(data) * (len(to) + (across is not None))):
+        if not self._byte_budget.take(via, now, cost * len(data) * (len(to) + (across is not None) + errand)):
             self._drop(Drop.FORWARD_FLOOD)
             self._passed.take_back(envelope, known_hop_limit)
             return Passage(delivered)
         onward = replace(envelope, hop_limit=envelope.hop_limit - 1)
-        return Passage(delivered, to, onward.encode() if to else b"", across)
+        return Passage(delivered, to, onward.encode() if to or errand else b"", across, errand)
 
     def enter(self, envelope: Envelope, *, now: float) -> tuple[NodeId, ...]:
         """Return the neighbours that an envelope which comes from another channel goes to."""
@@ -193,10 +212,20 @@ class Bridge:
             return ()
         return self._reached(envelope.to)
 
+    def _runs_errand(self, to: NodeId, via: NodeId) -> bool:
+        """Say whether this node brings an envelope from via to a node that is no neighbour, and at a known place."""
+        return self.joins and to != via and to not in self._neighbours and self._near(to)
+
     def _onward(self, to: NodeId | None, via: NodeId) -> tuple[NodeId, ...]:
         """Return the neighbours to which an envelope from via goes on."""
         came_from = self.lan(via)
-        if came_from is None or not self.joins or to == via:
+        if came_from is None or to == via:
+            return ()
+        if to is not None and self._wide():
+            way = to if to in self._neighbours else self._way(to)
+            if way in self._neighbours and way != via:
+                return (way,)
+        if not self.joins:
             return ()
         if to in self._neighbours:
             return (to,)

@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from conflux.control.admitting import LIST_COUNT_MAX, Carrier, Issue
@@ -23,30 +24,35 @@ from conflux.control.drop import Drop
 from conflux.control.envelope import Envelope
 from conflux.control.lan.acquaintances import Acquaintances
 from conflux.control.lan.admission import Admission
-from conflux.control.lan.bridge import Bridge, handoff
+from conflux.control.lan.bridge import KNOWN, NOWHERE, Bridge, handoff
 from conflux.control.lan.certificate import Certificate
 from conflux.control.lan.config import (
     CONNECTION_COUNT_MAX,
-    FORWARD_BACKLOG_BYTES_MAX,
     PING_LATER_S,
     PING_S,
     RETIRE_S,
+    RING_TARGET_COUNT_MAX,
+    TARGET_COUNT_MAX,
     LanConfig,
     Place,
 )
 from conflux.control.lan.connection import Connection
 from conflux.control.lan.dialling import Dialling
 from conflux.control.lan.frame import FrameType
+from conflux.control.lan.giving import Giving
 from conflux.control.lan.handshake import SEED_BYTES, Ourselves, Peer, realm_tag
 from conflux.control.lan.introduction import AnyAcceptor, Introductions
 from conflux.control.lan.islands import FLOOD_S, ISLAND_S, Islands
 from conflux.control.lan.lans import Lans
 from conflux.control.lan.listener import Listener
+from conflux.control.lan.meeting import TREE
+from conflux.control.lan.met import Met
 from conflux.control.lan.neighbours import Neighbour, Neighbours
 from conflux.control.lan.shown import departed_status, neighbour_status
 from conflux.control.lan.target import Target, Targets
 from conflux.control.lan.telling import STOPPED, Telling
 from conflux.control.lan.twins import Twins, place_of
+from conflux.control.lan.wide import Spread, Wide
 from conflux.errors import RemoteProtocolError
 from conflux.host.underlay import is_here
 from conflux.ids import BootId, NodeId
@@ -108,27 +114,42 @@ class LanChannel:
         self.drops: Counter[str] = Counter()
         self.port = self.config.port
         self._me = member.node_id
-        self._ourselves = Ourselves(member, boot, entropy(SEED_BYTES), judge, admit)
+        self._ourselves = Ourselves(member, boot, entropy(SEED_BYTES), judge, admit, (TREE,) * self.config.ring)
         self._against = against
         self._twins = twins or Twins(boot, time.monotonic, lambda newer: False)
         self._lists = lists
-        self._clock = clock
         self._introductions = Introductions(
             lambda: self._ourselves, entropy, Chains() if chains is None else chains, Acquaintances(clock)
         )
         self._survey = survey
         self._lans = Lans(())
         self._neighbours: Neighbours[Connection] = Neighbours(self._me)
-        self._bridge = Bridge(self._me, self._drop)
+        self._wide = Wide(self._ourselves.instance, self, rng=rng, drop=self._drop, is_on=self.config.ring)
+        self._giving = Giving(self._neighbours, self._wide, clock, self._drop)
+        self._bridge = Bridge(
+            self._me,
+            self._drop,
+            wide=lambda: self._wide.is_wide,
+            way=lambda node: self._wide.ways.by(node, self._now()),
+            near=self._wide.is_at_a_known_place,
+        )
         self._joined_lans: tuple[str, ...] = ()
         self._said_it_joins = False  # as the neighbours were told
         self._connections: set[Connection] = set()
         self._targets = Targets(
-            self._ourselves.instance, rng=rng, drop=self._drop, connected=self._is_connected, dial=self._dial
+            self._ourselves.instance,
+            rng=rng,
+            drop=self._drop,
+            connected=self._is_connected,
+            dial=self._dial,
+            wants=lambda target: not target.announced or target.instance is None or self._wide.wants(target.instance),
+            count_max=RING_TARGET_COUNT_MAX if self.config.ring else TARGET_COUNT_MAX,
         )
         self._admission = Admission(issue, self.config, self._drop, carrier, is_on_link=self._is_on_link)
         self._telling = Telling()
         self._islands = Islands(listens=self.config.mdns)
+        self._stood: set[bytes] = set()  # instances of the neighbours that are told of
+        self._met = Met()
         self._up: _Up | None = None
         self._dialling = Dialling(
             introductions=self._introductions,
@@ -167,6 +188,7 @@ class LanChannel:
         if self._up is None:
             return
         up, self._up = self._up, None
+        self._wide.stop()
         if up.discovery is not None:
             await up.discovery.stop()
         await self._targets.stop()
@@ -182,9 +204,10 @@ class LanChannel:
             return Handoff.DOWN
         data = envelope.encode()
         nodes = self._bridge.send(envelope, now=self._now())
-        found = [self._neighbours.find(node) for node in nodes]
-        sent = [self._send_envelope(neighbour, data) for neighbour in found if neighbour is not None]
-        return handoff(envelope, nodes, any(sent))
+        to = envelope.to
+        if to is not None and to not in nodes and self._wide.errand(to, data, own=True, again=again) and not again:
+            return Handoff.ACCEPTED if self._wide.ways.is_proved(to) else Handoff.FORWARDED
+        return handoff(envelope, nodes, self._giving.give(envelope, data, nodes, self._giving.send))
 
     def adopt(self, member: Member) -> None:
         """Use a renewed credential from the next handshake on."""
@@ -198,6 +221,7 @@ class LanChannel:
         If this node itself is among them, it has no connections any more and seldom asks for one.
         """
         self._introductions.acquaintances.forget(nodes)
+        self._met.forget(nodes)
         for neighbour in self._neighbours.all():
             if self._me in nodes or neighbour.peer.node in nodes or neighbour.peer.issuer in nodes:
                 neighbour.connection.close("revoked")
@@ -207,7 +231,7 @@ class LanChannel:
 
     def cross(self, buckets: frozenset[int] | None) -> None:
         """Be a bridge to another channel, or no longer; buckets do not matter: a LAN hears every question."""
-        self._bridge.crosses = buckets is not None
+        self._bridge.crosses = self._wide.meets_all = buckets is not None
         self._see_joined_lans()
 
     def pass_on(self, envelope: Envelope, hint: bytes | None = None) -> Handoff:
@@ -216,15 +240,17 @@ class LanChannel:
             return Handoff.DOWN
         data = envelope.encode()
         nodes = self._bridge.enter(envelope, now=self._now())
-        if envelope.bucket is not None:  # no other neighbour answers
+        to = envelope.to
+        if to is not None and to not in nodes and self._wide.errand(to, data, own=False):
+            return Handoff.ACCEPTED
+        if envelope.bucket is not None and not self._wide.is_wide:  # no other neighbour answers
             nodes = tuple(node for node in nodes if envelope.bucket in self._buckets_of(node))
-        sent = [self._pass_on(node, data) for node in nodes]
-        return handoff(envelope, nodes, any(sent))
+        return handoff(envelope, nodes, self._giving.give(envelope, data, nodes, self._giving.pass_on))
 
     @property
     def buckets(self) -> frozenset[int]:
         """The buckets of the questions that neighbours answer."""
-        return frozenset().union(*(neighbour.peer.buckets for neighbour in self._neighbours.all()))
+        return self._met.buckets().union(*(neighbour.peer.buckets for neighbour in self._neighbours.all()))
 
     def _buckets_of(self, node: NodeId) -> frozenset[int]:
         neighbour = self._neighbours.find(node)
@@ -235,7 +261,7 @@ class LanChannel:
         """The state at this moment."""
         if self._up is None:
             return ChannelState(False, "stopped")
-        count = sum(neighbour.connection.up for neighbour in self._neighbours.all())
+        count = sum(neighbour.connection.up for neighbour in self._standing())
         detail = f"listening on port {self.port}, {count} neighbour{'' if count == 1 else 's'}"
         if self._joined_lans:
             detail += f", joins {' and '.join(self._joined_lans)}"
@@ -246,8 +272,7 @@ class LanChannel:
 
     def status(self) -> tuple[NeighbourStatus, ...]:
         """Return what a person may want to see of every neighbour."""
-        now = self._now()
-        return tuple(neighbour_status(each, self._bridge, now) for each in self._neighbours.all())
+        return tuple(neighbour_status(each, self._bridge, self._now()) for each in self._standing())
 
     def departed(self) -> tuple[Departed, ...]:
         """Return the nodes that were neighbours and are not now, the latest last."""
@@ -267,6 +292,13 @@ class LanChannel:
         if self._islands.saw(instance) and self._neighbours.has_instance(instance):
             self._place_neighbours()
         self._targets.found(instance, places)
+        self._wide.found(instance, self._lans.where(places))
+
+    def gone(self, instance: bytes) -> None:
+        """Take note that mDNS shows a node no longer."""
+        self._met.gone(instance)
+        self._wide.gone(instance)
+        self._targets.gone(instance)
 
     def address_changed(self) -> None:
         """Close connections from addresses that are gone and dial anew at once, as well as who was not in reach."""
@@ -292,7 +324,7 @@ class LanChannel:
             port=self.port,
             config=self.config,
             found=self.found,
-            gone=self._targets.gone,
+            gone=self.gone,
             moved=self.moved,
             drop=self._drop,
         )
@@ -306,8 +338,13 @@ class LanChannel:
         return not target.announced and target.node is not None and target.node in self._neighbours
 
     async def _dial(self, target: Target) -> None:
+        instance = target.instance
         if len(self._neighbours) < CONNECTION_COUNT_MAX:
             await self._dialling.dial(target)
+        if not target.announced and target.instance is not None:
+            self._wide.pin(target.instance, before=instance)
+        elif target.announced and instance is not None and not self._neighbours.has_instance(instance):
+            self._wide.failed(instance)
 
     # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -384,13 +421,17 @@ class LanChannel:
         neighbour = Neighbour(peer, connection, dialled, self._now())
         held = self._neighbours.find(peer.node)
         loser = self._neighbours.admit(neighbour)
+        again = held is not None and held.peer.instance == peer.instance
         if loser is not neighbour:
+            if held is not None and not again:
+                self._part(held, dead=False)
             self._place_neighbours()
             asyncio.get_running_loop().call_later(ISLAND_S + 0.1, self._place_again)
             self._say_whether_bridge(neighbour)
         connection.run(
             lambda data: self._received_untrusted(neighbour, data),
             joins=lambda joins: self._neighbour_joins(neighbour, joins),
+            tree=partial(self._tree_untrusted, neighbour) if self.config.ring and TREE in peer.features else None,
             ping_s=PING_S if dialled else PING_LATER_S,
             peer=peer.node,
         )
@@ -400,15 +441,57 @@ class LanChannel:
             if held is not None and peer.boot < held.peer.boot:  # boots only grow: this is no earlier life of that one
                 self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
             return
-        is_new = held is None or held.peer.boot != peer.boot
-        if held is not None and is_new:
-            up.inputs.changed(peer.node, False)
-        up.inputs.says(peer.node, peer.features, peer.knows)
-        if is_new:
-            self._telling.came(peer.name, connection.remote)
-            up.inputs.changed(peer.node, True)
-            if self._bridge.says_it_joins(peer.node):
-                up.inputs.bridges(peer.node, True)  # it said so right after the handshake, before it was a neighbour
+        if self._bridge.crosses:
+            self._met.met(peer)
+        if not self._wide.opened(neighbour, replaces=again) and not again:
+            self.stands(neighbour, True)
+        if again or peer.instance not in self._stood:
+            up.inputs.says(peer.node, peer.features, peer.knows)
+
+    # ── what the large LANs have to say ───────────────────────────────────────────────────────────────────────────────
+
+    def connected(self, instance: bytes) -> Neighbour[Connection] | None:
+        """Return the neighbour of that instance."""
+        return self._neighbours.by_instance(instance)
+
+    def wake(self, instances: Iterable[bytes], *, at_once: bool = False) -> frozenset[bytes]:
+        """Dial these nodes; return those without a place.  at_once: also those whose last try failed a moment ago."""
+        return self._targets.want(frozenset(instances), at_once=at_once)
+
+    def stands(self, neighbour: Neighbour[Connection], stands: bool) -> None:
+        """Tell that a node is a neighbour for good from now on, or no longer."""
+        if self._up is None or (neighbour.peer.instance in self._stood) is stands:
+            return
+        node, inputs = neighbour.peer.node, self._up.inputs
+        if not stands:
+            self._stood.discard(neighbour.peer.instance)
+            inputs.parted(node)
+            return
+        self._stood.add(neighbour.peer.instance)
+        self._telling.came(neighbour.peer.name, neighbour.connection.remote)
+        inputs.says(node, neighbour.peer.features, neighbour.peer.knows)
+        inputs.changed(node, True)
+        if self._bridge.says_it_joins(node):
+            inputs.bridges(node, True)  # it said so right after the handshake, before it was a neighbour
+
+    def absent(self, node: NodeId) -> None:
+        """Tell that what was to go to a node went nowhere."""
+        if self._up is not None:
+            self._up.inputs.absent(node)
+
+    def _standing(self) -> list[Neighbour[Connection]]:
+        return [each for each in self._neighbours.all() if each.peer.instance in self._stood]
+
+    def _part(self, neighbour: Neighbour[Connection], *, dead: bool) -> None:
+        """Tell that a neighbour is gone, or that one is which was none for good."""
+        self._wide.lost(neighbour.peer.instance, dead=dead)
+        stood = neighbour.peer.instance in self._stood
+        self._stood.discard(neighbour.peer.instance)
+        if stood and neighbour.connection.reason:  # else it started again, and is told of as it comes
+            self._telling.went(neighbour.peer.name, neighbour.connection.reason)
+        if self._up is not None:
+            inputs, node = self._up.inputs, neighbour.peer.node
+            inputs.changed(node, False) if stood else inputs.parted(node)
 
     def _track(self, connection: Connection) -> None:
         """Know of a connection as long as it has a socket."""
@@ -417,24 +500,14 @@ class LanChannel:
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        neighbour = self._neighbours.remove(connection, self._now(), connection.reason)
+        neighbour = self._neighbours.remove(connection, self._now(), connection.reason, self._stood)
         if neighbour is None:
             return
-        self._telling.went(neighbour.peer.name, connection.reason)
         self._bridge.remove(neighbour.peer.node)
         self._see_joined_lans()
-        steady = self._now() - neighbour.since > STEADY_S
-        self._targets.lost(neighbour.peer, steady=steady, ours=connection.reason == ADDRESS_GONE)
-        if self._up is not None:
-            self._up.inputs.changed(neighbour.peer.node, False)
-
-    def _holds(self, neighbour: Neighbour[Connection]) -> bool:
-        """Say whether the neighbour is still a member; if not, it has to connect again with a newer credential."""
-        if self._clock() < neighbour.peer.not_after:
-            return True
-        self._drop(Drop.EXPIRED)
-        neighbour.connection.close("expired")
-        return False
+        up_s = self._now() - neighbour.since
+        self._targets.lost(neighbour.peer, steady=up_s > STEADY_S, ours=connection.reason == ADDRESS_GONE)
+        self._part(neighbour, dead=connection.reason == "silent")
 
     # ── LANs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -478,34 +551,42 @@ class LanChannel:
     def _neighbour_joins(self, neighbour: Neighbour[Connection], joins: bool) -> None:
         if self._neighbours.find(neighbour.peer.node) is neighbour:  # not one whose connection is being retired
             self._bridge.hear(neighbour.peer.node, joins=joins)
-            if self._up is not None:
+            if self._up is not None and neighbour.peer.instance in self._stood:
                 self._up.inputs.bridges(neighbour.peer.node, joins)
 
     # ── envelopes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _send_envelope(self, neighbour: Neighbour[Connection], data: bytes) -> bool:
-        return self._holds(neighbour) and neighbour.connection.send(FrameType.ENVELOPE, data)
+    def _tree_untrusted(self, neighbour: Neighbour[Connection], kind: FrameType, body: bytes) -> None:
+        is_current = self._neighbours.find(neighbour.peer.node) is neighbour
+        if self._up is None or not is_current or not neighbour.connection.up:
+            return
+        ends = neighbour.connection.ends
+        if kind is FrameType.NEAR and ends is not None and self._wide.of(neighbour.peer.instance) is None:
+            self._wide.found(neighbour.peer.instance, self._lans.of(*ends), shown=False)
+        spread = self._wide.take_untrusted(neighbour, kind, body)
+        if spread is not None:
+            self._received_untrusted(neighbour, spread.data, spread)
 
-    def _received_untrusted(self, neighbour: Neighbour[Connection], data: bytes) -> None:
-        if self._up is None or not self._holds(neighbour):
+    def _received_untrusted(self, neighbour: Neighbour[Connection], data: bytes, spread: Spread | None = None) -> None:
+        if self._up is None or not self._giving.holds(neighbour):
             return
         via = neighbour.peer.node
         passage = self._bridge.receive_untrusted(data, via, now=self._now())
+        if passage is NOWHERE:
+            if spread is not None:
+                self._wide.refuse(neighbour, spread)
+            return
+        if spread is not None or (self._wide.is_wide and passage is not KNOWN):
+            self._wide.received_untrusted(neighbour, data, spread)
         if passage.delivered is not None:
             self._up.inputs.deliver(Arrival(passage.delivered, via, self.name))
-        for node in passage.to:
-            self._pass_on(node, passage.onward)
+        if passage.onward:
+            onward = Envelope.decode_untrusted(passage.onward)
+            if passage.errand and onward.to is not None:
+                self._wide.errand(onward.to, passage.onward, own=False)
+            self._giving.give(onward, passage.onward, passage.to, self._giving.pass_on)
         if passage.across is not None:
             self._up.inputs.transit(Arrival(passage.across, via, self.name))
-
-    def _pass_on(self, node: NodeId, data: bytes) -> bool:
-        neighbour = self._neighbours.find(node)
-        if neighbour is None:
-            return False
-        if neighbour.connection.backlog_bytes + len(data) > FORWARD_BACKLOG_BYTES_MAX:
-            self._drop(Drop.FORWARD_SLOW)
-            return False
-        return self._send_envelope(neighbour, data)
 
     def _drop(self, reason: str) -> None:
         self.drops[reason] += 1

@@ -114,16 +114,18 @@ class Circle:
 
     # ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def alive(self, instance: bytes) -> None:
-        """Take note of a sign of life: mDNS shows the node, or it was met."""
+    def alive(self, instance: bytes) -> bytes | None:
+        """Take note of a sign of life: mDNS shows the node, or it was met; return the node forgotten for it."""
         if instance == self._me or (instance in self._known and instance not in self._dead):
-            return
+            return None
         self._is_stale = True
         self._dead.pop(instance, None)
+        evicted = None
         if instance not in self._known and len(self._known) >= KNOWN_COUNT_MAX:
-            stranger = next((each for each in self._known if each not in self._proved), None)
-            self.gone(next(iter(self._known)) if stranger is None else stranger)
+            evicted = next((each for each in self._known if each not in self._proved), next(iter(self._known)))
+            self.gone(evicted)
         self._known[instance] = None
+        return evicted
 
     def met(self, instance: bytes) -> None:
         """Take note that a member proved to be there."""
@@ -131,6 +133,10 @@ class Circle:
         self._failures.pop(instance, None)
         self._is_stale = self._is_stale or instance not in self._proved
         self._proved.add(instance)
+
+    def is_proved(self, instance: bytes) -> bool:
+        """Say whether a node proved to be there, and was not lost since."""
+        return instance in self._proved
 
     def has_met(self, instance: bytes) -> bool:
         """Say whether a node proved to be there, or cannot be met now."""
@@ -140,6 +146,11 @@ class Circle:
         """Always stand beside this node: a person named it."""
         self._is_stale = True
         self._pinned.add(instance)
+
+    def unpin(self, instance: bytes) -> None:
+        """Stand beside this node only as beside any other: the one that a person named is another instance now."""
+        self._is_stale = self._is_stale or instance in self._pinned
+        self._pinned.discard(instance)
 
     def gone(self, instance: bytes) -> None:
         """Take note that a node has left, or is another one by now."""

@@ -28,6 +28,7 @@ HANDSHAKE_COUNT_MAX = 32  # at once, of strangers
 DIAL_COUNT_MAX = 8  # at once
 DIAL_S_MAX = 10.0  # of one node, at all its addresses: then another has its turn
 TARGET_COUNT_MAX = 256
+RING_TARGET_COUNT_MAX = 1280  # a LAN of a thousand; 3 kB each
 REMOTE_COUNT_MAX = 1024  # remote addresses whose budgets are kept
 WRITE_BUFFER_BYTES_MAX = 512 * 1024  # 16 of the largest messages; a slower peer is dropped, and dials again
 
@@ -45,7 +46,8 @@ class LanConfig(NamedTuple):
     """What a person may set.  Rates are per second, bursts at once; per_address ones count each remote address.
 
     interfaces: the names of those that are listened on, spoken on and dialled by; none: all.  peers: nodes that mDNS
-    cannot find.  overlay: prefixes that are never dialled and never announced.  listen: addresses to bind.
+    cannot find.  overlay: prefixes that are never dialled and never announced.  listen: addresses to bind.  ring: on a
+    LAN of more than ten nodes, stand beside ten of them at most.
     """
 
     port: int = DEFAULT_PORT
@@ -54,6 +56,7 @@ class LanConfig(NamedTuple):
     peers: tuple[Place, ...] = ()
     overlay: tuple[IPv4Network | IPv6Network, ...] = ()
     listen: tuple[str, ...] = ("0.0.0.0", "::")
+    ring: bool = False
     accept_rate: float = 20.0
     accept_burst: float = 64.0
     accept_rate_per_address: float = 2.0

@@ -18,7 +18,7 @@ from conflux.control.lan.config import (
     TCP_UNACKED_MS_MAX,
     WRITE_BUFFER_BYTES_MAX,
 )
-from conflux.control.lan.frame import FrameReader, FrameType, encode_frame
+from conflux.control.lan.frame import TREE_FRAMES, FrameReader, FrameType, encode_frame
 from conflux.control.lan.lans import SocketAddress
 from conflux.control.lan.ration import Ration
 from conflux.errors import RemoteProtocolError
@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._deliver: Callable[[bytes], None] | None = None
         self._joins: Callable[[bool], None] = lambda joins: None
+        self._tree: Callable[[FrameType, bytes], None] | None = None
         self._heard_at = 0.0
         self._ping_s = PING_S
         self._timer: asyncio.TimerHandle | None = None
@@ -179,14 +180,17 @@ class Connection(asyncio.Protocol):
         deliver: Callable[[bytes], None],
         *,
         joins: Callable[[bool], None] = lambda joins: None,
+        tree: Callable[[FrameType, bytes], None] | None = None,
         ping_s: float = PING_S,
         peer: NodeId | None = None,
     ) -> None:
         """Deliver every encoded envelope from now on, and ping after ping_s of silence.
 
-        peer: whose bytes are counted from now on.  joins: is called when the peer says whether it is a bridge.
+        peer: whose bytes are counted from now on.  joins: is called when the peer says whether it is a bridge.  tree:
+        takes the frames of a large LAN, and raises RemoteProtocolError; None: the peer is of a build that has none.
         """
         self._deliver = deliver
+        self._tree = tree
         if self._meter is not None:
             self._meter.settle(peer)
         self._joins = joins
@@ -293,6 +297,8 @@ class Connection(asyncio.Protocol):
             if body not in (b"\0", b"\1"):
                 raise RemoteProtocolError(Drop.MALFORMED, "the body of BRIDGE is 0 or 1")
             self._joins(body == b"\1")
+        elif kind in TREE_FRAMES and self._tree is not None:
+            self._tree(kind, body)
         elif kind is not FrameType.PONG:
             raise RemoteProtocolError(Drop.MALFORMED, f"{kind.name} after the handshake")
 

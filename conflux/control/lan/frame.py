@@ -39,6 +39,16 @@ class FrameType(enum.IntEnum):
     PONG = 18
     BRIDGE = 19  # one byte, 1: the sender joins LANs and passes envelopes on; 0: it does not, or no longer
 
+    # On a large LAN, to a peer that says "tree" in its handshake.
+    NEAR = 20  # one byte, a circle.Role: what the sender wants this connection for
+    SPREAD = 21  # how often it was passed on (1 byte), the instance that began (8), an envelope for all
+    NOTICE = 22  # 8 bytes each: messages that the sender has
+    GRAFT = 23  # 8 bytes: the sender lacks this message; it, and all that come after it, are to be sent
+    PRUNE = 24  # empty: the sender has all of this peer's messages from another
+
+
+TREE_FRAMES = frozenset({FrameType.NEAR, FrameType.SPREAD, FrameType.NOTICE, FrameType.GRAFT, FrameType.PRUNE})
+
 
 def encode_frame(kind: FrameType, body: bytes = b"") -> bytes:
     """Return the bytes of one frame.  Raises LocalProtocolError if the body is too large."""

@@ -110,7 +110,7 @@ class Ourselves(NamedTuple):
     """A node's own part of every handshake.
 
     judge: raises RemoteProtocolError unless a chain makes a member now.  admit: likewise if its node is revoked; asked
-    last, when the peer has proved that the chain is its own.
+    last, when the peer has proved that the chain is its own.  features: what this node says beyond those of its build.
     """
 
     member: Member
@@ -118,6 +118,7 @@ class Ourselves(NamedTuple):
     seed: bytes
     judge: Callable[[Chain], None]
     admit: Callable[[Chain], None] = lambda chain: None
+    features: tuple[str, ...] = ()
 
     @property
     def instance(self) -> bytes:

@@ -78,6 +78,19 @@ class Lans:
         interface = self._with_prefix_of(_address(remote)) or self._with_address(_address(local), local)
         return None if interface is None else self._lan_by_index[interface.index]
 
+    def where(self, places: Iterable[tuple[str, int]]) -> str | None:
+        """Return the LAN of the first of these places that is on a link of this host; None: none is."""
+        return next((lan for host, _ in places if (lan := self._at(host)) is not None), None)
+
+    def _at(self, host: str) -> str | None:
+        text, _, scope = host.partition("%")
+        address = ip_address(text)
+        if address.is_link_local:
+            found = next((each for each in self._interfaces if scope in (each.name, str(each.index))), None)
+        else:
+            found = self._with_prefix_of(address)
+        return None if found is None else self._lan_by_index[found.index]
+
     def are_beside(self, host: str) -> bool:
         """Say whether an address is on a link of this host: link-local, or in a prefix of an interface."""
         address = ip_address(host.partition("%")[0])

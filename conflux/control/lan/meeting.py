@@ -52,6 +52,7 @@ from conflux.record import Record, octets, sequence, text
 
 FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
+TREE = "tree"  # a feature: has a place in the ring of a large LAN, wide.py; said where the configuration has it
 FEATURES_OF_BUILD = (SMALL_QUESTIONS, POLICIES)  # what this build says of itself; what it does not know it ignores
 
 Frame = tuple[FrameType, bytes]
@@ -251,6 +252,11 @@ class _End:
         )
 
 
+def _said(us: Ourselves) -> tuple[str, ...]:
+    """Return what a node says that it can do."""
+    return (*FEATURES_OF_BUILD, *us.features)
+
+
 def _want_untrusted(body: bytes) -> Want:
     try:
         return Want(int.from_bytes(body, "big")) if len(body) == 1 else Want(-1)
@@ -331,9 +337,9 @@ class MeetingAcceptor(_End):
             self._proved = self._prove_untrusted("lan-hello", chain, hello, signed)
         ciphertext, self._secret = kem.encapsulate(hello.kem_public)
         us = self._us
-        signed = self._signed(self._own_digest, us.boot, us.seed, ciphertext, FEATURES_OF_BUILD, self._hello)
+        signed = self._signed(self._own_digest, us.boot, us.seed, ciphertext, _said(us), self._hello)
         signature = us.member.keys.signing.sign(context("lan-welcome", self._realm_id), signed)
-        welcome = FullWelcome(self._own_digest, us.boot, us.seed, ciphertext, FEATURES_OF_BUILD, signature)
+        welcome = FullWelcome(self._own_digest, us.boot, us.seed, ciphertext, _said(us), signature)
         self._welcome = welcome.encode()
         self.expects = (FrameType.CHAIN_ASK,)
         return [(FrameType.WELCOME, self._welcome)]
@@ -400,10 +406,10 @@ class MeetingDialler(_End):
         us = self._us
         self._kem = kem.PrivateKey.generate()
         public, digest = self._kem.public, self._own_digest
-        signed = self._signed(digest, us.boot, us.seed, public, FEATURES_OF_BUILD, b"")
+        signed = self._signed(digest, us.boot, us.seed, public, _said(us), b"")
         signature = us.member.keys.signing.sign(context("lan-hello", self._realm_id), signed)
         tag = realm_tag(self._realm_id)
-        hello = FullHello(tag, digest, us.boot, us.seed, self._dialler_nonce, public, FEATURES_OF_BUILD, signature)
+        hello = FullHello(tag, digest, us.boot, us.seed, self._dialler_nonce, public, _said(us), signature)
         self._hello = hello.encode()
         self.expects = (FrameType.WELCOME, FrameType.CHAIN_ASK, FrameType.REVOKED)
         return FrameType.HELLO, self._hello

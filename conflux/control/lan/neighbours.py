@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Generic, NamedTuple, TypeVar
 
 from conflux.control.lan.config import HANDSHAKE_S
@@ -56,6 +57,10 @@ class Neighbours(Generic[C]):
         """Say whether the node that is announced under that name is connected."""
         return any(neighbour.peer.instance == instance for neighbour in self._by_node.values())
 
+    def by_instance(self, instance: bytes) -> Neighbour[C] | None:
+        """Return the neighbour that is announced under that name."""
+        return next((each for each in self._by_node.values() if each.peer.instance == instance), None)
+
     def admit(self, fresh: Neighbour[C]) -> Neighbour[C] | None:
         """Admit a new connection; return the one that has to be closed: none, the old one, or the new one itself."""
         held = self._by_node.get(fresh.peer.node)
@@ -65,12 +70,16 @@ class Neighbours(Generic[C]):
         self._gone.pop(fresh.peer.node, None)
         return held
 
-    def remove(self, connection: C, now: float, why: str) -> Neighbour[C] | None:
-        """Remove and return the neighbour of a connection that ended; None if another connection replaced it."""
+    def remove(self, connection: C, now: float, why: str, stood: Container[bytes] | None = None) -> Neighbour[C] | None:
+        """Remove and return the neighbour of a connection that ended; None if another connection replaced it.
+
+        stood: the instances that were neighbours for good, and of which departed() tells; None: all.
+        """
         for node, neighbour in self._by_node.items():
             if neighbour.connection is connection:
                 del self._by_node[node]
-                self._gone[node] = Gone(neighbour.peer, now, why)
+                if stood is None or neighbour.peer.instance in stood:
+                    self._gone[node] = Gone(neighbour.peer, now, why)
                 if len(self._gone) > GONE_COUNT_MAX:
                     del self._gone[next(iter(self._gone))]
                 return neighbour

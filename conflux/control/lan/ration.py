@@ -12,8 +12,11 @@ from conflux.errors import RemoteProtocolError
 FRAME_RATE, FRAME_BURST = 200.0, 800.0
 BYTE_RATE, BYTE_BURST = 4e6, 16e6
 
-# Pings, and whether the peer joins LANs: an honest peer says one in 15 s, and a few when something changes.
+# Pings, what a connection is for, and whether the peer joins LANs: an honest peer says one in half a minute, and a few
+# when something changes.
 TALK_RATE, TALK_BURST = 10.0, 64.0
+
+TALK = frozenset({FrameType.PING, FrameType.PONG, FrameType.BRIDGE, FrameType.NEAR})
 
 HELD_S_MAX = 30.0  # of a peer that always has more for us than it may: not even a bridge under attack needs to
 
@@ -34,7 +37,7 @@ class Ration:
         """
         wait_s = max(self._frames.wait_s(now), self._bytes.wait_s(now, head.size))
         if wait_s <= 0.0:
-            if head.kind is not FrameType.ENVELOPE and not self._talk.take(now):
+            if head.kind in TALK and not self._talk.take(now):
                 raise RemoteProtocolError(Drop.FLOOD, "small talk")
             self._frames.take(now)
             self._bytes.take(now, head.size)

@@ -87,11 +87,6 @@ class Standing:
 
     # ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def shown(self, instance: bytes, now: float) -> None:
-        """Take note that mDNS shows a node."""
-        self.circle.alive(instance)
-        self.tend(now)
-
     def gone(self, instance: bytes, now: float) -> None:
         """Take note that mDNS shows a node no longer; one that is connected is there all the same."""
         if instance not in self._ends:

@@ -85,6 +85,7 @@ class Target:
         self.node: NodeId | None = None  # once met
         self.over = False  # nothing is there any more
         self.failed = False  # the last try did
+        self.is_waiting = False  # for the time of its next try
         self.at_once = False  # its connection ended by our doing: it does not know yet, so it will not dial
         self.backoff = Backoff(rng)
         self.task: asyncio.Task[None] | None = None
@@ -113,7 +114,8 @@ class Target:
 class Targets:
     """All targets, each with a task that dials it whenever it is not connected.
 
-    instance: our own.  connected(target): whether it is.  dial(target): try every place of it once.
+    instance: our own.  connected(target): whether it is.  wants(target): whether it should be.  dial(target): try every
+    place of it once.
     """
 
     def __init__(
@@ -124,11 +126,15 @@ class Targets:
         drop: Callable[[str], None],
         connected: Callable[[Target], bool],
         dial: Callable[[Target], Awaitable[None]],
+        wants: Callable[[Target], bool] = lambda target: True,
+        count_max: int = TARGET_COUNT_MAX,
     ) -> None:
         self._instance = instance
         self._rng = rng
         self._drop = drop
         self._connected = connected
+        self._wants = wants
+        self._count_max = count_max
         self._dial = dial
         self._targets: list[Target] = []
         self._own: frozenset[object] = frozenset()  # our addresses
@@ -166,7 +172,7 @@ class Targets:
                     target.backoff.reset()
                     target.wake()
                 return
-        if len(self._targets) >= TARGET_COUNT_MAX:
+        if len(self._targets) >= self._count_max:
             self._drop(Drop.TARGET_COUNT)
             unmet = next((each for each in self._targets if each.announced and each.failed and each.node is None), None)
             if unmet is None:
@@ -183,6 +189,17 @@ class Targets:
             if target.announced and target.instance == instance:
                 target.over = True
                 target.wake()
+
+    def want(self, instances: frozenset[bytes], *, at_once: bool) -> frozenset[bytes]:
+        """Dial these nodes now, unless they are connected; return those of which no place is known.
+
+        at_once: also those whose last try failed a moment ago.
+        """
+        found = [target for target in self._targets if target.instance in instances and not target.over]
+        for target in found:
+            if target.announced and (at_once or not target.is_waiting):
+                target.wake()
+        return instances - {target.instance for target in found}
 
     def hurry(self, own: frozenset[object], now: float) -> None:
         """Take note of our own addresses: if one came, what could not be dialled may be in reach."""
@@ -231,12 +248,17 @@ class Targets:
         delay_s: float | None = target.delay_s()
         was_connected = False
         while True:
+            target.is_waiting = delay_s is not None
             await target.wait(delay_s)
             if self._connected(target):
                 was_connected, delay_s = True, None
                 continue
             if target.over:
                 return
+            if not self._wants(target):
+                was_connected, delay_s = False, None
+                target.backoff.reset()
+                continue
             if was_connected:
                 was_connected, delay_s = False, target.delay_s()
                 continue

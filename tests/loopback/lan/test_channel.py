@@ -293,7 +293,7 @@ async def test_dialler_leaves_an_acceptor_that_is_no_member() -> None:
 
 async def test_neighbour_whose_credential_ended_is_dropped_at_its_next_message() -> None:
     async with lan("alice", "bob") as (alice, bob):
-        alice.channel._clock = lambda: make_member(make_realm(), "bob").chain.not_after
+        alice.channel._giving._clock = lambda: make_member(make_realm(), "bob").chain.not_after
         bob.send(envelope(alice.node_id, b"still here?"))
         await alice.ear.sees()
         assert alice.ear.arrivals == []

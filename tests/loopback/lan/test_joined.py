@@ -15,7 +15,7 @@ from kit.lan import LanNode
 
 from conflux.control.channel import Handoff
 from conflux.control.envelope import HOP_LIMIT_MAX, Envelope
-from conflux.control.lan import channel as channel_module
+from conflux.control.lan import giving as giving_module
 from conflux.control.lan.frame import FrameType
 from conflux.control.lan.lans import Interface, Lans
 from conflux.ids import NodeId
@@ -210,7 +210,7 @@ async def test_neighbour_too_slow_for_the_envelopes_of_others_is_not_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with town_of(rod=(1, 2), alpha=(1,), bravo=(2,)) as town:
-        monkeypatch.setattr(channel_module, "FORWARD_BACKLOG_BYTES_MAX", 100)
+        monkeypatch.setattr(giving_module, "FORWARD_BACKLOG_BYTES_MAX", 100)
         large, small = envelope(None, bytes(200)), envelope(None)
         town["alpha"].send(large)
         await town["rod"].drops.until("forward-slow")

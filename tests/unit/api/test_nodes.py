@@ -91,7 +91,7 @@ def test_a_card_knows_both_addresses_and_a_node_without_ipv6_has_none():
         ({"trails": heard(990.0, ROD)}, None, ()),
         ({"trails": heard(990.0, None), "broker_up": True}, Reach.BROKER, ()),
         ({"trails": heard(990.0, None)}, None, ()),
-        ({"trails": heard(990.0, ATTIC), "broker_up": True}, None, ()),
+        ({"trails": heard(990.0, ATTIC), "broker_up": True}, Reach.LAN, ()),
         ({}, None, ()),
     ],
 )

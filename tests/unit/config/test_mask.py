@@ -35,6 +35,7 @@ enabled = false
 port = 7000
 interfaces = ["eth0", "wlan0"]
 mdns = false
+ring = true
 peers = ["attic.lan", "[fd00::1]:7464"]
 [control.nats]
 enabled = false

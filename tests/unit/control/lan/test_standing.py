@@ -147,7 +147,8 @@ def test_a_silent_node_is_dead_and_a_closed_one_is_not() -> None:
     assert not machine.circle.wants(one)
     assert machine.circle.wants(other)
     assert one not in machine.spreading
-    machine.shown(one, 2.0)
+    machine.circle.alive(one)
+    machine.tend(2.0)
     assert machine.circle.wants(one)
 
 
