@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from rig import gauge
@@ -160,7 +159,7 @@ def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
     daemons = watched.realm.daemons
 
     def connected() -> bool:
-        return all(_connections(daemon.pid) >= count - 1 for daemon in daemons.values())
+        return all(gauge.established(daemon.pid) >= count - 1 for daemon in daemons.values())
 
     if count <= 64:  # above it, boards need not be neighbours of all
         wait_for(connected, f"{count} boards, each the neighbour of all", within_s=CONNECTED_WITHIN_S)
@@ -179,7 +178,7 @@ def at_rest(count: int) -> tuple[dict[str, float], list[Spell]]:
 
     watched.spell("a name that no node has", unknown, seconds=SETTLED_S)
     asked_kb = sum(_kb(host, earlier) for host, earlier in zip(watched.hosts, before, strict=True)) / 2
-    connections = max(_connections(daemon.pid) for daemon in daemons.values())
+    connections = max(gauge.established(daemon.pid) for daemon in daemons.values())
     spells = watched.spells()
     lab.close()
     figures = {
@@ -230,15 +229,6 @@ def _known(host: Host) -> int:
 def _kb(host: Host, earlier: gauge.Traffic) -> float:
     passed = host.wire().since(earlier)
     return (passed.rx_bytes + passed.tx_bytes) / 1e3
-
-
-def _connections(pid: int) -> int:
-    """Return the number of established TCP connections in a daemon's namespace: those with its neighbours."""
-    count = 0
-    for table in ("tcp", "tcp6"):
-        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        count += sum(row.split()[3] == "01" for row in rows)
-    return count
 
 
 def faults(spells: Sequence[Spell]) -> list[str]:

@@ -210,3 +210,12 @@ def iperf3_mbit(output: str) -> float:
     end = json.loads(output)["end"]
     rate: float = (end.get("sum_received") or end["sum"])["bits_per_second"]
     return rate / 1e6
+
+
+def established(pid: int) -> int:
+    """Return the number of established TCP connections in the network namespace of a process."""
+    count = 0
+    for table in ("tcp", "tcp6"):
+        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        count += sum(row.split()[3] == "01" for row in rows)
+    return count
