@@ -81,7 +81,9 @@ class Operations:
             "links": Operation(call=self._links, looks=True),
             "route": Operation(call=self._route, arguments={"name": NODE}, looks=True),
             "usage": Operation(call=self._usage, looks=True),
-            "why": Operation(call=self._why, arguments={"name": NODE}, looks=True),
+            "why": Operation(
+                call=self._why, arguments={"name": NODE, "flow": Argument(str, default="", most=32)}, looks=True
+            ),
             "move": Operation(
                 call=self._move,
                 arguments={
@@ -229,7 +231,7 @@ class Operations:
         target = arguments["name"]
         self._require_other(target)
         card = await self._ask(target)
-        return self._unknown(target) if card is None else self._explainer().known(target, card)
+        return self._unknown(target) if card is None else self._explainer().known(target, card, arguments["flow"])
 
     def _explainer(self) -> Explainer:
         return Explainer(self.pump.node, self.channels, self.pump.now())

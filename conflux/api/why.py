@@ -99,12 +99,29 @@ class Next(NamedTuple):
     at: float | None
 
 
+class Ruled(NamedTuple):
+    """Whether a flow may begin at one end.  rule: what allows it, by name; None: the default does, or nothing."""
+
+    allowed: bool
+    rule: str | None
+
+
+class RuledFlow(NamedTuple):
+    """What the policy says of a flow.  number: of the policy.  there: from here to the node; here: the other way."""
+
+    flow: str
+    number: int
+    there: Ruled
+    here: Ruled
+
+
 class Why(NamedTuple):
     """The answer to `conflux why NAME`.  Instants are Unix seconds; None: never, or not known.
 
     asked: the word that was given.  heard_at: its last verified control message.  left_at: it ceased to be a neighbour
     then, and was not heard since.  expires_at: of its credential, or this node's with OWN_EXPIRED.  because: one word
-    of those who revoked it.  path: what carries packets, by name.  trying: the paths under way.  handshake: why no
+    of those who revoked it.  ruled: None without a policy, or if no flow was asked for.
+    path: what carries packets, by name.  trying: the paths under way.  handshake: why no
     stream was agreed the last time.  neighbours: of this node.  broker: this node is connected to one.  realm_at: now,
     by the realm's clock, against which dates of credentials are held.
     """
@@ -129,6 +146,7 @@ class Why(NamedTuple):
     neighbours: int = 0
     broker: bool = False
     realm_at: float = 0.0
+    ruled: RuledFlow | None = None
 
 
 class Explainer:
@@ -142,8 +160,8 @@ class Explainer:
 
     # ── a node that is known ──
 
-    def known(self, asked: str, card: Card) -> Why:
-        """Explain a node whose card is here."""
+    def known(self, asked: str, card: Card, flow: str = "") -> Why:
+        """Explain a node whose card is here.  flow: what of the policy is asked for.  Raises ConfigError for none."""
         node, peer, now = self._node, card.node_id, self._monotonic
         trail, outlook = node.trails.of(peer), node.outlook(peer, now=now)
         candidates = {each.hops: each for each in node.search.explain(peer, now=now)}
@@ -165,7 +183,27 @@ class Explainer:
             handshake=None if trail.handshake is None else self._failure(trail.handshake.reason, (peer,)),
             tried=tuple(self._tried(each, outlook, candidates) for each in reversed(trail.tried)),
             next=self._next(outlook),
+            ruled=self._ruled(card, flow) if flow else None,
         )
+
+    def _ruled(self, card: Card, flow: str) -> RuledFlow | None:
+        from conflux.policy.judge import judge
+        from conflux.policy.rules import Node as End
+        from conflux.policy.terms import parse_flow
+
+        first = parse_flow(flow)[0].first
+        policing, mine, theirs = self._node.policing, self._node.member.chain.credential, card.chain.credential
+        policy, number = policing.policy, policing.enforced.number
+        if policy is None or number is None:
+            return None
+        me, other = End(mine.name, frozenset(mine.tags)), End(theirs.name, frozenset(theirs.tags))
+
+        def ruled(source: End, target: End) -> Ruled:
+            at_unix = self._node.plane.now_unix
+            verdict = judge(policy, source, target, first >> 16, first & 0xFFFF, at_unix=at_unix)
+            return Ruled(verdict.is_allowed, None if verdict.rule is None else verdict.rule.name)
+
+        return RuledFlow(flow, number, ruled(me, other), ruled(other, me))
 
     def _verdict(self, outlook: Outlook, suspect: bool) -> Verdict:
         match outlook.state:

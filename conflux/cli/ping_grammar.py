@@ -64,7 +64,23 @@ def _wait(text: str) -> float:
     return value
 
 
+def _flow(text: str) -> str:
+    """Return a flow as rule files have it."""
+    from conflux.errors import ConfigError
+    from conflux.policy.terms import parse_flow
+
+    try:
+        parse_flow(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _add_why(add: Add) -> None:
-    why = add("why", "why:why", "say how a node is reached, or why it is not", "conflux why sensor")
+    text = "say how a node is reached, or why it is not, and which rule lets a flow pass"
+    why = add("why", "why:why", text, "conflux why sensor\n  conflux why sensor tcp/22")
     why.add_argument("name", type=node, metavar="NAME", help="a node's name, its id, or an overlay address")
+    why.add_argument(
+        "flow", type=_flow, metavar="FLOW", nargs="?", help='what the policy is asked for: "tcp/22", "udp", "icmp/echo"'
+    )
     json_option(why)

@@ -22,7 +22,7 @@ WIDTH_MAX = 80
 
 def why(options: argparse.Namespace) -> int:
     """Explain one node; the exit code is 1 if there is no such node, or none that can be reached as a member."""
-    got = answered(context.daemon(options).call("why", name=options.name))
+    got = answered(context.daemon(options).call("why", name=options.name, **_flow(options)))
     if options.json:
         print_json(got)
     else:
@@ -97,6 +97,10 @@ def _no_member(got: Answer, now: float) -> str:
     return f"no node of this realm answers to '{got['asked']}'{alone}"
 
 
+def _flow(options: argparse.Namespace) -> dict[str, str]:
+    return {} if options.flow is None else {"flow": options.flow}
+
+
 # ── the paragraph ──
 
 
@@ -105,8 +109,24 @@ def paragraph(got: Answer, now: float) -> str:
     if got["verdict"] in _NO_MEMBERS:
         ask = " Is it running, and is the name right?" if got["verdict"] == "unknown" else ""
         return _sentence(_no_member(got, now), _name(got)) + ask
-    sentences = [*_known(got, now), _present(got, now), *_tried(got, now), *_next(got, now)]
+    sentences = [*_ruled(got), *_known(got, now), _present(got, now), *_tried(got, now), *_next(got, now)]
     return " ".join(_sentence(text, _name(got)) for text in sentences)
+
+
+def _ruled(got: Answer) -> list[str]:
+    """Return what the policy says of the flow that was asked for."""
+    ruled = got.get("ruled")
+    if ruled is None:
+        return []
+    there, here = (_by(ruled[end]) for end in ("there", "here"))
+    flow, number, name = ruled["flow"], ruled["number"], _name(got)
+    return [f"policy {number}: {flow} to {name} {there}; from {name} it {here}"]
+
+
+def _by(ruled: Answer) -> str:
+    if not ruled["allowed"]:
+        return "may not begin, as no rule allows it"
+    return "may begin, by the default" if ruled["rule"] is None else f'may begin, by the rule "{ruled["rule"]}"'
 
 
 def _known(got: Answer, now: float) -> list[str]:

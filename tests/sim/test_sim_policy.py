@@ -9,6 +9,9 @@ from kit.policy import HEAD, rule
 from kit.revoking import ROOT, flow, last_at
 from kit.world import REALM
 
+from conflux.api.scheme import plain
+from conflux.api.why import Explainer, Ruled
+from conflux.cli.why import paragraph
 from conflux.realm.credential import POLICY, RELAY, Chain
 from conflux.realm.lists import Denial, DenyList, SignedList
 from conflux.realm.member import Member
@@ -200,3 +203,20 @@ def test_realm_without_a_policy_judges_nothing():
     assert alpha.node.policing.enforced == (None, None)
     assert alpha.datapath.meets is None
     assert count(bravo) > 30
+
+
+def test_why_names_the_rule_at_either_end():
+    made, (alpha, bravo, carol) = line("alpha", "bravo", "carol")
+    publish(carol, DENY + rule("alpha", "tag:office", "tcp/22", name="shells"))
+    flow(made, alpha, bravo, for_s=1.0)
+    made.run(3.0)
+    assert alpha.node is not None
+    card = alpha.node.plane.card(bravo.node_id)
+    assert card is not None
+    explainer = Explainer(alpha.node, (), made.now)
+    ruled = explainer.known("bravo", card, "tcp/22").ruled
+    assert ruled is not None
+    assert (ruled.there, ruled.here) == (Ruled(True, "shells"), Ruled(False, None))
+    assert explainer.known("bravo", card).ruled is None
+    said = paragraph(plain(explainer.known("bravo", card, "tcp/22")), NOW_UNIX)
+    assert said.startswith(f'Policy {ruled.number}: tcp/22 to bravo may begin, by the rule "shells"; from bravo it may')

@@ -201,11 +201,11 @@ def test_a_member_is_explained_with_exit_code_0(verdict, monkeypatch, capsys) ->
     monkeypatch.setattr(
         context, "daemon", lambda options: Namespace(call=lambda do, **words: (asked.append((do, words)), got)[1])
     )
-    assert why.why(Namespace(name="Attic", json=False)) == 0
+    assert why.why(Namespace(name="Attic", flow=None, json=False)) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith("attic is known by its card.")
-    assert why.why(Namespace(name="Attic", json=True)) == 0
+    assert why.why(Namespace(name="Attic", flow=None, json=True)) == 0
     assert json.loads(capsys.readouterr().out) == {"scheme": 1, **got}
     assert asked == [("why", {"name": "Attic"})] * 2
 
@@ -217,5 +217,5 @@ def test_what_is_no_member_is_explained_with_exit_code_1(verdict, monkeypatch, c
         "daemon",
         lambda options: Namespace(call=lambda do, **words: answer(verdict=verdict, expires_at=NOW, revoked_at=NOW)),
     )
-    assert why.why(Namespace(name="attic", json=False)) == 1
+    assert why.why(Namespace(name="attic", flow=None, json=False)) == 1
     assert capsys.readouterr().out.endswith((".\n", "?\n"))

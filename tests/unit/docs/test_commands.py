@@ -26,6 +26,7 @@ VALUES = {
     "ID": "3f9a",
     "N": "3",
     "NUMBER": "1800000000",
+    "FLOW": "tcp/22",
     "NAME": "kitchen",
     "PORT": "4222",
     "PREFIX": "10.77.0.0/16",
