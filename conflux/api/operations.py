@@ -147,6 +147,7 @@ class Operations:
                 for channel in self.channels
             ),
             relaying=self.relaying(),
+            policy_number=node.policing.enforced.number,
             memory=memory(),
             budget=self.budget(),
             warnings=tuple(warnings),

@@ -491,6 +491,7 @@ class Status(NamedTuple):
     device: DeviceRow
     control: tuple[ChannelRow, ...]
     relaying: Relaying
+    policy_number: int | None
     memory: Memory
     budget: BudgetRow
     warnings: tuple[str, ...]

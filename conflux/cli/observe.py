@@ -80,6 +80,7 @@ def describe_status(got: Answer, *, columns: int = 80, paint: show.Paint = str) 
         ("control", "\n".join(channels) or "none: no control channel is enabled"),
         ("datapath", got["datapath"]["name"]),
         ("relaying", _relaying(got)),
+        *([] if got.get("policy_number") is None else [("policy", f"number {got['policy_number']} is in force")]),
         ("memory", _memory(got["memory"])),
         ("bytes", f"{show.size(budget['today_bytes'])} today, {show.size(budget['month_bytes'])} this month"),
         ("budget", describe_budget(budget)),

@@ -71,6 +71,9 @@ def test_flow_under_way_is_cut_within_ten_seconds_and_the_program_is_told(site: 
     print(f"policy_cut_s {answered[-1] - published_at:.2f}")
     assert "prohibited" in pings.output() or "filtered" in pings.output().lower(), pings.tail()
     assert site.bravo.status().drops["policy-sent"] > 0
+    assert site.bravo.status().policy_number == site.alpha.status().policy_number
+    said = site.bravo.conflux("why", "carol", "icmp/echo").stdout
+    assert "may not begin, as no rule allows it" in " ".join(said.split())
 
 
 def test_rule_lets_its_flow_through_with_all_answers_and_nothing_else(site: Site) -> None:
