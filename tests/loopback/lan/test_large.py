@@ -77,6 +77,31 @@ async def test_without_the_setting_everybody_is_a_neighbour_of_everybody_and_not
         await becomes(lambda: not near.connection.up)  # of an earlier build it is no frame
 
 
+async def test_boards_with_and_without_the_setting_hear_each_other() -> None:
+    """Those without it are like boards of an earlier version: they stay connected to all."""
+    async with contextlib.AsyncExitStack() as stack:
+        nodes: list[LanNode] = []
+        for number in range(COUNT + 2):
+            node = LanNode(f"node{number}", lans=LOOPBACK, ring=number not in (3, COUNT), **OPEN)
+            nodes.append(await stack.enter_async_context(node))
+        for node in nodes:
+            show(node, *nodes)
+        without = [node for node in nodes if not node.channel.config.ring]
+        await becomes(lambda: all(degree(node) == len(nodes) - 1 for node in without))
+        await becomes(lambda: all(4 <= degree(node) <= STANDING_COUNT_MAX + len(without) for node in nodes[4:COUNT]))
+        for sender in (without[0], nodes[0], without[1], nodes[5]):
+            said = envelope(None, f"from {sender.name}".encode())
+            assert sender.send(said) is Handoff.ACCEPTED
+
+            def all_heard(said: object = said, sender: LanNode = sender) -> bool:
+                others = (node for node in nodes if node is not sender)
+                return all(any(each.envelope == said for each in node.ear.arrivals) for node in others)
+
+            await becomes(all_heard)
+            for node in nodes:
+                assert sum(each.envelope == said for each in node.ear.arrivals) <= 1
+
+
 async def test_ten_nodes_are_a_mesh() -> None:
     async with shown(10) as nodes:
         assert {degree(node) for node in nodes} == {9}

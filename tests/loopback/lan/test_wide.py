@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 from conflux.control.drop import Drop
 from conflux.control.envelope import HOP_LIMIT_MAX, Envelope
 from conflux.control.lan.errands import OTHERS_COUNT_MAX
-from conflux.control.lan.frame import FrameType
+from conflux.control.lan.frame import TREE_FRAMES, FrameType
 from conflux.control.lan.meeting import TREE
 from conflux.control.lan.spreading import id_of
 from conflux.control.lan.wide import NEW_BURST, SENDER_BURST, Wide
@@ -312,3 +313,19 @@ async def test_what_ends_after_the_end_starts_no_timer() -> None:
     for near in here.near:
         here.wide.lost(near.peer.instance, dead=False)
     assert here.wide._tending is None
+
+
+async def test_noise_in_the_frames_of_a_large_lan_ends_in_a_protocol_error_or_in_nothing() -> None:
+    here, rng = Here(), random.Random(7)
+    held: Any = here.near[0]
+    true = envelope().encode()
+    for _ in range(3000):
+        kind = rng.choice(sorted(TREE_FRAMES))
+        body = bytearray(rng.choice((rng.randbytes(rng.randrange(40)), b"\1" + name(5) + true)))
+        if body:
+            body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+        with contextlib.suppress(RemoteProtocolError):
+            spread = here.wide.take_untrusted(held, kind, bytes(body[: rng.choice((len(body), rng.randrange(60)))]))
+            if spread is not None:
+                here.wide.received_untrusted(held, spread.data, spread)
+    assert {near.peer.instance for near in here.near[1:]} <= here.places, "the other neighbours stand as before"
