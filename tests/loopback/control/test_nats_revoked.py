@@ -1,4 +1,4 @@
-"""Signed lists over a real broker: they reach nodes without a card here, and a revoked node is dropped early."""
+"""Signed lists and policies over a real broker: nodes without a card here get them; the revoked are dropped early."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kit.builders import NOW_UNIX, node_keys
 from kit.cluster import Broker, Prompt, broker, far_nodes
 from kit.ear import WAIT_S, envelope, node_of
 from kit.lists import deny_list
+from kit.published import large_text, published
 
 from conflux.control.channel import Arrival, ChannelInputs
 from conflux.control.drop import Drop
@@ -19,6 +20,7 @@ from conflux.control.envelope import HOP_LIMIT_MAX, Envelope
 from conflux.control.nats.channel import NatsChannel
 from conflux.control.plane import ControlPlane
 from conflux.ids import BootId, NodeId
+from conflux.realm.policy import SignedPolicy
 
 THIEF = node_of("thief")
 
@@ -83,6 +85,44 @@ async def test_lists_are_asked_of_a_node_without_a_card_here_and_come_from_it(kn
         bob.plane.channel_up(now=time.monotonic())  # it says presence to all
         await hears(learner)
         assert (alice.plane.card(bob.node_id), bob.plane.card(alice.node_id)) == (None, None)
+        for task in running:
+            task.cancel()
+
+
+async def holds(node: Node, policy: SignedPolicy) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while node.plane.policies.book.current != policy:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("knows", ["who says presence", "who hears it"])
+@pytest.mark.parametrize("policy", [published(), published(large_text(4))], ids=["small", "large"])
+async def test_policy_is_asked_of_a_node_without_a_card_here_and_comes_from_it(
+    knows: str, policy: SignedPolicy
+) -> None:
+    async with broker() as at, asyncio.TaskGroup() as tasks:
+        alice, bob = Node(at, "alice"), Node(at, "bob")
+        teacher, learner = (bob, alice) if knows == "who says presence" else (alice, bob)
+        teacher.plane.policies.book.load([policy])
+        running = [tasks.create_task(node.run()) for node in (alice, bob)]
+        await alice.up.wait()
+        await bob.up.wait()
+        bob.plane.channel_up(now=time.monotonic())  # it says presence to all
+        await holds(learner, policy)
+        assert (alice.plane.card(bob.node_id), bob.plane.card(alice.node_id)) == (None, None)
+        for task in running:
+            task.cancel()
+
+
+async def test_policy_that_is_signed_here_goes_to_all_at_once() -> None:
+    async with broker() as at, asyncio.TaskGroup() as tasks:
+        alice, bob = Node(at, "alice"), Node(at, "bob")
+        running = [tasks.create_task(node.run()) for node in (alice, bob)]
+        await alice.up.wait()
+        await bob.up.wait()
+        alice.plane.publish(published(), now=time.monotonic())
+        alice.drain()
+        await holds(bob, published())
         for task in running:
             task.cancel()
 
