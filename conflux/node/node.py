@@ -75,8 +75,7 @@ class NodeConfig(NamedTuple):
     other nodes, if the credential allows it.  early: send packets by a direct route before it is confirmed, to nodes
     that are no neighbours; the datapath keeps them until the route's tether is whole.  The first of them may overtake
     each other at the far end, and a neighbour's confirmation comes in a millisecond.  patience: within what bounds idle
-    timeouts are chosen; None: none is, and that of the datapath holds.  resumption: whether the next stream is opened
-    by a secret of the last.
+    timeouts are chosen; None: that of the datapath holds.  resumption: open streams by a secret of the last.
     """
 
     aead: int
@@ -134,6 +133,7 @@ class Node:
             seal_confirmation=datapath.seal_feedback,
             unseal_confirmation=datapath.unseal_confirmation,
             relaying=self._relays(member),
+            awaits_stream=self.streams.resuming.awaits_answer,
         )
         datapath.configure(self.own, (member.anchor.ipv6_prefix, member.anchor.ipv4_prefix))
         self.policing = Policing(datapath, plane, lambda: self.member, lambda: self.own)
@@ -567,6 +567,7 @@ class Node:
                     return
                 sources = tuple(ip_network(address) for address in card.addresses)
                 self.datapath.add_receiver(id_, peer, sources, data, feedback, offload_kinds=offload_kinds, now=now)
+                self.routes.stream_opened(id_, now=now)
                 self._to.opened_to_us(card, now)
             case stream.ReceiverRekeyed(id_, data, feedback):
                 self.datapath.rekey_receiver(id_, data, feedback, now=now)

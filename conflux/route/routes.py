@@ -56,6 +56,10 @@ INCOMING_PER_LINK_MAX = 256  # routes that end here and come from one neighbour:
 # it may have routes that end here; chosen.
 SETUP_RATE, SETUP_BURST = 20, 256
 LINK_COUNT_MAX = 256  # links whose rate is remembered
+# A set-up may overtake the message that opens its stream, where a peer opened that by a secret and uses it at once.
+# It waits here for less than its sender waits for an answer.
+HOLD_S = CONFIRM_TIMEOUT_S / 2
+HELD_COUNT_MAX = 16
 SEEN_COUNT_MAX = 4096  # slots; the oldest goes first; hop keys turn hourly, so an older replay does not open
 
 
@@ -75,6 +79,17 @@ class _Outgoing:
     @property
     def hop(self) -> Hop:
         return Hop(self.link, self.tether, TETHER_CHANNEL_COUNT, self.label_out, self.label_in)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A set-up whose stream is not known yet."""
+
+    link: LinkId
+    setup: Setup
+    peeled: onion.Peeled
+    stream: StreamId
+    until: float
 
 
 @dataclass(slots=True)
@@ -97,11 +112,13 @@ class Routes:
         seal_confirmation: Callable[[StreamId, bytes], bytes],
         unseal_confirmation: Callable[[StreamId, bytes], bytes],
         relaying: bool,
+        awaits_stream: Callable[[], bool] = lambda: False,
     ) -> None:
         """unseal_slot(key id, slot, info): the plaintext, or RemoteProtocolError("stale-key" or "auth").
 
         accepts(stream): whether this node receives it.  seal_confirmation(stream, tag) and unseal_confirmation(stream,
-        sealed) work under the stream's feedback key.  relaying: pass the routes of others on.
+        sealed) work under the stream's feedback key.  relaying: pass the routes of others on.  awaits_stream: whether
+        a message is on its way that opens a stream which its peer may use already.
         """
         self._realm = realm
         self._entropy = entropy
@@ -115,6 +132,8 @@ class Routes:
         self._route_next = 1
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[tuple[LinkId, int], _Incoming] = {}
+        self._awaits_stream = awaits_stream
+        self._held: list[_Held] = []
         self._seen: dict[bytes, None] = {}
         self._setup_budget = BudgetTable(SETUP_RATE, SETUP_BURST, LINK_COUNT_MAX)
         self._transmits: deque[Transmit] = deque()
@@ -243,7 +262,10 @@ class Routes:
 
     def _receive_last_hop(self, link: LinkId, setup: Setup, peeled: onion.Peeled, stream: StreamId, now: float) -> None:
         if not self._accepts(stream):
-            self._send(link, refuse(setup.request, peeled.route_key, RefusalWord.UNKNOWN_STREAM))
+            if self._awaits_stream() and len(self._held) < HELD_COUNT_MAX:
+                self._held.append(_Held(link, setup, peeled, stream, now + HOLD_S))
+            else:
+                self._send(link, refuse(setup.request, peeled.route_key, RefusalWord.UNKNOWN_STREAM))
             return
         label = self._labels.take(link, wished_label(setup.request))
         hop = Hop(link, TetherId(setup.tether), setup.channel_count, setup.label_back, label)
@@ -251,6 +273,12 @@ class Routes:
         self._incoming[link, hop.label_in] = _Incoming(stream, hop, now + peeled.lifetime_s)
         self._events.append(ReceiverRoute(stream, hop))
         self._send(link, Confirm(setup.request, hop.label_in, sealed))
+
+    def stream_opened(self, stream: StreamId, *, now: float) -> None:
+        """Confirm the set-ups that came before the stream was known."""
+        for held in [held for held in self._held if held.stream == stream]:
+            self._held.remove(held)
+            self._receive_last_hop(held.link, held.setup, held.peeled, stream, now)
 
     def _remember_slot(self, slot_hash: bytes) -> None:
         self._seen[slot_hash] = None
@@ -313,17 +341,22 @@ class Routes:
             self._drop_outgoing(route, end)
         for key in [key for key in self._incoming if key[0] == link]:
             self._drop_incoming(key, b"")
+        self._held = [held for held in self._held if held.link != link]
         self.relays.link_down(link, let_go=let_go)
         self._setup_budget.forget(link)
 
     def next_timeout(self) -> float | None:
         """When handle_timeout() wants to be called, or None."""
-        wake_ats = [at for at, _ in self._deadlines()]
+        wake_ats = [*(at for at, _ in self._deadlines()), *(held.until for held in self._held)]
         relays_at = self.relays.next_timeout()
         return min(wake_ats if relays_at is None else [*wake_ats, relays_at], default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Give up set-ups that got no answer, and routes that outlived their lifetime."""
+        """Give up set-ups that got no answer, refuse those whose stream never came, forget routes that are too old."""
+        for held in [held for held in self._held if held.until <= now]:
+            self._held.remove(held)
+            refusal = refuse(held.setup.request, held.peeled.route_key, RefusalWord.UNKNOWN_STREAM)
+            self._send(held.link, refusal)
         for at, key in list(self._deadlines()):
             if at > now:
                 continue

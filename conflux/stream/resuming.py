@@ -168,6 +168,10 @@ class Resuming:
         """Say whether an OPEN of this node has no answer yet: a secret may come with that."""
         return any(state.keys is None and state.kem_key is not None for state in self._book.outgoing.values())
 
+    def awaits_answer(self) -> bool:
+        """Say whether a RESUME of this node has no answer yet: its peer may have a stream by it already."""
+        return bool(self._asked)
+
     # ── asking ──
 
     def open(self, stream: StreamId, *, now: float) -> bool:
@@ -355,8 +359,11 @@ class Resuming:
 
         A secret may have been stolen and used.  Or the answer to the peer's RESUME was lost.
         """
-        self._rides.pop(peer, None)
         self.secrets.signed(peer, now)
+        if (resuming := self._asked.get(peer)) is not None and resuming.asked.kept.is_erased:
+            self._fall_back(resuming.asked)  # whoever has that secret could still answer
+        if peer in self._rides and self._rides[peer][0].kept.is_erased:
+            del self._rides[peer]
         self._end_streams(peer, ReceiverEnd.SIGNED, SenderEnd.SIGNED)
 
     def _end_resumed(self, peer: NodeId, *, seen_here: bool) -> None:

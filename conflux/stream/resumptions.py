@@ -90,6 +90,11 @@ class Kept:
         """Say whether ML-KEM is due."""
         return self.always_mix or self.count >= MIX_COUNT or now - self.mixed_at >= MIX_S
 
+    @property
+    def is_erased(self) -> bool:
+        """Say whether the secret was overwritten."""
+        return not any(self.secret)
+
     def erase(self) -> None:
         """Overwrite the secret."""
         self.secret[:] = bytes(len(self.secret))
@@ -517,7 +522,7 @@ class Resumptions:
     def answer(self, asking: Asking, back: Terms, now: float) -> tuple[bytes, Outcome] | None:
         """Return the RESUMED and its secret.  None: the secret was erased meanwhile, and the RESUME gets no answer."""
         kept, agreed, hs = asking.kept, asking.agreed, asking.hs
-        if self._asking.pop(kept.ask_id, None) is not asking or not any(kept.secret):
+        if self._asking.pop(kept.ask_id, None) is not asking or kept.is_erased:
             asking.erase()
             return None
         asked = self.asked_of(kept.pair.peer)

@@ -33,7 +33,7 @@ from conflux.route.message import (
     encode_message,
 )
 from conflux.route.onion import ONION_BYTES, HopKey
-from conflux.route.routes import CONFIRM_TIMEOUT_S, INCOMING_PER_LINK_MAX, Routes
+from conflux.route.routes import CONFIRM_TIMEOUT_S, HELD_COUNT_MAX, HOLD_S, INCOMING_PER_LINK_MAX, Routes
 
 REALM = make_realm("routes")
 D = make_member(REALM, "destination")
@@ -61,7 +61,7 @@ def unseal_slot(key_id: bytes, slot: bytes, info: bytes) -> bytes:
     return hop_key("destination").unseal(slot, info)
 
 
-def end(first: int, *, accepts: bool = True, relaying: bool = False) -> Routes:
+def end(first: int, *, accepts: bool = True, relaying: bool = False, known: set[StreamId] | None = None) -> Routes:
     """Return an end whose confirmations are "sealed" by a prefix; the datapath seals the real ones."""
 
     def unseal(stream: StreamId, sealed: bytes) -> bytes:
@@ -73,10 +73,11 @@ def end(first: int, *, accepts: bool = True, relaying: bool = False) -> Routes:
         REALM.anchor.realm_id,
         entropy=Entropy(first),
         unseal_slot=unseal_slot,
-        accepts=lambda stream: accepts,
+        accepts=lambda stream: accepts if known is None else stream in known,
         seal_confirmation=lambda stream, tag: stream + tag,
         unseal_confirmation=unseal,
         relaying=relaying,
+        awaits_stream=lambda: known is not None,
     )
 
 
@@ -368,3 +369,47 @@ def test_refusal_in_the_words_of_own_ends_stays_a_refusal(word):
     setup = sent(s)
     s.receive_untrusted(LINK_S, encode_message(Refuse(setup.request, b"", word.encode())), now=0.0)
     assert events(s) == [RouteFailed(route, STREAM, RouteEnd.REFUSED, said(word))]
+
+
+def test_a_set_up_that_overtakes_what_opens_its_stream_waits_for_it():
+    known: set[StreamId] = set()
+    s, d = end(0), end(1000, known=known)
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    assert d.next_transmit() is None
+    d.stream_opened(StreamId(b"another stream.."), now=0.1)
+    assert d.next_transmit() is None
+    known.add(STREAM)
+    d.stream_opened(STREAM, now=0.1)
+    (arrived,) = events(d)
+    assert isinstance(arrived, ReceiverRoute)
+    assert isinstance(sent(d), Confirm)
+    assert d.next_timeout() > 10.0
+    d.stream_opened(STREAM, now=0.2)
+    assert events(d) == []
+
+
+def test_a_set_up_whose_stream_never_comes_is_refused_before_its_sender_gives_up():
+    s, d = end(0), end(1000, known=set())
+    s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
+    d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    assert d.next_timeout() == HOLD_S < CONFIRM_TIMEOUT_S
+    d.handle_timeout(now=HOLD_S)
+    s.receive_untrusted(LINK_S, d.next_transmit().data, now=HOLD_S)
+    (failed,) = events(s)
+    assert failed.refusal == said("unknown-stream")
+    assert d.next_timeout() is None
+
+
+def test_few_set_ups_wait_and_none_of_a_link_that_closed():
+    known: set[StreamId] = set()
+    s, d = end(0), end(1000, known=known)
+    for _ in range(HELD_COUNT_MAX + 1):
+        s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
+        d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
+    assert isinstance(sent(d), Refuse)
+    assert d.next_transmit() is None
+    d.link_down(LINK_D)
+    known.add(STREAM)
+    d.stream_opened(STREAM, now=0.1)
+    assert (d.next_transmit(), d.next_timeout(), events(d)) == (None, None, [])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from kit.builders import NOW_UNIX, make_card, make_credential
 from kit.resuming import (
+    ANSWER,
     CARDS,
     HIGH,
     LOW,
@@ -20,6 +21,7 @@ from kit.resuming import (
     signed,
 )
 
+from conflux.control.envelope import Pairing
 from conflux.crypto import kdf
 from conflux.errors import RemoteProtocolError
 from conflux.ids import BootId
@@ -31,6 +33,7 @@ from conflux.stream.event import (
     ReceiverEnd,
     ReceiverGone,
     ReceiverReady,
+    Reply,
     Send,
     SenderEnd,
     SenderFailed,
@@ -277,6 +280,40 @@ def test_signatures_of_the_owner_end_what_a_thief_goes_on_with() -> None:
     ]
     with pytest.raises(RemoteProtocolError, match=Drop.UNKNOWN):
         b.take(asked(thief, b, 60.0))
+
+
+def signs(a: Side, b: Side, now: float) -> bytes:
+    """Return the OPEN of a board that has lost its secrets."""
+    a.resuming.forget(b.member.node_id)
+    a.open(b, now)
+    *_, open_ = a.sent()
+    assert isinstance(open_, Send)
+    return open_.body
+
+
+def test_signatures_of_the_peer_end_a_resume_that_is_under_way() -> None:
+    """Else whoever has the old secret could still answer it."""
+    a, b = pair()
+    thief = stolen(a)
+    resume = asked(b, a, 60.0)
+    b.streams.receive_open(CARDS[LOW.node_id], signs(a, b, 60.0), "to", now=60.0)
+    thief.take(resume, 60.0)
+    (answer,) = thief.sent()
+    with pytest.raises(RemoteProtocolError, match=Drop.LATE):
+        b.take(answer, 60.0)
+    assert [type(each) for each in b.sent()] == [Reply, Send]  # the stream that waited is opened with signatures
+
+
+def test_a_resume_under_a_secret_that_both_signed_for_just_now_is_answered_with_its_offer() -> None:
+    a, b = pair()
+    b.open(a, 1.0)
+    assert b.resuming.ride(LOW.node_id, OFFER, now=1.0)
+    (resume,) = b.sent()
+    a.take(resume, 1.0)
+    a.streams.receive_open(CARDS[HIGH.node_id], signs(b, a, 1.0), "to", now=1.0)
+    a.sent()
+    assert a.resuming.ride_back(HIGH.node_id, OFFER.seq, ANSWER, now=1.0)
+    assert [each.what for each in a.sent()] == [Pairing.RESUMED]
 
 
 def test_an_exchange_that_comes_to_nothing_leaves_no_key_behind() -> None:
