@@ -219,7 +219,7 @@ class StreamSettings(NamedTuple):
             "Open a stream by a secret of the last one, without signatures: `auto`; `always-kem`, with a fresh ML-KEM "
             "key each time; `off`. The secret is in memory alone.",
         ),
-    ] = "off"
+    ] = "auto"
     queue_bytes: Annotated[
         int,
         Key(

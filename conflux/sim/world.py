@@ -64,7 +64,7 @@ class World:
         self.rng = random.Random(seed)  # noqa: S311  # a run is repeated by its seed; nothing here is secret
         self.now = STARTS_AT_S
         self.now_unix = now_unix
-        self.resumption = Resumption.OFF  # of nodes that start from now on
+        self.resumption = Resumption.AUTO  # of nodes that start from now on
         self.hub = Hub(rng=self.rng, weather=weather)
         self.broker = Broker(rng=self.rng, weather=weather)
         self.hosts: dict[NodeId, Host] = {}

@@ -9,7 +9,7 @@ from image.vm import Shell, wait_slowly
 from rig.enter import add_figures
 
 MEMORY_MB_MAX = 180.0
-QUIET_S = 60  # an idle stream ends after 15 s, the link lingers, and the processor has other boards to emulate
+QUIET_S = 180  # a stream that paused before stays for two minutes at most, and its link lingers
 
 
 @pytest.fixture(scope="module")

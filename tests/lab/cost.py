@@ -36,8 +36,8 @@ CONNECTED_WITHIN_S: Final = 120.0
 
 def cold() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of exchanges between two boards that keep nothing open, and the spells."""
-    apart = Apart({"stream": {"idle_timeout": IDLE_S, "resumption": "auto"}})
-    lab = Lab({"stream": {"idle_timeout": IDLE_S, "resumption": "auto"}})
+    apart = Apart({"stream": {"idle_timeout": IDLE_S}})
+    lab = Lab({"stream": {"idle_timeout": IDLE_S}})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]
@@ -129,7 +129,7 @@ def _mb_day(spell: Spell) -> float:
 
 def kept() -> tuple[dict[str, float], list[Spell]]:
     """Return the figures of a link that is kept, per minute: idle, and with one ping."""
-    lab = Lab({"stream": {"idle_timeout": 120.0, "resumption": "auto"}})
+    lab = Lab({"stream": {"idle_timeout": 120.0}})
     watched = Watched(lab, "alpha", "bravo")
     alpha, bravo = watched.hosts
     address = bravo.overlay_addresses()[1]

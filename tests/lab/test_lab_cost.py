@@ -20,7 +20,7 @@ GONE_S = SETTINGS["stream"]["idle_timeout"] + SETTINGS["link"]["linger"] + 3.0
 @pytest.fixture(scope="module")
 def spells() -> dict[str, Spell]:
     """What passed: a first contact, two later exchanges, and ten large packets."""
-    lab = Lab({**SETTINGS, "stream": {**SETTINGS["stream"], "resumption": "auto"}})
+    lab = Lab(SETTINGS)
     watched = Watched(lab, "alpha", "bravo")
     address = watched.hosts[1].overlay_addresses()[1]
     time.sleep(8)  # presence, cards and mDNS's questions of the start are through

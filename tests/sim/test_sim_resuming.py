@@ -25,7 +25,6 @@ def met(
 ) -> tuple[World, Host, Host]:
     """Return two nodes that had an exchange, of which nothing is open any more."""
     world = World(seed, weather)
-    world.resumption = Resumption.AUTO
     alpha, bravo = world.host("alpha", **config), world.host("bravo", **config)
     world.run(3.0)
     ping(world, alpha, bravo, 0, within_s=20.0)
@@ -132,7 +131,6 @@ def test_a_board_that_lost_the_secret_alone_is_met_almost_at_once() -> None:
 
 def test_a_board_that_does_not_resume_is_met_as_before() -> None:
     world = World(7)
-    world.resumption = Resumption.AUTO
     alpha, bravo = world.host("alpha"), world.host("bravo")
     bravo.node.streams.resuming._resumption = Resumption.OFF
     world.run(3.0)

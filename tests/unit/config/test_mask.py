@@ -48,7 +48,7 @@ idle_timeout_min = 6
 idle_timeout_max = 60
 metered = true
 queue_bytes = 70_000
-resumption = "off"
+resumption = "always-kem"
 queue_age = 3
 [budget]
 day = "50 MB"
