@@ -48,6 +48,7 @@ class LinkEnd(StrEnum):
     PEER_LOST = "peer-lost"  # the process at the far end is gone
     REVOKED = "revoked"  # the far end is a member no more
     REPLACED = "replaced"  # the far end dialled anew
+    SIGNED = "signed-anew"  # a secret opened it, and the far end signs
     FAILED = "failed"  # the carrier lost it
 
 

@@ -204,6 +204,18 @@ class Links:
             case State.IDLE | State.WAITING:
                 self.peer_returned(peer, now=now)
 
+    def peer_signed(self, peer: NodeId, *, now: float) -> None:
+        """End a link that a secret opened: the peer has none that serves, so perhaps it was somebody else."""
+        entry = self._peers.get(peer)
+        if entry is None or entry.attempt is None or not entry.attempt.by_secret:
+            return
+        entry.number = 0  # it was perhaps somebody else's
+        if entry.is_up:
+            self._after_down(entry, self._drop_attempt(entry), LinkEnd.SIGNED, now=now)
+        else:
+            self._drop_attempt(entry)
+            self._wait_or_rest(entry, now=now)
+
     def peer_revoked(self, peer: NodeId, *, now: float) -> None:
         """End the link to a peer that is a member no more, and every wish for one."""
         entry = self._peers.get(peer)
@@ -231,10 +243,13 @@ class Links:
 
     # ── what the peer says ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def receive_signal(self, peer: NodeId, kind: Kind, body: bytes, seq: int, *, now: float) -> None:
+    def receive_signal(
+        self, peer: NodeId, kind: Kind, body: bytes, seq: int, *, by_secret: bool = False, now: float
+    ) -> None:
         """Take a verified control message of kind OFFER, ANSWER, CANDIDATES or LINK_REFUSED.
 
-        seq: the message's sequence number, for the answer.  Raises RemoteProtocolError; the state is then unchanged.
+        seq: the message's sequence number, for the answer.  by_secret: it came along with a resumption.  Raises
+        RemoteProtocolError; the state is then unchanged.
         """
         if peer == self.me:
             raise RemoteProtocolError("malformed", "link signalling from oneself")
@@ -242,11 +257,11 @@ class Links:
             case Kind.OFFER:
                 offer = Offer.decode_untrusted(body)
                 self._lists_told(peer, offer.lists, now)
-                self._receive_offer(peer, offer, seq, now=now)
+                self._receive_offer(peer, offer, seq, by_secret=by_secret, now=now)
             case Kind.ANSWER:
                 answer = Answer.decode_untrusted(body)
                 self._lists_told(peer, answer.lists, now)
-                self._receive_answer(peer, answer)
+                self._receive_answer(peer, answer, by_secret=by_secret)
             case Kind.CANDIDATES:
                 self._receive_candidates(peer, Candidates.decode_untrusted(body))
             case Kind.LINK_REFUSED:
@@ -263,7 +278,7 @@ class Links:
             self._drop_attempt(entry)
             self._cool_down(entry, DialEnd.NO_ANSWER, said, now=now)
 
-    def _receive_offer(self, peer: NodeId, offer: Offer, seq: int, *, now: float) -> None:
+    def _receive_offer(self, peer: NodeId, offer: Offer, seq: int, *, by_secret: bool, now: float) -> None:
         entry = self._peers.get(peer) or Peer(peer)
         current = entry.attempt
         if current is not None:
@@ -272,9 +287,13 @@ class Links:
                 return
             crossed = offer.number == current.number
             # The peer gave an attempt up and counts from the start, as it does when it sees that this node restarted.
-            anew = crossed and not current.initiator and seq > current.offer_seq
+            # Or a secret made the other one, which was perhaps somebody else's: then its number counts for nothing.
+            anew = not current.initiator and (
+                (crossed and seq > current.offer_seq) or (current.by_secret and not by_secret)
+            )
+            is_late = offer.number < current.number and not anew
             crossed = crossed and not anew
-            if offer.number < current.number or (crossed and not (current.initiator and peer < self.me)):
+            if is_late or (crossed and not (current.initiator and peer < self.me)):
                 # Over an open link no offers cross: the peer lost it, and may dial again at once with a higher number.
                 word = RefusalWord.GLARE if crossed and not entry.is_up else RefusalWord.STALE
                 self._refuse(peer, offer.attempt, current.number, word, re=seq)
@@ -291,7 +310,7 @@ class Links:
         entry.number = max(entry.number, offer.number)
         attempt = self._begin(entry, offer.attempt, initiator=False, number=offer.number, now=now)
         attempt.remote = offer.description
-        attempt.offer_seq = seq
+        attempt.offer_seq, attempt.by_secret = seq, by_secret
         self._pump(now=now)
 
     def _repeat_answer(self, entry: Peer, attempt: Attempt, seq: int) -> None:
@@ -303,7 +322,7 @@ class Links:
         if attempt.local is not None:
             self._answer(entry, attempt, attempt.local)
 
-    def _receive_answer(self, peer: NodeId, answer: Answer) -> None:
+    def _receive_answer(self, peer: NodeId, answer: Answer, *, by_secret: bool) -> None:
         entry = self._peers.get(peer)
         attempt = entry.attempt if entry is not None else None
         if entry is None or attempt is None or answer.attempt != attempt.id or not attempt.initiator:
@@ -316,7 +335,7 @@ class Links:
         if attempt.remote is not None or attempt.local is None:
             self._drop(Drop.REPEATED_ANSWER)
             return
-        attempt.remote = answer.description
+        attempt.remote, attempt.by_secret = answer.description, by_secret
         self._connect(attempt, answer.description)
 
     def _receive_candidates(self, peer: NodeId, found: Candidates) -> None:

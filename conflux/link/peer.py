@@ -23,7 +23,10 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One try to bring a link up; becomes the link once it is open."""
+    """One try to bring a link up; becomes the link once it is open.
+
+    by_secret: its offer or its answer came along with a resumption, so no signature of the peer stands behind it.
+    """
 
     id: bytes
     link: LinkId
@@ -36,6 +39,7 @@ class Attempt:
     offer_seq: int = 0  # the control message that the answer is for
     early: tuple[str, ...] = ()  # candidates that came before they could be used
     opened_at: float | None = None
+    by_secret: bool = False
 
 
 @dataclass(slots=True)

@@ -10,8 +10,7 @@ dial; when stream, link and route are there, packets flow; when they stop, all o
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from ipaddress import ip_network
 from random import Random
 from typing import Any, NamedTuple
@@ -45,6 +44,7 @@ from conflux.node.neighbours import Neighbours
 from conflux.node.patience import Bounds, Patience
 from conflux.node.policing import Policing
 from conflux.node.precedence import Precedence
+from conflux.node.refusals import Refusals
 from conflux.node.relaying import Relaying
 from conflux.node.requests import Requests
 from conflux.node.resuming import Resuming
@@ -111,6 +111,7 @@ class Node:
         self.links = links
         self.search = search
         self.trails = Trails()
+        self._refused = Refusals()
         self._vantage = Vantages(plane, search)
         self.streams = Streams(
             member,
@@ -182,10 +183,10 @@ class Node:
             vantages=self._vantage,
             trails=self.trails,
             tell=self._tell,
-            counting_drops=self._counting_drops,
+            counting_drops=self._refused.counting,
             settle_links=self._settle_links,
         )
-        self._resuming = Resuming(plane, self.streams, self._counting_drops, self._hearing.paired)
+        self._resuming = Resuming(plane, self.streams, self._refused.counting, self._hearing.paired)
         self._neighbours = Neighbours(
             open_links,
             datapath=datapath,
@@ -195,14 +196,13 @@ class Node:
             destinations=self._to,
             relaying=self._relaying,
             tell=self._tell,
-            counting_drops=self._counting_drops,
+            counting_drops=self._refused.counting,
         )
         machines = (plane, links, self.streams, self.routes, self._to, self._revoking, self._precedence)
         self._machines = (*machines, self.policing)
         self._commands: deque[Command] = deque()
         self._fresh: deque[Event] = deque()  # of the settling under way
         self._events: deque[Event] = deque(maxlen=EVENT_COUNT_MAX)
-        self._drops: Counter[str] = Counter()
 
     # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -382,7 +382,7 @@ class Node:
 
     def status(self, *, now: float) -> NodeStatus:
         """Return everything `conflux status` shows; never a key."""
-        drops = Counter(self._drops)
+        drops: Counter[str] = Counter(self._refused)
         drops.update(self.datapath.drop_counts())
         drops.update(self.plane.drops)
         drops.update(self.links.drop_counts)
@@ -538,7 +538,7 @@ class Node:
             case RekeyDue(id_):
                 self.streams.rekey(id_, now=now)
             case Entry(id_, kind, body, epoch):
-                with self._counting_drops():
+                with self._refused.counting():
                     self.streams.receive_entry(id_, kind, body, epoch=epoch, now=now)
 
     def _hear_lists(self, peer: NodeId, digest: bytes, now: float) -> None:
@@ -581,19 +581,13 @@ class Node:
             case stream.CardOutdated(peer):
                 self.plane.refresh(peer, now=now)
             case stream.Rode():
-                with self._counting_drops():
+                with self._refused.counting():
                     self._requests.rode(event, now)
             case stream.RideEnded(peer):
                 self._requests.ride_ended(peer, now)
+            case stream.SignedAnew(peer):
+                self.links.peer_signed(peer, now=now)
             case stream.Conflict(peer, seen_here):
                 self.links.peer_lost(peer, now=now)
                 if seen_here:
                     self.plane.notify(peer, Kind.RESUME_CONFLICT, b"", now=now)
-
-    @contextmanager
-    def _counting_drops(self) -> Iterator[None]:
-        """Count what a peer said and a machine refused; it has no other effect."""
-        try:
-            yield
-        except RemoteProtocolError as error:
-            self._drops[error.reason] += 1

@@ -88,7 +88,7 @@ class Requests:
             self._riding.pop(event.peer, None)
         if event.kind not in ((Kind.OFFER,) if event.seq else (Kind.ANSWER, Kind.LINK_REFUSED)):
             raise RemoteProtocolError("malformed", f"a message of kind {event.kind} along with a resumption")
-        self._links.receive_signal(event.peer, Kind(event.kind), event.body, event.seq, now=now)
+        self._links.receive_signal(event.peer, Kind(event.kind), event.body, event.seq, by_secret=True, now=now)
 
     def ride_ended(self, peer: NodeId, now: float) -> None:
         """Send an offer by itself whose resumption brought no answer, if that link is still wanted."""

@@ -78,6 +78,7 @@ _PHRASES: Mapping[str, Mapping[str, str]] = {
         "peer-lost": "the process of {who} is gone",
         "revoked": "{who} is a member no more",
         "replaced": "{who} dials anew",
+        "signed-anew": "{who} opened a stream with signatures, and a secret had opened the link",
         "failed": "it was lost",
     },
     "stream": {

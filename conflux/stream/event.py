@@ -170,6 +170,13 @@ class RideEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedAnew:
+    """The peer opened a stream with signatures: what its secret opened has ended, and a link that it opened has to."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """Two used the secret of a resumption with the peer: what it opened ended, and a link that it opened has to.
 
@@ -200,4 +207,5 @@ Event = (
     | Rode
     | RideEnded
     | Resumed
+    | SignedAnew
 )

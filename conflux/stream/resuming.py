@@ -28,6 +28,7 @@ from conflux.stream.event import (
     Rode,
     SenderEnd,
     SenderFailed,
+    SignedAnew,
     Transmit,
 )
 from conflux.stream.handshake import Vantage
@@ -365,6 +366,7 @@ class Resuming:
         if peer in self._rides and self._rides[peer][0].kept.is_erased:
             del self._rides[peer]
         self._end_streams(peer, ReceiverEnd.SIGNED, SenderEnd.SIGNED)
+        self._book.events.append(SignedAnew(peer))
 
     def _end_resumed(self, peer: NodeId, *, seen_here: bool) -> None:
         """End what resumptions with a peer opened: it was perhaps not the peer who asked, or not the peer alone."""

@@ -150,6 +150,18 @@ def test_lost_and_reordered_messages_cost_a_second_at_most(seed: int) -> None:
     ping(world, bravo, alpha, 9, within_s=20.0)
 
 
+def test_a_link_that_a_secret_opened_ends_when_the_peer_signs() -> None:
+    world, alpha, bravo = met(15)
+    ping(world, alpha, bravo, 1)
+    (link,) = alpha.carrier.endpoints
+    bravo.node.streams.resuming.forget_all()
+    bravo.node.streams.open(alpha.node.plane.own_card, now=world.now)
+    bravo.drain()
+    assert world.run(1.0, until=lambda: link not in alpha.carrier.endpoints)
+    world.run(GONE_S)
+    ping(world, alpha, bravo, 2)
+
+
 def test_a_thief_who_uses_the_secret_as_well_is_found_out_by_both() -> None:
     world, alpha, bravo = met(20)
     kept = alpha.node.streams.resuming.secrets._kept[bravo.node_id][0]

@@ -26,7 +26,7 @@ from conflux.errors import LocalProtocolError, RemoteProtocolError
 from conflux.ids import LinkId, NodeId, TetherId
 from conflux.link import DialFailed, LinkConfig, LinkDown, LinkMessage, Links, LinkUp, Signal
 from conflux.link.event import DialEnd, LinkEnd
-from conflux.link.records import Answer, Candidates, Offer, Refusal
+from conflux.link.records import NUMBER_MAX, Answer, Candidates, Offer, Refusal
 
 LOW, HIGH = NodeId(b"\x01" * 16), NodeId(b"\x02" * 16)
 OTHERS = [NodeId(bytes([number]) * 16) for number in range(3, 9)]
@@ -440,3 +440,80 @@ def test_malformed_body_is_refused_and_changes_nothing(kind: Kind) -> None:
 def test_link_to_oneself_is_refused() -> None:
     with pytest.raises(LocalProtocolError):
         links(LOW).acquire(LOW, "user", now=0)
+
+
+def offered_by_secret(machine: Links, number: int = 1) -> Signal:
+    """Have the machine answer an offer that came along with a resumption."""
+    body = Offer(b"attempt1", number, description("offerer")).encode()
+    machine.receive_signal(HIGH, Kind.OFFER, body, 2**64 - 1, by_secret=True, now=0)
+    (describe,) = commands(machine)
+    machine.carrier_event(Described(describe.link, description("answerer")), now=0)
+    (answer,) = signals(machine)
+    return answer
+
+
+def dialled_by_secret(machine: Links) -> None:
+    """Have the machine take an answer that came along with a resumption."""
+    offer = offer_of(machine, HIGH)
+    body = Answer(offer.attempt, description("answerer")).encode()
+    machine.receive_signal(HIGH, Kind.ANSWER, body, 0, by_secret=True, now=0)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_link_that_a_secret_opened_ends_when_the_peer_signs(answers: bool, opens: bool) -> None:
+    machine = links()
+    if answers:
+        offered_by_secret(machine, NUMBER_MAX)
+    else:
+        dialled_by_secret(machine)
+    (connect,) = commands(machine)
+    if opens:
+        machine.carrier_event(Opened(connect.link), now=0)
+        events(machine)
+    machine.peer_signed(HIGH, now=1.0)
+    gone, *dialled = commands(machine)
+    assert gone == Disconnect(connect.link)
+    assert machine.link(HIGH) is None
+    if opens:
+        assert events(machine) == [LinkDown(HIGH, connect.link, LinkEnd.SIGNED)]
+    else:  # who wanted it still does
+        assert [type(command) for command in dialled] == ([] if answers else [Describe])
+    if opens or answers:
+        offer_of(machine, HIGH, now=1.0)
+    assert machine._peers[HIGH].number == 1, "the number was perhaps somebody else's"
+
+
+@pytest.mark.parametrize("open_", [open_as_initiator, open_as_answerer])
+def test_a_link_whose_offer_and_answer_were_signed_stays_when_the_peer_signs(open_: Any) -> None:
+    machine = links()
+    link = open_(machine, HIGH)
+    machine.peer_signed(HIGH, now=1.0)
+    machine.peer_signed(OTHERS[0], now=1.0)
+    assert machine.link(HIGH) == link
+    assert commands(machine) == []
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_signed_offer_replaces_one_that_a_secret_made_whatever_number_that_had(opens: bool) -> None:
+    machine = links()
+    offered_by_secret(machine, NUMBER_MAX)
+    (connect,) = commands(machine)
+    if opens:
+        machine.carrier_event(Opened(connect.link), now=0)
+        events(machine)
+    machine.receive_signal(HIGH, Kind.OFFER, Offer(b"attempt2", 1, description("x")).encode(), 5, now=1.0)
+    gone, describe = commands(machine)
+    assert gone == Disconnect(connect.link)
+    assert isinstance(describe, Describe)
+    assert signals(machine) == []
+
+
+def test_an_offer_by_a_secret_is_ordered_by_its_number() -> None:
+    machine = links()
+    offered_by_secret(machine, 7)
+    commands(machine)
+    body = Offer(b"attempt2", 6, description("x")).encode()
+    machine.receive_signal(HIGH, Kind.OFFER, body, 5, by_secret=True, now=1.0)
+    (refusal,) = signals(machine)
+    assert Refusal.decode_untrusted(refusal.body).reason == "stale"

@@ -32,6 +32,7 @@ from conflux.stream.event import (
     Rode,
     Send,
     SenderReady,
+    SignedAnew,
 )
 from conflux.stream.handshake import Vantage
 from conflux.stream.resume import Resume
@@ -190,7 +191,7 @@ def test_a_stream_that_falls_back_takes_the_place_of_the_one_that_was_answered_i
     a.streams.handle_timeout(now=GIVE_UP_S)
     (open_,) = a.sent()
     b.streams.receive_open(CARDS[LOW.node_id], open_.body, "to", now=GIVE_UP_S)
-    assert [type(event) for event in b.events()] == [ReceiverGone, ReceiverReady]
+    assert [type(event) for event in b.events()] == [ReceiverGone, SignedAnew, ReceiverReady]
     assert not b.streams._outgoing, "nor is there a way back whose keys the other never had"
     a.streams.receive_accept(HIGH.node_id, b.sent()[0].body, now=GIVE_UP_S)
     with pytest.raises(RemoteProtocolError, match="replay"):

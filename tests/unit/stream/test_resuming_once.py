@@ -37,6 +37,7 @@ from conflux.stream.event import (
     Send,
     SenderEnd,
     SenderFailed,
+    SignedAnew,
 )
 from conflux.stream.resume import Resume, Resumed
 from conflux.stream.resuming import RIDE_S
@@ -278,6 +279,7 @@ def test_signatures_of_the_owner_end_what_a_thief_goes_on_with() -> None:
     assert [(event.stream, event.end) for event in gone if isinstance(event, SenderFailed)] == [
         (back, SenderEnd.SIGNED)
     ]
+    assert SignedAnew(LOW.node_id) in gone, "the link that the thief opened is to end"
     with pytest.raises(RemoteProtocolError, match=Drop.UNKNOWN):
         b.take(asked(thief, b, 60.0))
 

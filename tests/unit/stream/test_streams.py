@@ -23,6 +23,7 @@ from conflux.stream.event import (
     SenderEnd,
     SenderFailed,
     SenderReady,
+    SignedAnew,
 )
 from conflux.stream.handshake import Accept, Open, Refused, RekeyOffer
 from conflux.stream.resuming import Resumption
@@ -64,7 +65,8 @@ def opened(s: Streams, d: Streams) -> tuple[SenderReady, ReceiverReady]:
     s.open(D_CARD, now=0.0)
     d.receive_open(S_CARD, s.next_transmit().body, "request", now=0.0)
     s.receive_accept(D.node_id, d.next_transmit().body, now=0.0)
-    (sender,), (receiver,) = events(s), events(d)
+    (sender,), (signed, receiver) = events(s), events(d)
+    assert signed == SignedAnew(S.node_id)
     return sender, receiver
 
 
@@ -138,7 +140,7 @@ def test_open_under_a_renewed_credential_is_accepted_and_the_card_called_outdate
         d.receive_open(S_CARD, s.next_transmit().body, "request", now=0.0)
         s.receive_accept(D.node_id, d.next_transmit().body, now=0.0)
         assert isinstance(s.next_event(), SenderReady)
-    assert [type(event) for event in events(d)] == [ReceiverReady, CardOutdated, ReceiverReady]
+    assert [type(event) for event in events(d)] == [SignedAnew, ReceiverReady, SignedAnew, CardOutdated, ReceiverReady]
 
 
 def test_altered_accept_is_refused_and_the_true_one_still_works():
@@ -195,7 +197,7 @@ def test_a_peer_has_a_bounded_share_and_pushes_out_its_own_oldest():
     streams_open = [opened(s, d)[1].stream for _ in range(INCOMING_PER_PEER_MAX)]
     s.open(D_CARD, now=0.0)
     d.receive_open(S_CARD, s.next_transmit().body, None, now=0.0)
-    gone, ready = events(d)
+    _, gone, ready = events(d)
     assert gone == ReceiverGone(streams_open[0], S.node_id, ReceiverEnd.REPLACED)
     assert isinstance(ready, ReceiverReady)
 
