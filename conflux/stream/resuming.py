@@ -198,10 +198,15 @@ class Resuming:
         return None
 
     def next_transmit(self, lets: Callable[[NodeId], bool]) -> Transmit | None:
-        """Return the next RESUME that waits for no offer any more, or None."""
+        """Return the next RESUME that waits for no offer any more, or None.
+
+        Where the peer's own waits for its answer, that will open the stream: two under one secret would cross.
+        """
         for stream in list(self._waiting):
             state = self._book.outgoing[stream]
-            if lets(state.peer) and (resume := self._make_resume(stream, None, state.opened_at)) is not None:
+            if state.peer in self._rides or not lets(state.peer):
+                continue
+            if (resume := self._make_resume(stream, None, state.opened_at)) is not None:
                 return resume
         return None
 
@@ -223,7 +228,7 @@ class Resuming:
     def ride(self, peer: NodeId, rider: Rider, *, now: float) -> bool:
         """Send an offer of a link along with the RESUME for that peer; False: none is about to be sent."""
         stream = self._waits(peer)
-        if stream is None:
+        if stream is None or peer in self._rides:
             return False
         resume = self._make_resume(stream, rider, now)
         if resume is not None:

@@ -368,6 +368,34 @@ def test_an_offer_whose_resumption_fails_is_to_be_sent_by_itself():
     assert a.events() == [RideEnded(HIGH.node_id)]
 
 
+def test_a_stream_that_is_wanted_while_the_peers_resume_waits_is_opened_by_that_one() -> None:
+    a, b = pair()
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    own = b.open(a)
+    assert b.sent() == [], "two under one secret would cross"
+    assert not b.resuming.ride(LOW.node_id, OFFER, now=0.0)
+    b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, now=0.0)
+    (resumed,) = b.sent()
+    a.take(resumed)
+    (ready,) = b.events(SenderReady)
+    (there,) = a.events(ReceiverReady)
+    assert ready.stream == there.stream == own
+    assert ready.data == there.data
+
+
+def test_a_stream_that_is_wanted_while_the_peers_resume_waits_is_opened_with_signatures_if_the_secret_ends() -> None:
+    a, b = pair()
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    b.open(a)
+    b.resuming.forget(LOW.node_id)
+    (open_,) = b.sent()
+    assert isinstance(open_, Send)
+
+
 def test_no_offer_rides_where_nothing_waits():
     a, _b = pair()
     assert not a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
