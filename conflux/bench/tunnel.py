@@ -65,7 +65,7 @@ def _device(name: str, own: IPv4Address) -> Tun:
     try:
         tun = Tun.create(name, offloads=True)
         try:
-            netlink.configure(netlink.DeviceConfig(name, TunSettings().mtu, (own,), (NETWORK,)))
+            netlink.Child().configure(netlink.DeviceConfig(name, TunSettings().mtu, (own,), (NETWORK,)))
         except UserError:
             tun.close()
             raise

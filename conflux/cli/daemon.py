@@ -12,6 +12,7 @@ from conflux.cli import context
 from conflux.cli.observe import answered, print_json
 from conflux.config import settings
 from conflux.config.settings import Origin
+from conflux.host import netlink
 from conflux.host.log import start as start_log
 from conflux.host.systemd import Notifier
 from conflux.state.directory import StateDir
@@ -50,9 +51,11 @@ def up(options: argparse.Namespace) -> int:
         start_log(config.node.log_level, log)
         if not waiting.for_realm(config, notifier):
             return 0
-        from conflux.daemon.run import run  # loads WebRTC: not before there is a realm
+        with netlink.Child() as child:
+            child.start()
+            from conflux.daemon.run import run  # loads WebRTC: not before there is a realm
 
-        return run(config, notifier, log, origin=Origin(path, state_dir))
+            return run(config, notifier, log, child=child, origin=Origin(path, state_dir))
 
     if options.foreground or "NOTIFY_SOCKET" in os.environ:  # a unit of version 0.1 does not say --foreground
         return run(Notifier())

@@ -38,12 +38,17 @@ logger = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, notifier: Notifier | None = None, log_file: Path | None = None, *, origin: Origin | None = None
+    config: Config,
+    notifier: Notifier | None = None,
+    log_file: Path | None = None,
+    *,
+    child: netlink.Child,
+    origin: Origin | None = None,
 ) -> int:
     """Run the daemon until it is told to stop, and return the exit code.  Raises UserError if it cannot start.
 
     notifier: whom it tells how far it is; None: systemd.  log_file: what standard error is, kept bounded; None: it is
-    none, and somebody else's.  origin: of the configuration, for a reload.
+    none, and somebody else's.  child: configures the device.  origin: of the configuration, for a reload.
     """
     notifier = notifier or Notifier()
     log.start(config.node.log_level, log_file)
@@ -64,6 +69,7 @@ def run(
         require_a_family(config, has_ipv6=has_ipv6)
         if member is None:
             assert token is not None
+            child.close()  # an issuer may take its time
             joined = joining.join_when_answered(config, state, token, notifier)
             member = waiting.meanwhile(config, joining.JOINING, joined, notifier)
             if member is None:
@@ -73,7 +79,7 @@ def run(
         for warning in (*warnings, *interface_warnings(config)):
             logger.warning("%s", warning)
         guard, open_to = fence.build(config.tun.name, fenced, config.tun.forward_from)  # before it has addresses
-        netlink.configure(device)
+        child.configure(device)
         _load(config, has_broker=broker_of(state, member.anchor, realm_clock(state).now_unix) is not None)
         ca = read_ca(config)
         priority.ask(config.node.nice)

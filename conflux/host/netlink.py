@@ -1,9 +1,8 @@
 """Addresses, routes, MTU and state of a network device, set through pyroute2 in a child process.
 
 pyroute2 costs 13.5 MB of resident memory, and the daemon needs it for 20 milliseconds of its life.  So only a child
-imports it, which ends before the first packet: configure() starts `python -m conflux.host.netlink`, which reads one
-DeviceConfig as JSON and answers with an exit code and one line.  The child inherits the privileges the device was made
-with.
+imports it, which ends before the first packet: `python -m conflux.host.netlink` reads one DeviceConfig as JSON and
+answers with an exit code and one line.  The child has the privileges that the device is made with.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import subprocess
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import conflux
 from conflux.errors import UserError, words_of
@@ -44,32 +43,70 @@ class DeviceConfig(NamedTuple):
     closed: tuple[IPv4Network | IPv6Network, ...] = ()  # unreachable while the device is gone, until the next boot
 
 
-def configure(config: DeviceConfig) -> None:
-    """Configure the device and bring it up.  Raises UserError."""
-    request = {
-        "device": config.device,
-        "mtu": config.mtu,
-        "addresses": [str(address) for address in config.addresses],
-        "networks": [str(network) for network in config.networks],
-        "closed": [str(network) for network in config.closed],
-    }
-    package = Path(conflux.__file__).resolve().parent.parent
-    try:
-        child = subprocess.run(  # noqa: S603  # our own interpreter and module
+class Child:
+    """The process that configures the device.  Used as a context manager, it ends with the block at the latest.
+
+    start() lets it import pyroute2 while this process is busy with something else: that takes a third of a second.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the process, which waits for configure(); that tells of a failure, too."""
+        with contextlib.suppress(OSError):
+            self._process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        package = Path(conflux.__file__).resolve().parent.parent
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-P", "-m", __name__],  # -P: import nothing from the working directory
-            input=json.dumps(request).encode(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={"PYTHONPATH": str(package), "PATH": os.defpath},
-            timeout=CHILD_TIMEOUT_S,
-            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = words_of(error) if isinstance(error, OSError) else "the program that does it hangs"
-        raise UserError(f"cannot set up {config.device}: {why}") from None
-    if child.returncode:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
-        raise UserError(f"cannot set up {config.device}: {lines[-1]}")
+
+    def configure(self, config: DeviceConfig) -> None:
+        """Configure the device and bring it up.  Raises UserError."""
+        request = {
+            "device": config.device,
+            "mtu": config.mtu,
+            "addresses": [str(address) for address in config.addresses],
+            "networks": [str(network) for network in config.networks],
+            "closed": [str(network) for network in config.closed],
+        }
+        try:
+            if self._process is None:
+                self._process = self._spawn()
+            _, said = self._process.communicate(json.dumps(request).encode(), CHILD_TIMEOUT_S)
+            code = self._process.returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            why = words_of(error) if isinstance(error, OSError) else "the program that does it hangs"
+            raise UserError(f"cannot set up {config.device}: {why}") from None
+        finally:
+            self.close()
+        if code:
+            lines = said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
+            raise UserError(f"cannot set up {config.device}: {lines[-1]}")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for pipe in (process.stdin, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        process.wait()
 
 
 def has_ipv6(device: str) -> bool:
@@ -148,5 +185,9 @@ def _apply(request: dict[str, object]) -> str | None:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(ImportError):  # now: _apply() says what is missing
+        import pyroute2
+
+        assert pyroute2
     if problem := _apply(json.load(sys.stdin)):
         sys.exit(problem)

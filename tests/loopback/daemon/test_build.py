@@ -172,7 +172,7 @@ def test_the_ca_is_read_while_files_outside_the_state_directory_may_be_read(memb
     monkeypatch.setattr(Tun, "create", lambda name, offloads: device)
     for module, name in (
         (log, "start"),
-        (netlink, "configure"),
+        (netlink.Child, "configure"),
         (privileges, "drop"),
         (priority, "ask"),
     ):
@@ -181,7 +181,7 @@ def test_the_ca_is_read_while_files_outside_the_state_directory_may_be_read(memb
     monkeypatch.setattr(sandbox, "enter", lambda *_: ca.unlink())
     monkeypatch.setattr(run, "_make_room", lambda socket: None)
     monkeypatch.setattr(Daemon, "run", see)
-    assert run.run(settings) == 0
+    assert run.run(settings, child=netlink.Child()) == 0
     assert found == ["the broker's"]
 
 

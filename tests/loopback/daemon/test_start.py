@@ -8,6 +8,7 @@ from conflux.config.settings import parse
 from conflux.daemon import run
 from conflux.errors import UserError
 from conflux.host import privileges, tun
+from conflux.host.netlink import Child
 from conflux.state.directory import StateDir
 
 
@@ -23,7 +24,7 @@ def config(path, more: str = ""):
 
 def refusal(settings) -> str:
     with pytest.raises(UserError) as caught:
-        run.run(settings)
+        run.run(settings, child=Child())
     return str(caught.value)
 
 

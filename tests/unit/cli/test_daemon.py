@@ -9,11 +9,13 @@ from conflux.api.client import ApiClient
 from conflux.cli import daemon
 from conflux.daemon import waiting
 from conflux.errors import ConfigError
+from conflux.host import netlink
 
 
 @pytest.fixture
 def options(tmp_path, monkeypatch):
     monkeypatch.setattr(waiting, "for_realm", lambda config, notifier: True)
+    monkeypatch.setattr(netlink.Child, "start", lambda self: None)
     config = tmp_path / "conflux.toml"
     config.write_text(f'[node]\nstate_dir = "{tmp_path}/configured"\n')
     return Namespace(config=config, state_dir=None, foreground=True, json=False)
@@ -21,20 +23,20 @@ def options(tmp_path, monkeypatch):
 
 def test_up_runs_a_daemon_of_the_configuration_and_returns_its_exit_code(options, monkeypatch):
     ran = []
-    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *_, origin: ran.append(config) or 75)
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *_, child, origin: ran.append(config) or 75)
     assert daemon.up(options) == 75
     assert [str(config.node.state_dir) for config in ran] == [str(options.config.parent / "configured")]
 
 
 def test_the_state_dir_of_the_command_line_takes_the_place_of_the_configured_one(options, monkeypatch, tmp_path):
     ran = []
-    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *_, origin: ran.append(config) or 0)
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda config, *_, child, origin: ran.append(config) or 0)
     daemon.up(Namespace(config=options.config, state_dir=tmp_path / "other", foreground=True, json=False))
     assert ran[0].node.state_dir == tmp_path / "other"
 
 
 def test_a_mistake_in_the_configuration_is_told_before_a_daemon_is_run(options, monkeypatch):
-    monkeypatch.setattr(conflux.daemon.run, "run", lambda *_, origin: pytest.fail("came too far"))
+    monkeypatch.setattr(conflux.daemon.run, "run", lambda *_, child, origin: pytest.fail("came too far"))
     options.config.write_text("[node]\nnice = 99\n")
     with pytest.raises(ConfigError, match=r"node\.nice must be"):
         daemon.up(options)
