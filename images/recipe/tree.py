@@ -130,7 +130,7 @@ class Trees:
             copy_tree(shop.tree / INITRAMFS[0], root / "etc/initramfs-tools")
             folder = root / "etc/initramfs-tools"
             lay(shop.tree / "images/initramfs/board.conf", folder / "conf.d/board.conf")
-            lay(shop.tree / "images/initramfs/modules", folder / "modules")
+            lay(shop.tree / "images/initramfs/conflux-modules", folder / "conflux-modules")
             for each in ("hooks", "scripts"):
                 copy_tree(shop.tree / "images/initramfs" / each, folder / each)
             version = max(each.name.removeprefix("vmlinuz-") for each in (root / "boot").glob("vmlinuz-*"))
