@@ -16,5 +16,5 @@ def test_a_metered_uplink_and_a_budget_that_is_used_up_weigh_together():
 
 
 def test_what_opening_costs_is_that_of_the_way_in_which_streams_are_opened():
-    assert patience_bounds(parse("")).open_bytes == OPEN_BYTES
-    assert patience_bounds(parse('[stream]\nresumption = "auto"\n')).open_bytes == RESUME_BYTES
+    assert patience_bounds(parse("")).open_bytes == RESUME_BYTES
+    assert patience_bounds(parse('[stream]\nresumption = "off"\n')).open_bytes == OPEN_BYTES
