@@ -83,8 +83,8 @@ class Carrier(ABC, Generic[L]):
             self.drop_counts[Drop.COMMAND_WITHOUT_LINK] += 1
             return
         match command:
-            case Connect(remote=remote):
-                link.connect(remote)
+            case Connect(remote=remote, keys=keys):
+                link.connect(remote, keys)
             case AddCandidates(candidates=candidates):
                 link.add_candidates(candidates)
             case Disconnect():

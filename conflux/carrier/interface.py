@@ -98,12 +98,29 @@ class Describe:
     initiator: bool
 
 
+class LinkKeys(NamedTuple):
+    """Keys of a link that its two ends have agreed on: its records are those that a DTLS handshake would lead to.
+
+    aead: AES_256_GCM or CHACHA20_POLY1305 of anchor.frame.  keys of 32 bytes, nonces of 12, of which AES takes four.
+    """
+
+    aead: int
+    key_out: bytes
+    key_in: bytes
+    iv_out: bytes
+    iv_in: bytes
+
+    def __repr__(self) -> str:
+        return f"LinkKeys(aead={self.aead})"  # never the keys
+
+
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connect the described link to the far side."""
+    """Connect the described link to the far side.  keys: for a carrier that takes them; None: by a DTLS handshake."""
 
     link: LinkId
     remote: Description
+    keys: LinkKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,14 @@ from conflux.carrier.interface import (
     Closed,
     Described,
     Description,
+    LinkKeys,
     Measured,
     Opened,
     TetherDown,
     TetherUp,
 )
 from conflux.carrier.tether import LINK_LABEL, TETHER_LABEL, parse_protocol_untrusted
-from conflux.errors import RemoteProtocolError, words_of
+from conflux.errors import LocalProtocolError, RemoteProtocolError, words_of
 from conflux.host.underlay import is_here
 from conflux.ids import TetherId
 
@@ -84,6 +85,7 @@ class Link(ABC, Generic[T, C]):
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Closed] = self._loop.create_future()
         self._remote: asyncio.Future[Description] = self._loop.create_future()
+        self._keys: LinkKeys | None = None  # of a link without a handshake, until what follows has them
         self._initiator = context.initiator
         self._is_open = False
         self._control: C | None = None  # conflux.link.1
@@ -106,6 +108,11 @@ class Link(ABC, Generic[T, C]):
         return None
 
     @property
+    def _takes_keys(self) -> bool:
+        """Whether keys that both ends have may stand in for the handshake."""
+        return False
+
+    @property
     def _secures_early(self) -> bool:
         """Whether DTLS begins beside ICE."""
         return False
@@ -117,7 +124,10 @@ class Link(ABC, Generic[T, C]):
 
     @abstractmethod
     async def _carry(self, remote: Description) -> None:
-        """Start what comes after the handshake, which is done; _opened() follows once conflux.link.1 is open."""
+        """Start what comes after the handshake, which is done; _opened() follows once conflux.link.1 is open.
+
+        With self._keys, which a carrier that takes none is never given, there was no handshake.
+        """
 
     @abstractmethod
     async def _stop_carrying(self) -> None:
@@ -188,9 +198,15 @@ class Link(ABC, Generic[T, C]):
         if address is not None and not is_here(address):
             self.end(CarrierEnd.ADDRESS_GONE)
 
-    def connect(self, remote: Description) -> None:
-        """Go on with the far side's description."""
+    def connect(self, remote: Description, keys: LinkKeys | None = None) -> None:
+        """Go on with the far side's description.  keys: both have them, so there is no handshake.
+
+        Raises LocalProtocolError for keys that this kind of link does not take.
+        """
+        if keys is not None and not self._takes_keys:
+            raise LocalProtocolError("a link of this kind takes no keys")
         if not self._remote.done():
+            self._keys = keys
             self._remote.set_result(remote)
 
     async def _establish(self) -> None:
@@ -224,18 +240,22 @@ class Link(ABC, Generic[T, C]):
                 "candidates",
             )
         remote = await self._remote
+        needs_handshake = self._keys is None
         fingerprint = remote.dtls_sha256.hex(":").upper()
         expected = RTCDtlsParameters(fingerprints=[RTCDtlsFingerprint("sha-256", fingerprint)])
         began = time.monotonic()
-        securing = self._spawn(self._handshake.start(expected), "dtls") if self._secures_early else None
+        securing = None
+        if self._secures_early and needs_handshake:
+            securing = self._spawn(self._handshake.start(expected), "dtls")
         await self._ice.reach(remote.ice_ufrag, remote.ice_pwd, remote.candidates)
         reached = time.monotonic()
         if looking is not None:  # a pair works already, and a dead server's ICMP errors would make good sends fail
             looking.cancel()
-        await (self._handshake.start(expected) if securing is None else securing)
+        if needs_handshake:
+            await (self._handshake.start(expected) if securing is None else securing)
         took_ms = [1e3 * (at - began) for at in (reached, time.monotonic())]
         log.debug("link %d: ICE after %.1f ms, DTLS after %.1f ms", self.link, *took_ms)
-        if self._handshake.state != "connected":
+        if needs_handshake and self._handshake.state != "connected":
             raise RemoteProtocolError(CarrierEnd.DTLS, "handshake failed or the certificate is another one")
         await self._carry(remote)
 

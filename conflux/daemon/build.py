@@ -191,7 +191,14 @@ def build(
     )
     kind = kind_of(config)
     parts = kind.parts(given)
-    node = _node(start, parts.datapath, device.addresses, relays=config.relay.enabled, early=kind.SENDS_EARLY)
+    node = _node(
+        start,
+        parts.datapath,
+        device.addresses,
+        relays=config.relay.enabled,
+        early=kind.SENDS_EARLY,
+        keyed=kind.KEYS_LINKS,
+    )
 
     def ask(peer: NodeId, kind: Kind, body: bytes) -> int:
         return int(pump.command(node.request, peer, kind, body))
@@ -383,7 +390,9 @@ def build(
     )
 
 
-def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays: bool, early: bool) -> Node:
+def _node(
+    start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays: bool, early: bool, keyed: bool
+) -> Node:
     member, rng = start.member, start.rng
     return Node(
         member,
@@ -394,6 +403,7 @@ def _node(start: _Start, datapath: Tables, own: tuple[IPAddress, ...], *, relays
             early=early,
             patience=patience_bounds(start.config),
             resumption=Resumption(start.config.stream.resumption),
+            keyed_links=keyed,
         ),
         datapath=datapath,
         plane=ControlPlane(

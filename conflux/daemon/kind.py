@@ -47,6 +47,7 @@ class Kind(Protocol):
 
     OFFLOADS: bool  # it takes super-packets from the TUN device
     SENDS_EARLY: bool  # it keeps frames for a tether that is being made: see NodeConfig
+    KEYS_LINKS: bool  # its carrier takes a link's keys in the place of a handshake
 
     def prepare(self) -> None:
         """Import what is otherwise imported for the first link.  Raises ImportError."""

@@ -10,6 +10,7 @@ from conflux.shell.pump import Pump
 
 OFFLOADS = True
 SENDS_EARLY = True
+KEYS_LINKS = True
 
 
 def prepare() -> None:

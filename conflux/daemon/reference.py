@@ -10,6 +10,7 @@ from conflux.shell.shuttle import Shuttle
 
 OFFLOADS = False
 SENDS_EARLY = False
+KEYS_LINKS = False
 
 
 def prepare() -> None:

@@ -7,12 +7,14 @@
 
 It decides which node dials and when, whose offer wins and when a link may go.  It does not know what a link carries,
 how its offers travel or what opens it: the caller drains signals, commands and events after every input.
+It is one file, because each of these inputs moves the same table of peers from state to state.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from random import Random
 
 from conflux.carrier.interface import (
@@ -29,6 +31,7 @@ from conflux.carrier.interface import (
     Described,
     Description,
     Disconnect,
+    LinkKeys,
     Opened,
     SendControl,
     TetherDown,
@@ -177,6 +180,35 @@ class Links:
         current = None if entry is None else entry.attempt
         return current is not None and current.initiator and current.id == attempt and current.remote is None
 
+    def offer_anew(self, peer: NodeId, attempt: bytes, *, now: float) -> None:
+        """Give up an offer of this node without an answer, and make another.  No-op if it has one."""
+        entry = self._peers.get(peer)
+        if entry is None or not self.offers(peer, attempt):
+            return
+        self._drop_attempt(entry)
+        if entry.redial_count >= REDIAL_COUNT_MAX:
+            self._cool_down(entry, DialEnd.NO_ANSWER, now=now)
+            return
+        entry.redial_count += 1
+        self._wait_or_rest(entry, now=now)
+
+    def can_be_keyed(self, peer: NodeId, attempt: bytes) -> bool:
+        """Say whether the carrier has yet to be told to connect an attempt: only then it can be given keys."""
+        entry = self._peers.get(peer)
+        if entry is None or entry.attempt is None or entry.attempt.id != attempt:
+            return False
+        link = entry.attempt.link
+        return any(isinstance(command, Connect) and command.link == link for command in self._commands)
+
+    def answered_by_secret(self, peer: NodeId, attempt: bytes, keys: LinkKeys | None) -> None:
+        """Take note that this node's answer went along with a resumption.  keys: only if can_be_keyed().
+
+        To be called as soon as next_signal() has given the answer out: the carrier gets the keys with Connect.
+        """
+        entry = self._peers.get(peer)
+        if entry is not None and entry.attempt is not None and entry.attempt.id == attempt:
+            entry.attempt.by_secret, entry.attempt.keys = True, keys
+
     def peer_returned(self, peer: NodeId, *, now: float) -> None:
         """Forget past failures: the peer was just heard of, so a dial may succeed now."""
         entry = self._peers.get(peer)
@@ -244,12 +276,20 @@ class Links:
     # ── what the peer says ───────────────────────────────────────────────────────────────────────────────────────────
 
     def receive_signal(
-        self, peer: NodeId, kind: Kind, body: bytes, seq: int, *, by_secret: bool = False, now: float
+        self,
+        peer: NodeId,
+        kind: Kind,
+        body: bytes,
+        seq: int,
+        *,
+        by_secret: bool = False,
+        keys: LinkKeys | None = None,
+        now: float,
     ) -> None:
         """Take a verified control message of kind OFFER, ANSWER, CANDIDATES or LINK_REFUSED.
 
-        seq: the message's sequence number, for the answer.  by_secret: it came along with a resumption.  Raises
-        RemoteProtocolError; the state is then unchanged.
+        seq: the message's sequence number, for the answer.  by_secret: it came along with a resumption.  keys: agreed
+        on there, with an answer.  Raises RemoteProtocolError; the state is then unchanged.
         """
         if peer == self.me:
             raise RemoteProtocolError("malformed", "link signalling from oneself")
@@ -261,7 +301,7 @@ class Links:
             case Kind.ANSWER:
                 answer = Answer.decode_untrusted(body)
                 self._lists_told(peer, answer.lists, now)
-                self._receive_answer(peer, answer, by_secret=by_secret)
+                self._receive_answer(peer, answer, by_secret=by_secret, keys=keys)
             case Kind.CANDIDATES:
                 self._receive_candidates(peer, Candidates.decode_untrusted(body))
             case Kind.LINK_REFUSED:
@@ -322,7 +362,7 @@ class Links:
         if attempt.local is not None:
             self._answer(entry, attempt, attempt.local)
 
-    def _receive_answer(self, peer: NodeId, answer: Answer, *, by_secret: bool) -> None:
+    def _receive_answer(self, peer: NodeId, answer: Answer, *, by_secret: bool, keys: LinkKeys | None) -> None:
         entry = self._peers.get(peer)
         attempt = entry.attempt if entry is not None else None
         if entry is None or attempt is None or answer.attempt != attempt.id or not attempt.initiator:
@@ -335,7 +375,7 @@ class Links:
         if attempt.remote is not None or attempt.local is None:
             self._drop(Drop.REPEATED_ANSWER)
             return
-        attempt.remote, attempt.by_secret = answer.description, by_secret
+        attempt.remote, attempt.by_secret, attempt.keys = answer.description, by_secret, keys
         self._connect(attempt, answer.description)
 
     def _receive_candidates(self, peer: NodeId, found: Candidates) -> None:
@@ -433,8 +473,13 @@ class Links:
         return self._signals.popleft() if self._signals else None
 
     def next_command(self) -> Command | None:
-        """Return one command for the carrier, or None."""
-        return self._commands.popleft() if self._commands else None
+        """Return one command for the carrier, or None.  Drain next_signal() first: see answered_by_secret()."""
+        command = self._commands.popleft() if self._commands else None
+        if isinstance(command, Connect) and (entry := self._by_link.get(command.link)) is not None:
+            assert entry.attempt is not None
+            keys, entry.attempt.keys = entry.attempt.keys, None
+            return replace(command, keys=keys)
+        return command
 
     def next_event(self) -> Event | None:
         """Return one event for the node, or None."""
@@ -531,7 +576,7 @@ class Links:
         """Close the attempt or link here; the caller sets the state."""
         attempt = entry.attempt
         assert attempt is not None
-        entry.attempt = None
+        entry.attempt, attempt.keys = None, None
         del self._by_link[attempt.link]
         self._closing[attempt.link] = entry.node
         self._commands.append(Disconnect(attempt.link))

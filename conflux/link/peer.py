@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from conflux.carrier.interface import Description
+from conflux.carrier.interface import Description, LinkKeys
 from conflux.ids import LinkId, NodeId
 from conflux.link.event import LinkStatus
 
@@ -26,6 +26,7 @@ class Attempt:
     """One try to bring a link up; becomes the link once it is open.
 
     by_secret: its offer or its answer came along with a resumption, so no signature of the peer stands behind it.
+    keys: agreed on there, until the carrier has them; None: the link has a handshake.
     """
 
     id: bytes
@@ -40,6 +41,7 @@ class Attempt:
     early: tuple[str, ...] = ()  # candidates that came before they could be used
     opened_at: float | None = None
     by_secret: bool = False
+    keys: LinkKeys | None = None
 
 
 @dataclass(slots=True)

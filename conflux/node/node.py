@@ -76,6 +76,7 @@ class NodeConfig(NamedTuple):
     that are no neighbours; the datapath keeps them until the route's tether is whole.  The first of them may overtake
     each other at the far end, and a neighbour's confirmation comes in a millisecond.  patience: within what bounds idle
     timeouts are chosen; None: that of the datapath holds.  resumption: open streams by a secret of the last.
+    keyed_links: the carrier takes a link's keys in the place of a DTLS handshake.
     """
 
     aead: int
@@ -83,6 +84,7 @@ class NodeConfig(NamedTuple):
     early: bool = False
     patience: Bounds | None = None
     resumption: Resumption = Resumption.OFF
+    keyed_links: bool = False
 
 
 class Node:
@@ -123,6 +125,7 @@ class Node:
             lists=lambda: plane.lists.digest,
             lists_told=self._hear_lists,
             resumption=config.resumption,
+            keyed_links=config.keyed_links,
             holds=lambda peer: not plane.is_expired and plane.card(peer) is not None,
         )
         links.compare_lists(lambda: plane.lists.digest, self._hear_lists)
@@ -489,7 +492,7 @@ class Node:
             (self.routes.next_event, self._neighbours.on_route_event),
             (self.routes.relays.next_event, self._relaying.on_event),
             (self.links.next_event, self._neighbours.on_link_event),
-            (self.links.next_signal, self._requests.signal),
+            (self.links.next_signal, self._requests.signal),  # ahead of the links' commands: see answered_by_secret()
             # A teardown must leave before its tether closes.  A relay that saw the channels close first would tear the
             # route down itself, and the stream's last frame, which the teardown carries, would be lost.
             (self.routes.next_transmit, self._on_route_transmit),
@@ -583,8 +586,8 @@ class Node:
             case stream.Rode():
                 with self._refused.counting():
                     self._requests.rode(event, now)
-            case stream.RideEnded(peer):
-                self._requests.ride_ended(peer, now)
+            case stream.RideEnded():
+                self._requests.ride_ended(event, now)
             case stream.SignedAnew(peer):
                 self.links.peer_signed(peer, now=now)
             case stream.Conflict(peer, seen_here):

@@ -70,7 +70,10 @@ class Requests:
             return
         if signal.re is not None:
             rider = Rider(signal.kind, signal.body)
-            if self._streams.resuming.ride_back(signal.peer, signal.re, rider, now=now):
+            keyed = self._links.can_be_keyed(signal.peer, signal.attempt)
+            rode = self._streams.resuming.ride_back(signal.peer, signal.re, rider, keyed=keyed, now=now)
+            if rode is not None:
+                self._links.answered_by_secret(signal.peer, signal.attempt, rode.keys)
                 return
         if signal.kind is Kind.LINK_REFUSED:  # of an offer of this node: it must not be repeated, no answer will come
             about = _Signalling(signal.peer, signal.attempt)
@@ -88,12 +91,22 @@ class Requests:
             self._riding.pop(event.peer, None)
         if event.kind not in ((Kind.OFFER,) if event.seq else (Kind.ANSWER, Kind.LINK_REFUSED)):
             raise RemoteProtocolError("malformed", f"a message of kind {event.kind} along with a resumption")
-        self._links.receive_signal(event.peer, Kind(event.kind), event.body, event.seq, by_secret=True, now=now)
+        self._links.receive_signal(
+            event.peer, Kind(event.kind), event.body, event.seq, by_secret=True, keys=event.keys, now=now
+        )
 
-    def ride_ended(self, peer: NodeId, now: float) -> None:
-        """Send an offer by itself whose resumption brought no answer, if that link is still wanted."""
-        signal = self._riding.pop(peer, None)
-        if signal is not None and self._links.offers(peer, signal.attempt):
+    def ride_ended(self, event: stream.RideEnded, now: float) -> None:
+        """Send an offer by itself whose resumption brought no answer, if that link is still wanted.
+
+        If the resumption itself had no answer, it is another offer: the peer may have answered the first one, and may
+        have keys for it that this node lacks.
+        """
+        signal = self._riding.pop(event.peer, None)
+        if signal is None:
+            return
+        if not event.answered:
+            self._links.offer_anew(event.peer, signal.attempt, now=now)
+        elif self._links.offers(event.peer, signal.attempt):
             self.signal(signal, now)
 
     def remember_offer(self, message: Message) -> None:

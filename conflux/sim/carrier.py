@@ -9,8 +9,10 @@ repeated and delayed, as the weather says.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
@@ -28,6 +30,7 @@ from conflux.carrier.interface import (
     Described,
     Description,
     Disconnect,
+    LinkKeys,
     Opened,
     OpenTether,
     OutFrame,
@@ -49,6 +52,7 @@ class Ground(Protocol):
     now: float
     rng: random.Random
     endpoints: dict[str, Endpoint]  # of all hosts, by token
+    secured: Counter[Secured]  # how many links, by what secures them
 
     @property
     def weather(self) -> Weather:
@@ -64,6 +68,14 @@ class Ground(Protocol):
         """Return what a link between two hosts takes to open, beyond two round trips."""
 
 
+class Secured(StrEnum):
+    """By what a link is secured."""
+
+    HANDSHAKE = "handshake"
+    KEYS = "keys"  # that both ends were given
+    DIFFERENTLY = "differently"  # it never opens
+
+
 @dataclass
 class Endpoint:
     """One end of a link."""
@@ -72,9 +84,20 @@ class Endpoint:
     link: LinkId
     token: str
     far_token: str | None = None
+    keys: LinkKeys | None = None
     open: bool = False
     arrives_at: float = 0.0  # of the newest reliable message: later ones do not overtake it
     opening: dict[TetherId, float] = field(default_factory=dict)  # tethers made here, and when each is up
+
+    def secured_with(self, far: Endpoint) -> Secured:
+        """Return by what the two ends secure their link."""
+        if self.keys is None and far.keys is None:
+            return Secured.HANDSHAKE
+        if self.keys is None or far.keys is None:
+            return Secured.DIFFERENTLY
+        out, in_ = (self.keys.key_out, self.keys.iv_out), (self.keys.key_in, self.keys.iv_in)
+        same = (far.keys.key_in, far.keys.iv_in) == out and (far.keys.key_out, far.keys.iv_out) == in_
+        return Secured.KEYS if same and self.keys.aead == far.keys.aead else Secured.DIFFERENTLY
 
 
 class Carrier:
@@ -106,8 +129,8 @@ class Carrier:
                 self._event(
                     DESCRIBE_S, Described(link, Description(token, "pwd", bytes(32), SCTP_PORT, MESSAGE_BYTES_MAX, ()))
                 )
-            case Connect(remote=remote) if endpoint is not None:
-                endpoint.far_token = remote.ice_ufrag
+            case Connect(remote=remote, keys=keys) if endpoint is not None:
+                endpoint.far_token, endpoint.keys = remote.ice_ufrag, keys
                 self._meet(endpoint)
             case Disconnect() if endpoint is not None:
                 self.shut(endpoint)
@@ -180,6 +203,10 @@ class Carrier:
         far = self._reached(endpoint)
         if far is None:
             return
+        secured = endpoint.secured_with(far)
+        self._ground.secured[secured] += 1
+        if secured is Secured.DIFFERENTLY:
+            return  # neither opens a record of the other
         open_s = self._ground.open_s(self.node, far.carrier.node)
         for end in (endpoint, far):
             end.open = True

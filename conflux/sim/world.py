@@ -38,7 +38,7 @@ from conflux.realm.policy import Rank, SignedPolicy
 from conflux.realm.policybook import PolicyBook
 from conflux.search.first import FirstSearch
 from conflux.sim.broker import Broker, Missed
-from conflux.sim.carrier import OPEN_S, Carrier, Endpoint
+from conflux.sim.carrier import OPEN_S, Carrier, Endpoint, Secured
 from conflux.sim.channels import BrokerPort, LanPort, own_buckets, user_key
 from conflux.sim.flights import Weather
 from conflux.sim.hub import ONE_LAN, Change, Delivery, Hub
@@ -65,6 +65,7 @@ class World:
         self.now = STARTS_AT_S
         self.now_unix = now_unix
         self.resumption = Resumption.AUTO  # of nodes that start from now on
+        self.secured: Counter[Secured] = Counter()  # how many links, by what secures them
         self.hub = Hub(rng=self.rng, weather=weather)
         self.broker = Broker(rng=self.rng, weather=weather)
         self.hosts: dict[NodeId, Host] = {}
@@ -246,7 +247,13 @@ class Host:
         self.node = Node(
             self.member,
             boot=boot,
-            config=NodeConfig(aead=CHACHA20_POLY1305, relaying=self.relaying, early=True, resumption=world.resumption),
+            config=NodeConfig(
+                aead=CHACHA20_POLY1305,
+                relaying=self.relaying,
+                early=True,
+                resumption=world.resumption,
+                keyed_links=True,
+            ),
             datapath=self.datapath,
             plane=plane,
             links=Links(self.node_id, rng=rng, entropy=rng.randbytes),

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from conflux.anchor.key import EpochKey
+from conflux.carrier.interface import LinkKeys
 from conflux.control.envelope import Kind, Pairing
 from conflux.ids import NodeId, StreamId
 from conflux.stream.handshake import Vantage
@@ -154,19 +155,27 @@ class CardOutdated:
 
 @dataclass(frozen=True, slots=True)
 class Rode:
-    """A signal of the link came with a resumption.  seq: as if it had been a message of its own; 0: an answer."""
+    """A signal of the link came with a resumption.  seq: as if it had been a message of its own; 0: an answer.
+
+    keys: of the link, if both agreed that it has no handshake; with an answer alone.
+    """
 
     peer: NodeId
     kind: int
     body: bytes
     seq: int
+    keys: LinkKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RideEnded:
-    """The resumption with the peer is over, and the offer that rode along got no answer: it is to be sent by itself."""
+    """The resumption with the peer is over, and the offer that rode along got no answer: it is to be sent by itself.
+
+    answered: the peer said that it sends no answer along, and no keys.  Else it may have, and the message was lost.
+    """
 
     peer: NodeId
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from conflux.carrier.interface import LinkKeys
 from conflux.crypto import kdf
 from conflux.crypto.box import seal_once, unseal_once
 from conflux.crypto.exchange import ML_CIPHERTEXT_BYTES, ML_PUBLIC_BYTES, SECRET_BYTES, X_BYTES
@@ -31,6 +32,7 @@ from conflux.stream.handshake import AEADS, VANTAGE_COUNT_MAX, EpochKeys, Vantag
 SECRET_KEPT_BYTES = 32
 ID_BYTES = 8
 KEYS_BYTES = 104  # of one stream
+LINK_KEYS_BYTES = 88
 CHAIN_HASH_BYTES = 16
 NO_STREAM = StreamId(bytes(16))  # in the place of a stream that B does not send: it sends one to A already
 RIDER_BYTES_MAX = 5120  # an OFFER, or the answer to one
@@ -67,6 +69,7 @@ class Terms(Record):
         octets(CHAIN_HASH_BYTES),
         octets(DIGEST_BYTES),
         sequence(nested(Vantage), VANTAGE_COUNT_MAX),
+        uint(255),
         uint(),
         uint(255),
         octets(0, RIDER_BYTES_MAX),
@@ -78,6 +81,7 @@ class Terms(Record):
     chain_hash: bytes  # of the credential chain that its sender acts under
     lists: bytes  # digest of the signed lists that its sender holds
     vantage: tuple[Vantage, ...]  # relays that its sender reaches well
+    link_aead: int  # the cipher of a link without a handshake: wanted with an offer, agreed with an answer; 0: none
     rider_seq: int  # 0 in an answer
     rider_kind: int  # 0: no rider
     rider: bytes
@@ -182,6 +186,13 @@ class Schedule:
         """Return epoch 0's keys of one of the two streams."""
         okm = self._expand(master, "resume-stream", b"\0" if of_asker else b"\1", KEYS_BYTES)
         return cut(okm, epoch=0, aead=aead)
+
+    def link_keys(self, master: bytearray, *, of_asker: bool, aead: int) -> LinkKeys:
+        """Return the keys of the link whose offer and answer went along, for one of the two ends."""
+        okm = self._expand(master, "resume-link", b"", LINK_KEYS_BYTES)
+        keys, ivs = (okm[:32], okm[32:64]), (okm[64:76], okm[76:])
+        out, in_ = (0, 1) if of_asker else (1, 0)
+        return LinkKeys(aead, keys[out], keys[in_], ivs[out], ivs[in_])
 
     def next(self, master: bytearray) -> bytearray:
         """Return the secret for the next time."""

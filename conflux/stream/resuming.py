@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from conflux.control.envelope import Pairing
+from conflux.anchor.frame import CHACHA20_POLY1305
+from conflux.carrier.interface import LinkKeys
+from conflux.control.envelope import Kind, Pairing
 from conflux.crypto import kdf
 from conflux.errors import RemoteProtocolError
 from conflux.ids import NodeId, StreamId
@@ -31,7 +34,7 @@ from conflux.stream.event import (
     SignedAnew,
     Transmit,
 )
-from conflux.stream.handshake import Vantage
+from conflux.stream.handshake import AEADS, Vantage
 from conflux.stream.resume import CHAIN_HASH_BYTES, NO_STREAM, Rider, Terms
 from conflux.stream.resumptions import (
     HALF_OPEN_S,
@@ -66,11 +69,18 @@ _KEEPS = {Resumption.AUTO: (KEEPS_MIXING, KEEPS), Resumption.ALWAYS_KEM: (KEEPS_
 
 @dataclass(slots=True)
 class _Resuming:
-    """A RESUME of this node.  rides: an offer of a link goes along."""
+    """A RESUME of this node.  rides: an offer goes along.  link_aead: wanted of a link without a handshake, or 0."""
 
     stream: StreamId
     asked: Asked
     rides: bool
+    link_aead: int
+
+
+class RodeBack(NamedTuple):
+    """An answer to an offer went along with a RESUMED.  keys: of the link; None: it has a handshake."""
+
+    keys: LinkKeys | None
 
 
 class Resuming:
@@ -223,7 +233,7 @@ class Resuming:
         if resuming.stream in self._book.outgoing:
             self._book.openings[resuming.stream] = None
         if resuming.rides:
-            self._book.events.append(RideEnded(asked.peer))
+            self._book.events.append(RideEnded(asked.peer, answered=False))
 
     def ride(self, peer: NodeId, rider: Rider, *, now: float) -> bool:
         """Send an offer of a link along with the RESUME for that peer; False: none is about to be sent."""
@@ -240,11 +250,12 @@ class Resuming:
         if self.secrets.find(kept.pair, now) is not kept:  # it was used, or grew too old, meanwhile
             self._book.openings[stream] = None
             return None
-        asked = self.secrets.ask(kept, self._terms(stream, state.peer, rider), now)
-        self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None)
+        link_aead = self._book.aead if self._book.keyed_links and rider is not None else 0
+        asked = self.secrets.ask(kept, self._terms(stream, state.peer, rider, link_aead), now)
+        self._asked[state.peer] = _Resuming(stream, asked, rides=rider is not None, link_aead=link_aead)
         return Pass(state.peer, kept.own_id, Pairing.RESUME, asked.message)
 
-    def _terms(self, stream: StreamId, peer: NodeId, rider: Rider | None) -> Terms:
+    def _terms(self, stream: StreamId, peer: NodeId, rider: Rider | None, link_aead: int) -> Terms:
         kind, body, seq = rider or (0, b"", 0)
         return Terms(
             stream=stream,
@@ -253,6 +264,7 @@ class Resuming:
             chain_hash=self._book.chain[:CHAIN_HASH_BYTES],
             lists=self._book.lists(),
             vantage=self._book.vantage(peer),
+            link_aead=link_aead,
             rider_seq=seq,
             rider_kind=kind,
             rider=body,
@@ -289,6 +301,10 @@ class Resuming:
 
         def check(pair: Pair, back: Terms) -> None:
             self._check(pair, back, card_of, now)
+            if back.link_aead and not (
+                self._asked[pair.peer].link_aead and back.link_aead in AEADS and back.rider_kind == Kind.ANSWER
+            ):
+                raise RemoteProtocolError("parameters", "a link without a handshake that was not asked for")
             heard(pair.peer)
 
         try:
@@ -304,12 +320,15 @@ class Resuming:
         self._ready(resuming.stream, state, back.vantage, back.offload_kinds)
         if back.stream != NO_STREAM:
             self._take_in(StreamId(back.stream), peer, outcome, back.offload_kinds, of_asker=False, now=now)
+        keys = _link_keys(outcome, back.link_aead, of_asker=True)
         outcome.erase()
         self._book.opened["resumption"] += 1
         self._book.events.append(Resumed(peer))
         if resuming.rides:
             ride = back.riding
-            self._book.events.append(RideEnded(peer) if ride is None else Rode(peer, ride.kind, ride.body, 0))
+            self._book.events.append(
+                RideEnded(peer, answered=True) if ride is None else Rode(peer, ride.kind, ride.body, 0, keys)
+            )
 
     def resume_unknown(self, id_: bytes, *, now: float) -> None:
         """Take a peer's word, or anybody's, that it does not know the secret of a RESUME."""
@@ -390,25 +409,30 @@ class Resuming:
                 self._close_sender(stream)
                 self._book.events.append(SenderFailed(stream, peer, of_sender))
 
-    def ride_back(self, peer: NodeId, re: int, rider: Rider, *, now: float) -> bool:
-        """Send the answer to an offer along with the RESUMED; False: that has gone, or there is none."""
+    def ride_back(self, peer: NodeId, re: int, rider: Rider, *, keyed: bool = False, now: float) -> RodeBack | None:
+        """Send the answer to an offer along with the RESUMED; None: that has gone, or there is none.
+
+        keyed: the link can still be given keys.
+        """
         asking, _ = self._rides.get(peer, (None, 0.0))
         if asking is None or asking.ahead.rider_seq != re:
-            return False
+            return None
         del self._rides[peer]
-        self._answer_resume(asking, rider, now)
-        return True
+        return self._answer_resume(asking, rider, now, keyed=keyed)
 
-    def _answer_resume(self, asking: Asking, rider: Rider | None, now: float) -> None:
+    def _answer_resume(
+        self, asking: Asking, rider: Rider | None, now: float, *, keyed: bool = False
+    ) -> RodeBack | None:
         peer, ahead, pair = asking.peer, asking.ahead, asking.kept.pair
         own = self._reverse_of(asking)
+        link_aead = self._agree_on(ahead.link_aead) if keyed and rider is not None and rider.kind == Kind.ANSWER else 0
         # A node that sends already keeps no other: a later packet would take that, and no RESUME would go, which has
         # the peer's stream agreed before it answers.  And the peer would keep its end for nothing.
         spared = own not in self._book.outgoing and self._sends(peer)
-        back = self._terms(NO_STREAM if spared else own, peer, rider)
+        back = self._terms(NO_STREAM if spared else own, peer, rider, link_aead)
         answered = self.secrets.answer(asking, back, now)
         if answered is None:
-            return
+            return None
         message, outcome = answered
         self._book.transmits.append(Pass(peer, asking.kept.back_id, Pairing.RESUMED, message))
         self._take_in(StreamId(ahead.stream), peer, outcome, ahead.offload_kinds, of_asker=True, now=now)
@@ -423,13 +447,21 @@ class Resuming:
             state.keys, state.resumed = outcome.stream_keys(of_asker=False, aead=ahead.aead), True
             if state.spare_until is None:
                 self._ready(own, state, ahead.vantage, ahead.offload_kinds)
+        keys = _link_keys(outcome, link_aead, of_asker=False)
         outcome.erase()
         if (resuming := self._asked.get(peer)) is not None and resuming.stream == own:  # both asked at once
             del self._asked[peer]
             if resuming.rides:
-                self._book.events.append(RideEnded(peer))
+                self._book.events.append(RideEnded(peer, answered=False))
         self._book.opened["resumption"] += 1
         self._book.events.append(Resumed(peer))
+        return RodeBack(keys)
+
+    def _agree_on(self, wanted: int) -> int:
+        """Return the cipher of a link that has no handshake, or 0.  wanted: by the peer, with its offer."""
+        if not self._book.keyed_links or wanted not in AEADS:
+            return 0
+        return wanted if wanted == CHACHA20_POLY1305 else self._book.aead  # AES only if both are fast at it
 
     def _sends(self, peer: NodeId) -> bool:
         """Say whether a stream of this node to a peer is agreed, and asked for."""
@@ -491,3 +523,8 @@ class Resuming:
             self._book.transmits.append(Pass(asked.peer, asked.kept.own_id, Pairing.RESUME, asked.message, again=True))
         for asked in ended:
             self._fall_back(asked)
+
+
+def _link_keys(outcome: Outcome, aead: int, *, of_asker: bool) -> LinkKeys | None:
+    """Return the keys of the link whose offer and answer went along, for one of its ends; None: it has a handshake."""
+    return outcome.schedule.link_keys(outcome.master, of_asker=of_asker, aead=aead) if aead else None

@@ -85,6 +85,7 @@ class Book:
     openings: dict[StreamId, None] = field(default_factory=dict)  # streams whose OPEN is not made yet, oldest first
     transmits: deque[Transmit] = field(default_factory=deque)
     events: deque[Event] = field(default_factory=deque)
+    keyed_links: bool = False  # the carrier takes a link's keys in the place of a handshake
     opened: Counter[str] = field(default_factory=Counter)  # how often by "signatures", and by "resumption"
 
     def agreed(self, kinds: tuple[int, ...]) -> tuple[int, ...]:

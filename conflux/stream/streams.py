@@ -75,6 +75,7 @@ class Streams:
         lists_told: Callable[[NodeId, bytes, float], None] = lambda peer, digest, now: None,
         resumption: Resumption = Resumption.AUTO,
         holds: Callable[[NodeId], bool] = lambda peer: True,
+        keyed_links: bool = False,
     ) -> None:
         """aead: the cipher this processor opens fastest.  vantage(peer): relays this node reaches well, for accepts.
 
@@ -82,7 +83,7 @@ class Streams:
 
         offload_kinds: entry kinds beyond plain packets that this node's datapath sends and takes.  resumption: whether
         a secret to open the next stream by is agreed on.  holds: says whether the credentials of a peer and of this
-        node have not ended.
+        node have not ended.  keyed_links: the carrier takes keys of a link in the place of a DTLS handshake.
         """
         self._member = member
         self._me = member.node_id
@@ -90,7 +91,7 @@ class Streams:
         self._key = member.keys.signing
         self._boot = boot
         chain = kdf.sha256(member.chain.encode())
-        self._book = Book(aead, offload_kinds, entropy, chain, vantage, lists, lists_told)
+        self._book = Book(aead, offload_kinds, entropy, chain, vantage, lists, lists_told, keyed_links=keyed_links)
         self.opened = self._book.opened
         self._outgoing = self._book.outgoing
         self._incoming = self._book.incoming

@@ -71,6 +71,11 @@ def test_a_direct_route_is_set_up_with_one_slot(spells: dict[str, Spell]) -> Non
     assert messages(spells["again"])["SETUP"].wire_bytes < 2 * 1500  # one each way
 
 
+def test_a_link_that_a_resumption_opens_has_no_handshake(spells: dict[str, Spell]) -> None:
+    assert "DTLS handshake" in messages(spells["first"])
+    assert "DTLS handshake" not in messages(spells["again"])
+
+
 def test_a_link_of_seconds_asks_for_no_consent(spells: dict[str, Spell]) -> None:
     assert messages(spells["again"])["STUN check"].packets <= 8  # those that open it, by both families
     assert "SCTP HEARTBEAT" not in messages(spells["again"])

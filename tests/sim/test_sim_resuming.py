@@ -10,6 +10,7 @@ from kit.world import World
 
 from conflux.anchor.frame import CHACHA20_POLY1305
 from conflux.control.event import PairMessage
+from conflux.sim.carrier import Secured
 from conflux.sim.flights import Weather
 from conflux.sim.world import Host
 from conflux.stream.event import Pass
@@ -88,6 +89,7 @@ def test_one_message_each_way_brings_up_streams_and_link() -> None:
     sent = heard(alpha, bravo)
     ping(world, alpha, bravo, 1)
     assert sent == ["RESUME", "RESUMED"]
+    assert world.secured == {Secured.HANDSHAKE: 1, Secured.KEYS: 1}
 
 
 def test_nothing_is_left_of_an_exchange_that_the_next_packet_would_take() -> None:
@@ -148,11 +150,13 @@ def test_lost_and_reordered_messages_cost_a_second_at_most(seed: int) -> None:
         ping(world, alpha, bravo, number, within_s=20.0)
         world.run(GONE_S)
     ping(world, bravo, alpha, 9, within_s=20.0)
+    assert not world.secured[Secured.DIFFERENTLY], world.secured
 
 
 def test_a_link_that_a_secret_opened_ends_when_the_peer_signs() -> None:
     world, alpha, bravo = met(15)
     ping(world, alpha, bravo, 1)
+    assert world.secured[Secured.KEYS] == 1
     (link,) = alpha.carrier.endpoints
     bravo.node.streams.resuming.forget_all()
     bravo.node.streams.open(alpha.node.plane.own_card, now=world.now)
@@ -160,6 +164,7 @@ def test_a_link_that_a_secret_opened_ends_when_the_peer_signs() -> None:
     assert world.run(1.0, until=lambda: link not in alpha.carrier.endpoints)
     world.run(GONE_S)
     ping(world, alpha, bravo, 2)
+    assert not world.secured[Secured.DIFFERENTLY]
 
 
 def test_a_thief_who_uses_the_secret_as_well_is_found_out_by_both() -> None:

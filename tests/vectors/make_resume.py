@@ -58,8 +58,8 @@ def exchange(rs: bytes, *, kem: bool, name: str) -> dict[str, str]:
         assert ml.decapsulate(ciphertext) == ml_secret
     fresh = ml_secret + x_a.exchange(x_b.public_key())
     lists, chain_a, chain_b = pattern("lists", 8), pattern("chain A", 16), pattern("chain B", 16)
-    ahead = cbor([1, pattern("stream A", 16), 2, [2], chain_a, lists, [], 7, 20, b"offer"])
-    back = cbor([1, pattern("stream B", 16), 1, [2], chain_b, lists, [], 0, 21, b"answer"])
+    ahead = cbor([1, pattern("stream A", 16), 2, [2], chain_a, lists, [], 2, 7, 20, b"offer"])
+    back = cbor([1, pattern("stream B", 16), 1, [2], chain_b, lists, [], 2, 0, 21, b"answer"])
 
     early = extract(bytes(32), rs + A + B + BOOT_A + BOOT_B)
     ahead_key = expand(early, "resume-ahead", sha256(pub_a + ml_public))
@@ -82,6 +82,7 @@ def exchange(rs: bytes, *, kem: bool, name: str) -> dict[str, str]:
         "master": master,
         "stream_of_asker": expand(master, "resume-stream", b"\0", 104),
         "stream_of_answerer": expand(master, "resume-stream", b"\1", 104),
+        "link": expand(master, "resume-link", b"", 88),
         "next": expand(master, "resume-next"),
     }
     return {key: value.hex() for key, value in made.items()}

@@ -11,7 +11,8 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from conflux.carrier.interface import CarrierEnd
+from conflux.anchor import frame
+from conflux.carrier.interface import CarrierEnd, LinkKeys
 from conflux.carrier.wire import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, DtlsKeys
 from conflux.errors import RemoteProtocolError
 
@@ -66,6 +67,15 @@ def take_keys(connection: SSL.Connection, *, is_client: bool) -> DtlsKeys:
     if is_client:
         return DtlsKeys(suite.cipher, of_client, of_server, iv_of_client, iv_of_server, SEQUENCE_OUT)
     return DtlsKeys(suite.cipher, of_server, of_client, iv_of_server, iv_of_client, SEQUENCE_OUT)
+
+
+def given_keys(keys: LinkKeys) -> DtlsKeys:
+    """Return keys that both ends agreed on as those of a connection: the same records, numbered alike."""
+    if keys.aead == frame.AES_256_GCM:
+        cipher, iv_bytes = AES_256_GCM, 4
+    else:
+        cipher, iv_bytes = CHACHA20_POLY1305, 12
+    return DtlsKeys(cipher, keys.key_out, keys.key_in, keys.iv_out[:iv_bytes], keys.iv_in[:iv_bytes], SEQUENCE_OUT)
 
 
 def expand(secret: bytes, seed: bytes, size: int, digest: str) -> bytes:

@@ -24,6 +24,7 @@ from conflux.carrier.interface import (
     Measured,
 )
 from conflux.carrier.link import Link
+from conflux.carrier.native import dtls_keys
 from conflux.carrier.native.channels import (
     ChannelDown,
     ChannelEvent,
@@ -92,6 +93,10 @@ class NativeLink(Link[StreamTether, int]):
         self._share: EngineShare | None = None  # once the engine has the link
 
     @property
+    def _takes_keys(self) -> bool:
+        return True
+
+    @property
     def _secures_early(self) -> bool:
         return True
 
@@ -107,12 +112,13 @@ class NativeLink(Link[StreamTether, int]):
         if 0 < remote.message_bytes_max < MESSAGE_BYTES_MAX:  # 0: any size (RFC 8841, section 6.1)
             raise RemoteProtocolError(CarrierEnd.MESSAGE_SIZE, "the peer does not take a whole frame")
         handed_over = self._ice.hand_over()
+        keys, self._keys = self._keys, None
         try:
             self._wire.add(
                 self.link,
                 handed_over.fd,
                 handed_over.address,
-                self._dtls.take_keys(),
+                self._dtls.take_keys() if keys is None else dtls_keys.given_keys(keys),
                 StunKeys(self._ice.local_password.encode(), remote.ice_pwd.encode()),
                 port_local=SCTP_PORT,
                 port_remote=remote.sctp_port,

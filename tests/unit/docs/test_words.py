@@ -25,6 +25,7 @@ ELSEWHERE = frozenset(
         "doctor/ruleset.py:_End",
         "doctor/subject.py:Answer",
         "policy/terms.py:Kind",
+        "sim/carrier.py:Secured",
         "stream/resuming.py:Resumption",
         "web/request.py:Turned",
     }

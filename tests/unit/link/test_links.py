@@ -17,6 +17,7 @@ from conflux.carrier.interface import (
     Described,
     Description,
     Disconnect,
+    LinkKeys,
     Opened,
     SendControl,
     TetherUp,
@@ -442,6 +443,35 @@ def test_link_to_oneself_is_refused() -> None:
         links(LOW).acquire(LOW, "user", now=0)
 
 
+def test_an_offer_whose_resumption_has_no_answer_is_made_anew() -> None:
+    machine = links()
+    first = offer_of(machine, HIGH)
+    assert machine.offers(HIGH, first.attempt)
+    machine.offer_anew(HIGH, b"another", now=1.0)
+    assert commands(machine) == []
+    machine.offer_anew(HIGH, first.attempt, now=1.0)
+    gone, describe = commands(machine)
+    assert isinstance(gone, Disconnect)
+    assert isinstance(describe, Describe)
+    assert not machine.offers(HIGH, first.attempt)
+    machine.carrier_event(Described(describe.link, description("offerer")), now=1.0)
+    (second,) = signals(machine)
+    assert second.attempt != first.attempt
+    assert Offer.decode_untrusted(second.body).number == Offer.decode_untrusted(first.body).number + 1
+
+
+def test_an_offer_that_has_its_answer_is_not_made_anew() -> None:
+    machine = links()
+    offer = offer_of(machine, HIGH)
+    machine.receive_signal(HIGH, Kind.ANSWER, Answer(offer.attempt, description("answerer")).encode(), 1, now=0.0)
+    commands(machine)
+    machine.offer_anew(HIGH, offer.attempt, now=1.0)
+    assert commands(machine) == []
+
+
+KEYS = LinkKeys(2, b"o" * 32, b"i" * 32, b"o" * 12, b"i" * 12)
+
+
 def offered_by_secret(machine: Links, number: int = 1) -> Signal:
     """Have the machine answer an offer that came along with a resumption."""
     body = Offer(b"attempt1", number, description("offerer")).encode()
@@ -456,7 +486,39 @@ def dialled_by_secret(machine: Links) -> None:
     """Have the machine take an answer that came along with a resumption."""
     offer = offer_of(machine, HIGH)
     body = Answer(offer.attempt, description("answerer")).encode()
-    machine.receive_signal(HIGH, Kind.ANSWER, body, 0, by_secret=True, now=0)
+    machine.receive_signal(HIGH, Kind.ANSWER, body, 0, by_secret=True, keys=KEYS, now=0)
+
+
+def test_keys_go_to_the_link_whose_answer_went_along_and_to_no_other() -> None:
+    machine = links()
+    answer = offered_by_secret(machine)
+    machine.answered_by_secret(HIGH, b"another!", KEYS)
+    machine.answered_by_secret(OTHERS[0], answer.attempt, KEYS)
+    (connect,) = commands(machine)
+    assert connect.keys is None
+
+    machine = links()
+    answer = offered_by_secret(machine)
+    machine.answered_by_secret(HIGH, answer.attempt, KEYS)
+    (connect,) = commands(machine)
+    assert connect.keys == KEYS
+    assert machine._peers[HIGH].attempt.keys is None, "the carrier has them"
+
+
+def test_an_answer_that_came_along_brings_keys_and_a_second_one_changes_nothing() -> None:
+    machine = links()
+    offer = offer_of(machine, HIGH)
+    body = Answer(offer.attempt, description("answerer")).encode()
+    machine.receive_signal(HIGH, Kind.ANSWER, body, 1, now=0)
+    machine.receive_signal(HIGH, Kind.ANSWER, body, 0, by_secret=True, keys=KEYS, now=0)
+    (connect,) = commands(machine)
+    assert connect.keys is None
+    assert machine.drop_counts == {"repeated-answer": 1}
+
+    machine = links()
+    dialled_by_secret(machine)
+    (connect,) = commands(machine)
+    assert connect.keys == KEYS
 
 
 @pytest.mark.parametrize("answers", [False, True])
@@ -464,7 +526,8 @@ def dialled_by_secret(machine: Links) -> None:
 def test_a_link_that_a_secret_opened_ends_when_the_peer_signs(answers: bool, opens: bool) -> None:
     machine = links()
     if answers:
-        offered_by_secret(machine, NUMBER_MAX)
+        answer = offered_by_secret(machine, NUMBER_MAX)
+        machine.answered_by_secret(HIGH, answer.attempt, None)
     else:
         dialled_by_secret(machine)
     (connect,) = commands(machine)

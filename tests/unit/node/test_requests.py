@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from kit.builders import FIRST_BOOT
@@ -34,8 +34,9 @@ def test_offers_are_kept_up_to_the_bound_and_the_oldest_is_forgotten(monkeypatch
         reply=lambda to, kind, body, *, now: replied.append(to.seq),
         notify=lambda peer, kind, body, *, now: told.append(body),
     )
-    streams: Any = SimpleNamespace(resuming=SimpleNamespace(ride_back=lambda peer, re, rider, *, now: False))
-    machine = Requests(plane, streams, cast(Any, None))
+    links: Any = SimpleNamespace(can_be_keyed=lambda peer, attempt: True)
+    streams: Any = SimpleNamespace(resuming=SimpleNamespace(ride_back=lambda peer, re, rider, *, keyed, now: None))
+    machine = Requests(plane, streams, links)
     for seq in (1, 2, 3):
         machine.remember_offer(offer(seq))
     for seq in (1, 2, 3, 3):  # the first is forgotten; the last is answered already

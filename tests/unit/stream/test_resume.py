@@ -51,6 +51,9 @@ def test_every_step_of_the_schedule(name):
         keys = SCHEDULE.stream_keys(master, of_asker=of_asker, aead=2)
         data, feedback = keys.data, keys.feedback
         assert data.key + data.nonce_prefix + feedback.key + feedback.nonce_prefix + keys.chain == of[word]
+    ours, theirs = (SCHEDULE.link_keys(master, of_asker=of_asker, aead=2) for of_asker in (True, False))
+    assert ours.key_out + ours.key_in + ours.iv_out + ours.iv_in == of["link"]
+    assert (ours.key_in, ours.key_out, ours.iv_in, ours.iv_out) == theirs[1:]
     assert SCHEDULE.next(master) == of["next"]
 
 

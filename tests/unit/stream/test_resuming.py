@@ -35,7 +35,7 @@ from conflux.stream.event import (
     SignedAnew,
 )
 from conflux.stream.handshake import Vantage
-from conflux.stream.resume import Resume
+from conflux.stream.resume import Resume, Rider
 from conflux.stream.resuming import RIDE_S, SPARE_S, Resumption
 from conflux.stream.resumptions import (
     GIVE_UP_S,
@@ -356,7 +356,7 @@ def test_an_answer_that_takes_long_is_not_waited_for():
     b.streams.handle_timeout(now=RIDE_S)
     assert not b.resuming.ride_back(LOW.node_id, 7, ANSWER, now=RIDE_S)
     a.take(b.sent()[0])
-    assert RideEnded(HIGH.node_id) in a.events()
+    assert RideEnded(HIGH.node_id, answered=True) in a.events()
 
 
 def test_an_offer_whose_resumption_fails_is_to_be_sent_by_itself():
@@ -365,7 +365,101 @@ def test_an_offer_whose_resumption_fails_is_to_be_sent_by_itself():
     a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
     a.sent()
     a.streams.handle_timeout(now=GIVE_UP_S)
-    assert a.events() == [RideEnded(HIGH.node_id)]
+    assert a.events() == [RideEnded(HIGH.node_id, answered=False)]
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("answer", [ANSWER, Rider(int(Kind.LINK_REFUSED), b"refused"), None])
+@pytest.mark.parametrize("sends", [False, True])
+def test_a_link_gets_the_keys_of_the_exchange_that_its_answer_came_with_and_no_other(
+    of_a: bool, of_b: bool, answer: Rider | None, sends: bool
+) -> None:
+    a, b = Side(LOW, keyed_links=of_a), Side(HIGH, keyed_links=of_b)
+    signed(a, b)
+    if sends:  # b keeps no stream for its answers then
+        exchange(b, a)
+        confirm(a)
+        a.events(), b.events()
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    theirs = None
+    if answer is None:
+        b.streams.handle_timeout(now=RIDE_S)
+    else:
+        rode = b.resuming.ride_back(LOW.node_id, OFFER.seq, answer, keyed=True, now=0.0)
+        assert rode is not None
+        theirs = rode.keys
+    a.take(b.sent()[0])
+    ours = next((event.keys for event in a.events(Rode)), None)
+    assert (ours is None) == (theirs is None) == (not (of_a and of_b and answer is ANSWER))
+    if ours is not None and theirs is not None:
+        assert (ours.key_out, ours.key_in, ours.iv_out, ours.iv_in) == (
+            theirs.key_in,
+            theirs.key_out,
+            theirs.iv_in,
+            theirs.iv_out,
+        )
+        assert ours.key_out != ours.key_in
+        assert ours.aead == theirs.aead == CHACHA20_POLY1305  # one of the two is faster with it
+        assert ours.key_out.hex() not in repr(ours)
+
+
+def test_each_link_has_keys_of_its_own() -> None:
+    a, b = pair(keyed_links=True)
+    keys = set()
+    for _ in range(3):
+        stream = a.open(b)
+        a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+        b.take(a.sent()[0])
+        b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, keyed=True, now=0.0)
+        a.take(b.sent()[0])
+        (rode,) = a.events(Rode)
+        keys |= {rode.keys.key_out, rode.keys.key_in}
+        a.streams.close_sender(stream)
+        confirm(b)
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize("rides", [False, True])
+def test_a_link_without_a_handshake_that_was_not_asked_for_is_refused(rides: bool) -> None:
+    a, b = Side(LOW), Side(HIGH, keyed_links=True)
+    signed(a, b)
+    a.open(b)
+    if rides:
+        a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    terms = b.resuming._terms
+    b.resuming._terms = lambda stream, peer, rider, link_aead: terms(stream, peer, ANSWER, CHACHA20_POLY1305)
+    b.take(a.sent()[0])
+    if rides:
+        b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, keyed=True, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="parameters"):
+        a.take(b.sent()[0])
+
+
+@pytest.mark.parametrize("wanted", [0, 3, 255])
+def test_a_cipher_that_is_not_known_leads_to_a_handshake(wanted: int) -> None:
+    a, b = pair(keyed_links=True)
+    a.open(b)
+    terms = a.resuming._terms
+    a.resuming._terms = lambda stream, peer, rider, link_aead: terms(stream, peer, rider, wanted)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    rode = b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, keyed=True, now=0.0)
+    assert rode is not None
+    assert rode.keys is None
+    a.take(b.sent()[0])
+    assert [event.keys for event in a.events(Rode)] == [None]
+
+
+def test_an_answer_whose_exchange_is_erased_goes_by_itself_and_without_keys() -> None:
+    a, b = pair(keyed_links=True)
+    a.open(b)
+    a.resuming.ride(HIGH.node_id, OFFER, now=0.0)
+    b.take(a.sent()[0])
+    b.secrets.forget(LOW.node_id)
+    assert b.resuming.ride_back(LOW.node_id, OFFER.seq, ANSWER, keyed=True, now=0.0) is None
+    assert b.sent() == []
 
 
 def test_a_stream_that_is_wanted_while_the_peers_resume_waits_is_opened_by_that_one() -> None:

@@ -41,6 +41,15 @@ def _install(directory: str) -> None:
         return keys
 
     dtls_keys.take_keys = taken
+    given = dtls_keys.given_keys
+
+    def agreed(link_keys: Any) -> Any:
+        keys = given(link_keys)
+        say(dtls=keys.cipher, key=keys.key_out.hex(), iv=keys.iv_out.hex())
+        say(dtls=keys.cipher, key=keys.key_in.hex(), iv=keys.iv_in.hex())
+        return keys
+
+    dtls_keys.given_keys = agreed  # type: ignore[assignment]
 
     kinds: dict[bytes, str] = {}
     messages: dict[bytes, bytes] = {}  # by what they are sealed as
