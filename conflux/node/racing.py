@@ -21,7 +21,7 @@ from conflux.link.links import Links
 from conflux.node.destination import Destination, Sending, Try
 from conflux.node.event import Event, EventKind, NodeEnd, Reason
 from conflux.node.relaying import PUBLIC, is_permitted, may_relay
-from conflux.realm.card import ONE_SLOT, Card
+from conflux.realm.card import CLEAR_SLOT, ONE_SLOT, Card
 from conflux.route.onion import HopKey
 from conflux.route.routes import Routes
 from conflux.search.interface import Path, Search
@@ -353,7 +353,13 @@ class Races:
 
 
 def _hop_key(card: Card) -> HopKey:
-    return HopKey(card.node_id, card.hop_key_id, card.hop_public, ONE_SLOT in card.features)
+    return HopKey(
+        card.node_id,
+        card.hop_key_id,
+        card.hop_public,
+        one_slot=ONE_SLOT in card.features,
+        clear=CLEAR_SLOT in card.features,
+    )
 
 
 def _wants_direct(destination: Destination, sending: Sending) -> bool:

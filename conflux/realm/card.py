@@ -23,10 +23,11 @@ FEATURE_COUNT_MAX = 16
 FEATURE_CHARS_MAX = 32
 PATIENT = "patient"  # a feature: a stream to this node may be without frames for two minutes
 ONE_SLOT = "one-slot"  # a feature: this build takes an onion of one slot where a stream ends
+CLEAR_SLOT = "clear-slot"  # a feature: this build takes a slot that is not sealed where a stream ends
 SMALL_QUESTIONS = "small-questions"  # what a neighbour says: it takes questions without a card, and bare cards
 POLICIES = "policies"  # what a neighbour says: it takes the policy of the realm
 ASKS_BACK = "asks-back"  # a feature: this build takes questions without a card, and asks for the asker's
-FEATURES_OF_BUILD = (ASKS_BACK, ONE_SLOT)  # on every card that this build makes
+FEATURES_OF_BUILD = (ASKS_BACK, ONE_SLOT, CLEAR_SLOT)  # on every card that this build makes
 CHAIN_ITEM_COUNT = 3  # version, credential, grant
 
 

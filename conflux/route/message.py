@@ -22,7 +22,7 @@ from conflux.carrier.interface import TETHER_CHANNEL_COUNT_MAX
 from conflux.errors import RemoteProtocolError
 from conflux.ids import TETHER_ID_BYTES
 from conflux.record import Record, decode_untrusted, encode, octets, uint
-from conflux.route.onion import ONION_BYTES, SLOT_BYTES
+from conflux.route.onion import CLEAR_BYTES, ONION_BYTES
 
 REQUEST_BYTES = 8
 LABEL_BYTES = 4
@@ -81,7 +81,7 @@ class Setup(Record):
         octets(TETHER_ID_BYTES),
         uint(TETHER_CHANNEL_COUNT_MAX),
         uint(2**32 - 1),
-        octets(SLOT_BYTES, ONION_BYTES),
+        octets(CLEAR_BYTES, ONION_BYTES),
     )
 
     request: bytes

@@ -8,8 +8,9 @@
 
     which is again four slots: the first one opens with the next hop's key, the last one is filler.
 
-A route of one hop has an onion of one slot, if the hop's card says that it takes one: there is nothing behind the slot,
-and nobody on the way whom the three others would tell less.  Source: docs/reference/protocol.md, "Onion".
+A route of one hop needs none of that: nobody is on the way, and the link leads to the hop that the slot is for.  If
+the hop's card says so, it gets the slot's content as it is; else, if the card says that, one slot and nothing behind.
+Source: docs/reference/protocol.md, "Onion".
 
 The sender builds it backwards, as Sphinx does (Danezis and Goldberg 2009).  It knows the fillers, because they are
 keystream, so it can give every hop the hash of what that hop will see.  If a hop changes anything, the next hop
@@ -37,19 +38,22 @@ _FORWARD, _DELIVER = 0, 1
 _PLAIN_BYTES = 1 + 16 + 4 + ROUTE_KEY_BYTES + kdf.SHA256_BYTES
 SLOT_BYTES = KEY_ID_BYTES + seal.OVERHEAD_BYTES + _PLAIN_BYTES
 ONION_BYTES = SLOT_COUNT * SLOT_BYTES
+CLEAR_BYTES = 1 + 16 + 4 + ROUTE_KEY_BYTES  # of a slot that is not sealed: nothing follows it, so it has no hash
 LIFETIME_S_MAX = 86400
 
 
 class HopKey(NamedTuple):
     """A hop as the sender sees it: its node id, and the key on its card.
 
-    one_slot: the card says that the hop takes an onion of one slot, where the stream ends.
+    one_slot, clear: the card says that the hop takes an onion of one slot, or a slot that is not sealed, where the
+    stream ends.
     """
 
     node: NodeId
     key_id: bytes
     public: bytes
     one_slot: bool = False
+    clear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ def wrap(
     """
     if not 1 <= len(hops) <= SLOT_COUNT:
         raise LocalProtocolError(f"a route of {len(hops)} hops")
+    if len(hops) == 1 and hops[0].clear:
+        key = entropy(ROUTE_KEY_BYTES)
+        return bytes([_DELIVER]) + stream + lifetime_s.to_bytes(4) + key, (key,)
     slot_count = 1 if len(hops) == 1 and hops[0].one_slot else SLOT_COUNT
     keys = tuple(entropy(ROUTE_KEY_BYTES) for _ in hops)
     streams = [keystream(key) for key in keys]
@@ -113,6 +120,8 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
 
     Raises RemoteProtocolError; "auth" also when the bytes after the slot are not those the sender put there.
     """
+    if len(onion) == CLEAR_BYTES:
+        return _peel_clear_untrusted(onion)
     if len(onion) not in (SLOT_BYTES, ONION_BYTES):
         raise RemoteProtocolError("malformed", f"onion of {len(onion)} bytes")
     key_id, sealed, tail = onion[:KEY_ID_BYTES], onion[KEY_ID_BYTES:SLOT_BYTES], onion[SLOT_BYTES:]
@@ -123,14 +132,26 @@ def peel_untrusted(onion: bytes, unseal: Callable[[bytes, bytes, bytes], bytes],
     route_key, tail_hash = plain[21 : 21 + ROUTE_KEY_BYTES], plain[21 + ROUTE_KEY_BYTES :]
     if not kdf.equal(tail_hash, kdf.sha256(tail)):
         raise RemoteProtocolError("auth", "the onion was altered behind the slot")
-    if lifetime_s > LIFETIME_S_MAX:
-        raise RemoteProtocolError("malformed", f"lifetime of {lifetime_s} s")
+    _check_lifetime(lifetime_s)
     if plain[0] == _DELIVER:
         return Peeled(None, StreamId(target), lifetime_s, route_key, b"")
     if not tail:
         raise RemoteProtocolError("malformed", "one slot, and it passes on")
     rest = xor(tail + bytes(SLOT_BYTES), keystream(route_key))
     return Peeled(NodeId(target), None, lifetime_s, route_key, rest)
+
+
+def _peel_clear_untrusted(slot: bytes) -> Peeled:
+    if slot[0] != _DELIVER:
+        raise RemoteProtocolError("malformed", "a slot that is not sealed, and it passes on")
+    lifetime_s = int.from_bytes(slot[17:21])
+    _check_lifetime(lifetime_s)
+    return Peeled(None, StreamId(slot[1:17]), lifetime_s, slot[21:], b"")
+
+
+def _check_lifetime(lifetime_s: int) -> None:
+    if lifetime_s > LIFETIME_S_MAX:
+        raise RemoteProtocolError("malformed", f"lifetime of {lifetime_s} s")
 
 
 def tag(route_key: bytes) -> bytes:

@@ -155,3 +155,38 @@ def test_one_slot_that_passes_on_is_malformed():
     plain = bytes([0]) + bytes(16) + (60).to_bytes(4) + bytes(32) + kdf.sha256(b"")
     with pytest.raises(RemoteProtocolError, match="malformed"):
         peel_untrusted(one_slot(), lambda *_: plain, realm=REALM)
+
+
+def clear(hop_count: int = 1) -> tuple[bytes, tuple[bytes, ...]]:
+    hops = [hop._replace(one_slot=True, clear=True) for hop in HOPS[:hop_count]]
+    return wrap(hops, STREAM, lifetime_s=60, realm=REALM, entropy=random.Random(1).randbytes)
+
+
+def never(*_: bytes) -> bytes:
+    raise AssertionError("nothing is sealed")
+
+
+def test_a_route_of_one_hop_has_a_slot_that_is_not_sealed_if_the_hop_takes_it():
+    data, (key,) = clear()
+    assert len(data) == onion.CLEAR_BYTES
+    assert peel_untrusted(data, never, realm=REALM) == onion.Peeled(None, STREAM, 60, key, b"")
+
+
+@pytest.mark.parametrize("hop_count", [2, 3, 4])
+def test_no_slot_of_a_relayed_route_is_clear_whatever_the_hops_take(hop_count):
+    data, _ = clear(hop_count)
+    assert len(data) == onion.ONION_BYTES
+    assert bytes(STREAM) not in data
+
+
+def test_a_clear_slot_that_passes_on_or_lives_too_long_is_malformed():
+    data, _ = clear()
+    for bad in (
+        b"\0" + data[1:],
+        b"\2" + data[1:],
+        data[:17] + (onion.LIFETIME_S_MAX + 1).to_bytes(4) + data[21:],
+        data[:-1],
+        data + b"\0",
+    ):
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            peel_untrusted(bad, never, realm=REALM)

@@ -413,3 +413,21 @@ def test_few_set_ups_wait_and_none_of_a_link_that_closed():
     known.add(STREAM)
     d.stream_opened(STREAM, now=0.1)
     assert (d.next_transmit(), d.next_timeout(), events(d)) == (None, None, [])
+
+
+def test_a_direct_route_whose_slot_is_clear_is_confirmed_under_the_streams_key_as_any() -> None:
+    s, d = end(0), end(1000)
+    s.build(STREAM, [hop(D_CARD)._replace(clear=True)], LINK_S, now=0.0)
+    setup = s.next_transmit().data
+    assert len(setup) < 100
+    d.receive_untrusted(LINK_D, setup, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="replay"):
+        d.receive_untrusted(LINK_D, setup, now=0.0)
+    confirm = sent(d)
+    s.receive_untrusted(LINK_S, encode_message(confirm), now=0.0)
+    s.tether_up(LINK_S, commands(s)[0].tether)
+    assert [type(event) for event in events(s)] == [RouteReady]
+    other = end(0)
+    other.build(STREAM, [hop(D_CARD)._replace(clear=True)], LINK_S, now=0.0)
+    with pytest.raises(RemoteProtocolError, match="auth"):
+        other.receive_untrusted(LINK_S, encode_message(replace(confirm, sealed=STREAM + bytes(16))), now=0.0)
