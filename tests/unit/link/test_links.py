@@ -505,6 +505,19 @@ def test_keys_go_to_the_link_whose_answer_went_along_and_to_no_other() -> None:
     assert machine._peers[HIGH].attempt.keys is None, "the carrier has them"
 
 
+def test_only_a_link_that_the_carrier_has_yet_to_connect_can_be_keyed() -> None:
+    machine = links()
+    answer = offered_by_secret(machine)
+    assert machine.can_be_keyed(HIGH, answer.attempt)
+    assert not machine.can_be_keyed(HIGH, b"another!")
+    assert not machine.can_be_keyed(OTHERS[0], answer.attempt)
+    commands(machine)
+    body = Offer(b"attempt1", 1, description("offerer")).encode()
+    machine.receive_signal(HIGH, Kind.OFFER, body, 78, by_secret=True, now=0)
+    (again,) = signals(machine)
+    assert not machine.can_be_keyed(HIGH, again.attempt), "the carrier has connected it, with a handshake"
+
+
 def test_an_answer_that_came_along_brings_keys_and_a_second_one_changes_nothing() -> None:
     machine = links()
     offer = offer_of(machine, HIGH)

@@ -14,6 +14,7 @@ from conflux.control.event import Message
 from conflux.link.event import Signal
 from conflux.node import requests
 from conflux.node.requests import Requests
+from conflux.stream.event import RideEnded
 
 ROD = id_of("rod")
 
@@ -43,3 +44,21 @@ def test_offers_are_kept_up_to_the_bound_and_the_oldest_is_forgotten(monkeypatch
         machine.signal(answer(seq), 0.0)
     assert replied == [2, 3]
     assert told == [b"answer"] * 2
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_offer_whose_resumption_had_no_answer_is_made_anew_and_not_sent_again(answered: bool) -> None:
+    sent: list[bytes] = []
+    anew: list[bytes] = []
+    rides = iter((True, False))
+    plane: Any = SimpleNamespace(
+        request=lambda peer, kind, body, *, now: sent.append(body) or 1, pairs=SimpleNamespace(next_seq=lambda: 7)
+    )
+    streams: Any = SimpleNamespace(resuming=SimpleNamespace(ride=lambda peer, rider, *, now: next(rides)))
+    links: Any = SimpleNamespace(
+        offers=lambda peer, attempt: True, offer_anew=lambda peer, attempt, *, now: anew.append(attempt)
+    )
+    machine = Requests(plane, streams, links)
+    machine.signal(Signal(ROD, Kind.OFFER, b"offer", re=None, attempt=b"attempt1", answered=True), 0.0)
+    machine.ride_ended(RideEnded(ROD, answered=answered), 0.0)
+    assert (sent, anew) == (([b"offer"], []) if answered else ([], [b"attempt1"]))
