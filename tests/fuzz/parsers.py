@@ -217,7 +217,7 @@ def route_message(data: bytes) -> bool:
 
 
 def onion_slot(data: bytes) -> bool:
-    """Any plaintext in our slot, its hash right or not, before any tail, or before none."""
+    """Any plaintext in our slot, its hash right or not, before any tail, or before none; or not sealed."""
     script = Script(data)
     choices, plain = script.byte(), script.chunk()
     tail = script.chunk()[: onion.ONION_BYTES].rjust(onion.ONION_BYTES - onion.SLOT_BYTES, b"\0")
@@ -225,8 +225,11 @@ def onion_slot(data: bytes) -> bool:
         tail = b""
     if choices & 1:
         plain = plain[:-32] + hashlib.sha256(tail).digest()
+    sent = bytes(onion.SLOT_BYTES) + tail
+    if choices & 4:
+        sent = plain[: onion.CLEAR_BYTES].ljust(onion.CLEAR_BYTES, b"\0")
     try:
-        peeled = onion.peel_untrusted(bytes(onion.SLOT_BYTES) + tail, lambda *_: plain, realm=RealmId(bytes(16)))
+        peeled = onion.peel_untrusted(sent, lambda *_: plain, realm=RealmId(bytes(16)))
     except RemoteProtocolError:
         return False
     assert (peeled.next is None) != (peeled.stream is None)

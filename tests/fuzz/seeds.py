@@ -200,7 +200,11 @@ def others() -> dict[str, list[bytes]]:
         "lan-stranger": _strangers(),
         "names": [b"alpha-1", b"[2001:db8::7]:7464", b"host.example:1", format_node_id(alpha.node_id).encode()],
         "nats": [bytes((size,)) + _nats() for size in (3, 255)],
-        "onion": [bytes((1,)) + chunk(slot) + chunk(bytes(9)), bytes((1,)) + chunk(b"\0" + slot[1:]) + chunk(b"")],
+        "onion": [
+            bytes((1,)) + chunk(slot) + chunk(bytes(9)),
+            bytes((1,)) + chunk(b"\0" + slot[1:]) + chunk(b""),
+            bytes((4,)) + chunk(slot) + chunk(b""),
+        ],
         "packet": [udp(tos=1), udp("fd00::a", "fd00::b", tos=1), udp(body=b"x" * 9, tos=2)],
         "policy": [file.read_bytes() for file in sorted((DOCS / "examples" / "policy").glob("*.toml"))],
         "route": [shorten(encode_message(message)) for message in messages],
