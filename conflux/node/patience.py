@@ -17,7 +17,7 @@ from conflux.ids import NodeId
 # An exchange between nodes that met before, less its packets: by signatures, and by a secret of the last stream, which
 # is `cold_again_kb` of make cost.
 OPEN_BYTES: Final = 30_000
-RESUME_BYTES: Final = 9_000
+RESUME_BYTES: Final = 6_000
 KEEP_BYTES_PER_S: Final = 24.0  # a link on which nothing is sent: `kept_idle_kb_min` of make cost
 FIRST_S: Final = 30.0
 PAUSE_S_MIN: Final = 5.0  # shorter ones end no stream whatever the bounds are

@@ -46,8 +46,8 @@ def test_the_ledger_has_every_byte_that_the_kernel_counted(spells: dict[str, Spe
 
 
 def test_an_exchange_costs_no_more_than_it_did(spells: dict[str, Spell]) -> None:
-    assert spells["first"].kb < 44
-    assert spells["again"].kb < 14  # of which 2 may be DTLS that was sent twice
+    assert spells["first"].kb < 42
+    assert spells["again"].kb < 8
 
 
 def test_boards_that_met_before_sign_nothing_and_offer_within_two_messages(spells: dict[str, Spell]) -> None:
