@@ -36,6 +36,19 @@ EXCHANGES = 12  # stand for a day's
 PAGE = "http://127.0.0.1:7480/"
 # Streams and links end a moment after each exchange, as they do in the pause of a minute.
 BRISK = "[stream]\nidle_timeout = 1.0\n\n[link]\nlinger = 0.1\n"
+# Looks as often as it is told to, and prints what one look took in the middle: seconds, and seconds of a processor.
+LOOKS = """
+import resource, statistics, subprocess, sys, time
+def spent():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic(), used.ru_utime + used.ru_stime
+took = []
+for _ in range(int(sys.argv[1])):
+    before = spent()
+    subprocess.run(["conflux", "status"], stdout=subprocess.DEVNULL, check=True)
+    took.append([after - at for at, after in zip(before, spent())])
+print(*(statistics.median(each) for each in zip(*took)))
+"""
 # What dpkg, apt, systemd and the journal keep for themselves.
 KEPT = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/log", "/var/lib/systemd", "/var/tmp")
 
@@ -112,6 +125,12 @@ def test_boards_that_lost_power_answer_without_a_command(hour: Hour) -> None:
         board.boot()
     hour.cellar.run("conflux", "status", "--wait-ready")
     hour.cellar.run("conflux", "ping", "attic", "-c", "1")
+
+
+def test_status_names_the_other_board_and_what_a_look_takes_is_on_record(hour: Hour) -> None:
+    assert "attic" in hour.cellar.run("conflux", "status").stdout
+    took_s, processor_s = map(float, hour.cellar.run("python3", "-c", LOOKS, "21").stdout.split())
+    add_figures("first-hour.json", {"status_ms": round(1e3 * took_s, 1), "status_cpu_ms": round(1e3 * processor_s, 1)})
 
 
 def test_the_package_and_its_bytecode_take_less_than_45_mb(hour: Hour) -> None:
