@@ -50,7 +50,7 @@ def in_namespace(script: str) -> str:
 def test_addresses_routes_and_mtu_are_as_asked_for() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(CONFIG)
+        netlink.Child().configure(CONFIG)
         print(run("ip addr show dev conflux9; ip route; ip -6 route"))
     """)
     assert "mtu 1280" in out
@@ -64,7 +64,7 @@ def test_addresses_routes_and_mtu_are_as_asked_for() -> None:
 def test_the_kernel_sends_nothing_by_itself_and_a_ping_arrives_as_one_packet() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(CONFIG)
+        netlink.Child().configure(CONFIG)
         got = []
 
         async def read():
@@ -87,7 +87,7 @@ def test_nothing_is_left_when_the_process_is_killed() -> None:
         pid = os.fork()
         if pid == 0:
             device = Tun.create("conflux9")
-            netlink.configure(CONFIG)
+            netlink.Child().configure(CONFIG)
             os.write(writer, b"up")
             signal.pause()
         os.read(reader, 2)
@@ -102,16 +102,16 @@ def test_nothing_is_left_when_the_process_is_killed() -> None:
 def test_a_name_that_is_taken_and_a_network_that_is_routed_elsewhere_are_named() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(CONFIG)
+        netlink.Child().configure(CONFIG)
         gone = netlink.DeviceConfig("gone", 1280, (), ())
-        for attempt in (lambda: Tun.create("conflux9"), lambda: netlink.configure(gone)):
+        for attempt in (lambda: Tun.create("conflux9"), lambda: netlink.Child().configure(gone)):
             try:
                 attempt()
             except UserError as error:
                 print(error)
         other = Tun.create("conflux8")
         try:
-            netlink.configure(netlink.DeviceConfig("conflux8", 1280, ADDRESSES, NETWORKS[1:]))
+            netlink.Child().configure(netlink.DeviceConfig("conflux8", 1280, ADDRESSES, NETWORKS[1:]))
         except UserError as error:
             print(error)
     """)
@@ -124,7 +124,7 @@ def test_a_name_that_is_taken_and_a_network_that_is_routed_elsewhere_are_named()
 def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(CONFIG)
+        netlink.Child().configure(CONFIG)
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
         print(device.write(packet), device.trouble(CONFIG))
         run("ip link set conflux9 down")
@@ -153,7 +153,7 @@ def test_a_device_removed_by_somebody_is_noticed_and_one_set_down_is_a_drop() ->
 def test_after_dropping_privileges_the_device_still_moves_packets_and_no_other_can_be_made() -> None:
     out = in_namespace("""
         device = Tun.create("conflux9")
-        netlink.configure(CONFIG)
+        netlink.Child().configure(CONFIG)
         privileges.drop()
         packet = bytes.fromhex("6000000000003b40") + ADDRESSES[0].packed + ADDRESSES[0].packed
         print(device.write(packet), privileges.effective())

@@ -47,6 +47,7 @@ WHOLE = Status(
     node=NodeRow("n", "alpha", ("100.79.3.1",)),
     realm=RealmRow("home", "r"),
     credential=CredentialRow(1, 2, 3, "n", ("cold",), ()),
+    policy_number=None,
     device=DeviceRow("conflux0", 4000, True, 1, 2),
     control=(ChannelRow("lan", True, "", (NeighbourStatus("n", "rod", "a", None, True, False, 1.0, 2.0, (), 9),)),),
     relaying=Relaying.ON,
