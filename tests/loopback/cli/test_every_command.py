@@ -19,6 +19,8 @@ LONG = {("up",), ("bench",), ("page",), ("doctor",), ("report",)}
 EVERY = [(words, below) for words, below in parsers(parser.parser()) if below.get_default("run") is not None]
 COMMANDS = [(words, below) for words, below in EVERY if words not in LONG]
 NAMES = [" ".join(words) for words, _ in COMMANDS]
+NAME = "kitchen"
+FITTING = {"flow": "tcp/22"}  # in the place of NAME, where that is no value
 HOSTILE = [
     "",
     "-",
@@ -51,7 +53,7 @@ def arguments(below: Parser, word: str, *, with_options: bool) -> list[str]:
     for action in below._actions:
         count = action.nargs if isinstance(action.nargs, int) else 1
         if not action.option_strings:
-            positional += [word] * count
+            positional += [FITTING.get(action.dest, word) if word == NAME else word] * count
         elif with_options and action.nargs != 0 and action.dest not in ("config", "state_dir", "help"):
             line += [action.option_strings[-1], *[word] * count]
     return [*line, *positional]
@@ -89,7 +91,7 @@ def test_without_arguments_and_with_hostile_ones(capsys, tmp_path, words, below)
 
 @pytest.mark.parametrize(("words", "below"), EVERY, ids=[" ".join(words) for words, _ in EVERY])
 def test_one_word_too_many_and_an_option_that_is_none(capsys, tmp_path, words, below) -> None:
-    line = arguments(below, "kitchen", with_options=False)
+    line = arguments(below, NAME, with_options=False)
     for more in (["--no-such-option"], ["--config"], ["--\x1b[2J"], ["a", "b", "c"] if words != ("help",) else ["a b"]):
         code, err = said(capsys, *words, *line, *more)
         assert (code, bool(err)) == (2, True), (words, more)
@@ -106,7 +108,7 @@ def test_what_runs_on_begins_with_no_broken_configuration(capsys, tmp_path, word
 def test_with_a_configuration_and_a_directory_that_are_none(capsys, tmp_path, words, below) -> None:
     (tmp_path / "broken.toml").write_text("[node\nname = \udc00".encode("utf-8", "replace").decode())
     (tmp_path / "file").write_text("no directory")
-    line = arguments(below, "kitchen", with_options=False)
+    line = arguments(below, NAME, with_options=False)
     said(capsys, *words, *line, "--config", str(tmp_path / "broken.toml"), "--state-dir", str(tmp_path / "s"))
     said(capsys, *words, *line, "--config", str(tmp_path), "--state-dir", str(tmp_path / "s"))
     said(capsys, *words, *line, "--state-dir", str(tmp_path / "file"))
@@ -146,7 +148,7 @@ ASK = {
 
 @pytest.mark.parametrize(("words", "below"), COMMANDS, ids=NAMES)
 def test_a_daemon_that_hangs_holds_no_command_up_and_is_said_with_what_to_do(capsys, hung, words, below) -> None:
-    line = arguments(below, "kitchen", with_options=False)
+    line = arguments(below, NAME, with_options=False)
     code, err = said(capsys, *words, *line, "--state-dir", str(hung))
     if " ".join(words) in ASK:
         assert code == 1
