@@ -15,6 +15,7 @@ from conflux.bench import report as reports
 from conflux.bench.figure import PARTS, Plan
 from conflux.bench.report import Ratio, Report, digits, facts, warnings
 from conflux.cli import context, show
+from conflux.cli.entry import lives_long
 from conflux.cli.observe import print_blocks, print_json
 from conflux.errors import UsageError, UserError
 
@@ -35,6 +36,7 @@ def _measure(directory: Path, *, quick: bool, as_json: bool) -> int:
     if os.environ.get("CONFLUX_PURE") == "1":
         raise UserError("CONFLUX_PURE=1 is set: what would be measured is not what moves packets")
     _check_writable(directory)
+    lives_long()
     from conflux.bench.page import page
     from conflux.bench.run import run  # loads WebRTC, which comparing does not need
 

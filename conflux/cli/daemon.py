@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conflux.cli import context
+from conflux.cli.entry import lives_long
 from conflux.cli.observe import answered, print_json
 from conflux.config import settings
 from conflux.config.settings import Origin
@@ -55,6 +56,7 @@ def up(options: argparse.Namespace) -> int:
             child.start()
             from conflux.daemon.run import run  # loads WebRTC: not before there is a realm
 
+            lives_long()
             return run(config, notifier, log, child=child, origin=Origin(path, state_dir))
 
     if options.foreground or "NOTIFY_SOCKET" in os.environ:  # a unit of version 0.1 does not say --foreground

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 TOKEN = "cfx1"  # noqa: S105  # what an invitation begins with
+# So many more objects than were freed have to be made before Python looks for rings of dead ones.  Those that a command
+# makes while it starts live on, and looks through them would take it a sixth of its time.
+OBJECT_COUNT = 50_000
+_USUAL = gc.get_threshold()
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -31,6 +36,7 @@ def import_module(name: str) -> ModuleType:
 def main() -> int:
     """Run the command of this process, and return its exit code."""
     try:
+        gc.set_threshold(OBJECT_COUNT)
         sys.unraisablehook = raise_later
         open_missing()
         print_anything()
@@ -43,6 +49,11 @@ def main() -> int:
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on, Ctrl-C ends the process without a word
     return end_output(code)
+
+
+def lives_long() -> None:
+    """Have Python look for dead objects as often as it does of itself: this command goes on."""
+    gc.set_threshold(*_USUAL)
 
 
 def raise_later(lost: sys.UnraisableHookArgs) -> None:

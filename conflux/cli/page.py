@@ -13,6 +13,7 @@ import sys
 from ipaddress import ip_address
 
 from conflux.cli import context
+from conflux.cli.entry import lives_long
 from conflux.config.settings import PageSettings
 from conflux.errors import UserError
 from conflux.host.networks import missing
@@ -29,6 +30,7 @@ NICE = 10  # the page yields to the daemon, and to whatever else the board is fo
 
 def page(options: argparse.Namespace) -> int:
     """Serve the page until SIGINT or SIGTERM."""
+    lives_long()
     config = context.load(options)
     with contextlib.suppress(OSError):  # a unit that forbids it has set it
         os.nice(NICE)

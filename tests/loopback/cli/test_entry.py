@@ -134,3 +134,17 @@ def test_ctrl_c_in_a_place_that_cannot_raise_it_is_not_lost_and_no_traceback() -
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 130)
+
+
+def test_python_looks_for_dead_objects_rarely_except_in_what_goes_on() -> None:
+    program = (
+        "import gc, sys\n"
+        "usual = gc.get_threshold()\n"
+        "from conflux.cli import entry\n"
+        "assert entry.main() == 0\n"
+        "assert gc.get_threshold()[0] == entry.OBJECT_COUNT > 10 * usual[0]\n"
+        "entry.lives_long()\n"
+        "assert gc.get_threshold() == usual\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "version"], capture_output=True, env=ENVIRONMENT, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
