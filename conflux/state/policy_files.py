@@ -43,9 +43,8 @@ class PolicyFiles:
         found = []
         for name in self._state.versions(POLICIES, POLICY_SUFFIX):
             try:
-                data = self._state.read(name, bytes_max=_Kept.BYTES_MAX)
-                if data is not None:
-                    kept = _Kept.decode_untrusted(data)
+                kept = self._state.load_record(name, _Kept)
+                if kept is not None:
                     found.append(SignedPolicy.join_untrusted(kept.head, kept.pieces))
             except RemoteProtocolError as error:
                 log.error("%s: damaged (%s); other nodes have the policy too", self._state.path / name, error)
@@ -55,7 +54,7 @@ class PolicyFiles:
 
     def save(self, policy: SignedPolicy) -> None:
         """Keep a policy.  Raises StateError."""
-        self._state.atomic_write(_name(policy.head.rank), _Kept(policy.head, policy.pieces).encode())
+        self._state.save_record(_name(policy.head.rank), _Kept(policy.head, policy.pieces))
 
     def keep(self, policy: SignedPolicy) -> None:
         """Keep a policy that a peer sent: on a full disk it holds all the same, until the next start."""

@@ -243,18 +243,19 @@ class LanChannel:
         to = envelope.to
         if to is not None and to not in nodes and self._wide.errand(to, data, own=False):
             return Handoff.ACCEPTED
-        if envelope.bucket is not None and not self._wide.is_wide:  # no other neighbour answers
-            nodes = tuple(node for node in nodes if envelope.bucket in self._buckets_of(node))
+        if envelope.bucket is not None:  # no other neighbour answers, but one of a ring passes it on
+            nodes = tuple(node for node in nodes if self._takes(node, envelope.bucket))
         return handoff(envelope, nodes, self._giving.give(envelope, data, nodes, self._giving.pass_on))
 
     @property
     def buckets(self) -> frozenset[int]:
         """The buckets of the questions that neighbours answer."""
-        return self._met.buckets().union(*(neighbour.peer.buckets for neighbour in self._neighbours.all()))
+        met = self._met.buckets() if self._wide.is_wide else frozenset[int]()
+        return met.union(*(neighbour.peer.buckets for neighbour in self._neighbours.all()))
 
-    def _buckets_of(self, node: NodeId) -> frozenset[int]:
-        neighbour = self._neighbours.find(node)
-        return frozenset() if neighbour is None else neighbour.peer.buckets
+    def _takes(self, node: NodeId, bucket: int) -> bool:
+        near = self._neighbours.find(node)
+        return near is not None and (bucket in near.peer.buckets or self._wide.in_ring(near.peer.instance))
 
     @property
     def state(self) -> ChannelState:
@@ -292,7 +293,8 @@ class LanChannel:
         if self._islands.saw(instance) and self._neighbours.has_instance(instance):
             self._place_neighbours()
         self._targets.found(instance, places)
-        self._wide.found(instance, self._lans.where(places))
+        if self.config.ring:
+            self._wide.found(instance, self._lans.where(places))
 
     def gone(self, instance: bytes) -> None:
         """Take note that mDNS shows a node no longer."""
@@ -441,7 +443,7 @@ class LanChannel:
             if held is not None and peer.boot < held.peer.boot:  # boots only grow: this is no earlier life of that one
                 self._twins.met_others(peer.node, peer.name, connection.remote, held.connection.remote)
             return
-        if self._bridge.crosses:
+        if self.config.ring and self._bridge.crosses:
             self._met.met(peer)
         if not self._wide.opened(neighbour, replaces=again) and not again:
             self.stands(neighbour, True)
@@ -451,8 +453,9 @@ class LanChannel:
     # ── what the large LANs have to say ───────────────────────────────────────────────────────────────────────────────
 
     def connected(self, instance: bytes) -> Neighbour[Connection] | None:
-        """Return the neighbour of that instance."""
-        return self._neighbours.by_instance(instance)
+        """Return the neighbour of that instance, if it is a member still."""
+        near = self._neighbours.by_instance(instance)
+        return near if near is not None and self._giving.holds(near) else None
 
     def wake(self, instances: Iterable[bytes], *, at_once: bool = False) -> frozenset[bytes]:
         """Dial these nodes; return those without a place.  at_once: also those whose last try failed a moment ago."""

@@ -55,7 +55,7 @@ class Neighbours(Generic[C]):
 
     def has_instance(self, instance: bytes) -> bool:
         """Say whether the node that is announced under that name is connected."""
-        return any(neighbour.peer.instance == instance for neighbour in self._by_node.values())
+        return self.by_instance(instance) is not None
 
     def by_instance(self, instance: bytes) -> Neighbour[C] | None:
         """Return the neighbour that is announced under that name."""

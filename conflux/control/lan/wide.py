@@ -198,6 +198,8 @@ class Wide:
 
         replaces: it takes the place of one to the same process.
         """
+        if not self._is_on:
+            return False
         instance, now = near.peer.instance, _now()
         earlier = self.ways.proved(near.peer.node, instance)
         if earlier is not None and (held := self.of(earlier)) is not None:  # one node has one place, whatever it shows
