@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from conflux.errors import RemoteProtocolError, StateError
+from conflux.errors import RemoteProtocolError, StateError, UserError
 from conflux.node.policing import Policing
 from conflux.realm.clock import RealmClock
 from conflux.realm.listbook import ListBook
@@ -53,15 +53,25 @@ class Governing:
             log.error("%s", trouble)
 
     def look(self) -> None:
-        """Publish what `conflux policy publish` left on the disk, if it is newer than what counts here."""
-        try:
-            news = [each for each in self._files.all() if self.book.is_news(each.head.rank)]
-            if news:
-                self.publish(max(news, key=lambda each: each.head.rank))
-        except StateError as error:
-            log.error("the policy on the disk is not read: %s", error)
-        except RemoteProtocolError as error:
-            log.error("the policy on the disk does not count: %s", error)
+        """Publish what `conflux policy publish` left on the disk, if it is newer than what counts here.
+
+        Raises UserError if there is such, and none of it counts.
+        """
+        news = [each for each in self._files.all() if self.book.is_news(each.head.rank)]
+        why = None
+        for each in sorted(news, key=lambda each: each.head.rank, reverse=True):
+            try:
+                self.publish(each)
+            except (
+                RemoteProtocolError,
+                StateError,
+            ) as error:  # as one of a node that was revoked, under a later number
+                why = f"policy {each.head.number} on the disk does not count: {error}"
+                log.error("%s", why)
+            else:
+                return
+        if why is not None:
+            raise UserError(why)
 
 
 def _read(text: bytes) -> Policy | None:

@@ -227,14 +227,10 @@ class Links:
             return
         entry.number = 0  # a new process counts from the start
         entry.failure_count, entry.hold_until = 0, now
-        match entry.state:
-            case State.OPEN | State.DRAINING:
-                self._after_down(entry, self._drop_attempt(entry), LinkEnd.PEER_LOST, now=now)
-            case State.DIALING:
-                self._drop_attempt(entry)
-                self._wait_or_rest(entry, now=now)
-            case State.IDLE | State.WAITING:
-                self.peer_returned(peer, now=now)
+        if entry.attempt is None:
+            self.peer_returned(peer, now=now)
+        else:
+            self._end_attempt(entry, LinkEnd.PEER_LOST, now=now)
 
     def peer_signed(self, peer: NodeId, *, now: float) -> None:
         """End a link that a secret opened: the peer has none that serves, so perhaps it was somebody else."""
@@ -242,8 +238,11 @@ class Links:
         if entry is None or entry.attempt is None or not entry.attempt.by_secret:
             return
         entry.number = 0  # it was perhaps somebody else's
+        self._end_attempt(entry, LinkEnd.SIGNED, now=now)
+
+    def _end_attempt(self, entry: Peer, end: LinkEnd, *, now: float) -> None:
         if entry.is_up:
-            self._after_down(entry, self._drop_attempt(entry), LinkEnd.SIGNED, now=now)
+            self._after_down(entry, self._drop_attempt(entry), end, now=now)
         else:
             self._drop_attempt(entry)
             self._wait_or_rest(entry, now=now)

@@ -27,6 +27,13 @@ MEMBER_COUNT_MAX = 4096  # nodes in the tables, 72 bytes each for every address;
 LOOK_AGAIN_S = 600.0  # a clock that was set makes a moment come sooner
 
 
+class _Noted(NamedTuple):
+    """A node in the tables.  until: its credential ends then, Unix seconds."""
+
+    side: Side
+    until: int
+
+
 class Enforced(NamedTuple):
     """What this node holds to.  number: of the policy; None: there is none.  trouble: why it is not the newest."""
 
@@ -56,7 +63,9 @@ class Policing:
         self._policy: Policy | None = None
         self._enforced = Enforced(None, None)
         self._sides: Sides | None = None
-        self._members: dict[NodeId, Side] = {}
+        self._number = 0  # of the policy
+        self._is_too_large = False  # the tables last made
+        self._members: dict[NodeId, _Noted] = {}
         self._due_at: float | None = None
         plane.policies.learnt = self._learnt
         self._begin()
@@ -76,7 +85,7 @@ class Policing:
         if policy is None:
             self._trouble(f"policy {number} cannot be read by this version: the one before stays in force")
             return
-        self._policy, self._enforced = policy, Enforced(number, None)
+        self._policy, self._number = policy, number
         self._plane.policies.card_stored = self._card_stored
         self._datapath.meets = self._meet
         for card in self._plane.cards():
@@ -148,13 +157,14 @@ class Policing:
 
     def _note(self, card: Card) -> bool:
         """Take a node into the tables; return whether that changes them."""
-        side = _side(card.chain.credential.name, card.chain.credential.tags, card.addresses)
-        if self._members.get(card.node_id) == side:
+        credential = card.chain.credential
+        noted = _Noted(_side(credential.name, credential.tags, card.addresses), card.chain.not_after)
+        if self._members.get(card.node_id) == noted:
             return False
         self._members.pop(card.node_id, None)
         while len(self._members) >= MEMBER_COUNT_MAX:
             del self._members[next(iter(self._members))]
-        self._members[card.node_id] = side
+        self._members[card.node_id] = noted
         return True
 
     # ── tables ──
@@ -171,10 +181,18 @@ class Policing:
 
     def _load(self) -> None:
         assert self._sides is not None
+        for node, noted in list(self._members.items()):  # another node may have its addresses by now
+            if noted.until <= self._plane.now_unix or self._plane.denies(node):
+                del self._members[node]
         try:
-            self._datapath.set_policy(self._sides.tables(tuple(self._members.values())))
+            tables = self._sides.tables(tuple(noted.side for noted in self._members.values()))
         except ConfigError as error:
+            self._is_too_large = True
             self._trouble(str(error))
+            return
+        self._datapath.set_policy(tables)
+        if self._is_too_large or self._enforced.number != self._number:
+            self._is_too_large, self._enforced = False, Enforced(self._number, None)
 
 
 def _read(signed: SignedPolicy) -> Policy | None:

@@ -102,9 +102,16 @@ class PolicyBook:
     def _keep(self, policy: SignedPolicy) -> None:
         rank = policy.head.rank
         self._kept = sorted([*(each for each in self._kept if each[0] != rank), (rank, policy)], reverse=True)
-        for over, _ in self._kept[KEPT_COUNT_MAX:]:
-            self._forget(over)
-        del self._kept[KEPT_COUNT_MAX:]
+        while len(self._kept) > KEPT_COUNT_MAX:
+            self._forget(self._kept.pop(self._superseded_soonest())[0])
+
+    def _superseded_soonest(self) -> int:
+        """Return the place of the policy that was in force for the shortest time; the oldest of several.
+
+        So a burst of somebody who has a key does not push out the policy before.  The newest two stay in any case.
+        """
+        numbers = [rank.number for rank, _ in self._kept]
+        return min(range(2, len(numbers)), key=lambda at: (numbers[at - 1] - numbers[at], -at))
 
     def _is_denied(self, head: PolicyHead) -> bool:
         denials = self._lists.denials_of(head.signer, head.chain.credential.issuer)

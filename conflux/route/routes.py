@@ -59,8 +59,10 @@ LINK_COUNT_MAX = 256  # links whose rate is remembered
 # A set-up may overtake the message that opens its stream, where a peer opened that by a secret and uses it at once.
 # It waits here for less than its sender waits for an answer.
 HOLD_S = CONFIRM_TIMEOUT_S / 2
-HELD_COUNT_MAX = 16
-SEEN_COUNT_MAX = 4096  # slots; the oldest goes first; hop keys turn hourly, so an older replay does not open
+HELD_COUNT_MAX, HELD_PER_LINK_MAX = 16, 4
+# Slots; the oldest goes first.  Hop keys turn hourly, so an older replay does not open.  One that is not sealed does,
+# and gives the neighbour that sends it nothing which it could not make anew.
+SEEN_COUNT_MAX = 4096
 
 
 @dataclass(slots=True)
@@ -262,7 +264,7 @@ class Routes:
 
     def _receive_last_hop(self, link: LinkId, setup: Setup, peeled: onion.Peeled, stream: StreamId, now: float) -> None:
         if not self._accepts(stream):
-            if self._awaits_stream() and len(self._held) < HELD_COUNT_MAX:
+            if self._awaits_stream() and self._may_hold(link):
                 self._held.append(_Held(link, setup, peeled, stream, now + HOLD_S))
             else:
                 self._send(link, refuse(setup.request, peeled.route_key, RefusalWord.UNKNOWN_STREAM))
@@ -273,6 +275,10 @@ class Routes:
         self._incoming[link, hop.label_in] = _Incoming(stream, hop, now + peeled.lifetime_s)
         self._events.append(ReceiverRoute(stream, hop))
         self._send(link, Confirm(setup.request, hop.label_in, sealed))
+
+    def _may_hold(self, link: LinkId) -> bool:
+        own = sum(held.link == link for held in self._held)
+        return own < HELD_PER_LINK_MAX and len(self._held) < HELD_COUNT_MAX
 
     def stream_opened(self, stream: StreamId, *, now: float) -> None:
         """Confirm the set-ups that came before the stream was known."""

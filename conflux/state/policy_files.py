@@ -1,6 +1,6 @@
 """The policies as files, one each, named so that the newest sorts last.
 
-The daemon writes what it learns; the command line writes only while no daemon runs, with the directory locked.
+The daemon writes what it learns; `conflux policy publish` writes beside it, and has it look then.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class PolicyFiles:
         found = []
         for name in self._state.versions(POLICIES, POLICY_SUFFIX):
             try:
-                kept = self._state.load_record(name, _Kept)
-                if kept is not None:
+                data = self._state.read(name, bytes_max=_Kept.BYTES_MAX)
+                if data is not None:
+                    kept = _Kept.decode_untrusted(data)
                     found.append(SignedPolicy.join_untrusted(kept.head, kept.pieces))
             except RemoteProtocolError as error:
                 log.error("%s: damaged (%s); other nodes have the policy too", self._state.path / name, error)
@@ -54,7 +55,7 @@ class PolicyFiles:
 
     def save(self, policy: SignedPolicy) -> None:
         """Keep a policy.  Raises StateError."""
-        self._state.save_record(_name(policy.head.rank), _Kept(policy.head, policy.pieces))
+        self._state.atomic_write(_name(policy.head.rank), _Kept(policy.head, policy.pieces).encode())
 
     def keep(self, policy: SignedPolicy) -> None:
         """Keep a policy that a peer sent: on a full disk it holds all the same, until the next start."""

@@ -131,8 +131,7 @@ class Trees:
             folder = root / "etc/initramfs-tools"
             lay(shop.tree / "images/initramfs/board.conf", folder / "conf.d/board.conf")
             lay(shop.tree / "images/initramfs/conflux-modules", folder / "conflux-modules")
-            for each in ("hooks", "scripts"):
-                copy_tree(shop.tree / "images/initramfs" / each, folder / each)
+            lay(shop.tree / "images/initramfs/hooks/conflux-modules", folder / "hooks/conflux-modules")
             version = max(each.name.removeprefix("vmlinuz-") for each in (root / "boot").glob("vmlinuz-*"))
             extra = {"SOURCE_DATE_EPOCH": str(BASE_DATE)}
             command = ["mkinitramfs", "-k", "-o", "/boot/initrd.img", version]

@@ -120,17 +120,36 @@ def test_rules_on_the_disk_hold_from_the_first_packet_of_a_start():
     made, (bravo, carol) = line("bravo", "carol")
     publish(carol, DENY)
     made.run(3.0)
-    carol.power_off()
     bravo.power_off()
     bravo.power_on()
-    assert bravo.node is not None
-    assert bravo.node.policing.enforced.number is not None
+    carol.datapath.set_policy(None)  # it holds to nothing
+    carol.datapath.meets = None
+    flow(made, carol, bravo, for_s=2.0)
+    made.run(5.0)
+    assert count(bravo) == 0
+    assert bravo.drops()["policy"] > 0
+
+
+def test_board_in_the_place_of_another_gets_what_its_address_and_tags_allow():
+    made, (alpha, bravo, carol) = line("alpha", "bravo", "carol")
+    publish(carol, DENY + rule("tag:office", "alpha", "udp"))
+    flow(made, bravo, alpha, for_s=1.0)
+    made.run(3.0)
+    assert alpha.node is not None
+    policing = alpha.node.policing
+    assert bravo.node_id in policing._members
+    content = DenyList((Denial(bravo.node_id, made.now_unix, "broken"),))
+    alpha.node.publish(SignedList.make(ROOT.key, REALM.anchor, None, 1, content), now=made.now)
+    alpha.drain()
+    policing._load()  # as when the other board is met
+    assert bravo.node_id not in policing._members
 
 
 def test_nodes_at_a_broker_hold_to_the_rules_too():
     made, (alpha, bravo, carol) = line("alpha", "bravo", "carol", broker=True)
     flow(made, alpha, bravo)
     made.run(2.0)
+    assert last_at(bravo, b"ping") > made.now - 0.2
     at = made.now
     publish(carol, DENY)
     made.run(5.0)

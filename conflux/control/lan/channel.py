@@ -454,8 +454,7 @@ class LanChannel:
 
     def connected(self, instance: bytes) -> Neighbour[Connection] | None:
         """Return the neighbour of that instance, if it is a member still."""
-        near = self._neighbours.by_instance(instance)
-        return near if near is not None and self._giving.holds(near) else None
+        return near if (near := self._neighbours.by_instance(instance)) and self._giving.holds(near) else None
 
     def wake(self, instances: Iterable[bytes], *, at_once: bool = False) -> frozenset[bytes]:
         """Dial these nodes; return those without a place.  at_once: also those whose last try failed a moment ago."""

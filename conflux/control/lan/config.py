@@ -28,7 +28,7 @@ HANDSHAKE_COUNT_MAX = 32  # at once, of strangers
 DIAL_COUNT_MAX = 8  # at once
 DIAL_S_MAX = 10.0  # of one node, at all its addresses: then another has its turn
 TARGET_COUNT_MAX = 256
-RING_TARGET_COUNT_MAX = 1280  # a LAN of a thousand; 3 kB each
+RING_TARGET_COUNT_MAX = 1280  # a LAN of a thousand
 REMOTE_COUNT_MAX = 1024  # remote addresses whose budgets are kept
 WRITE_BUFFER_BYTES_MAX = 512 * 1024  # 16 of the largest messages; a slower peer is dropped, and dials again
 

@@ -53,6 +53,15 @@ async def test_neighbour_that_comes_later_is_told_too() -> None:
             await alpha.ear.until(lambda: alpha.ear.joining == {rod.node_id})
 
 
+async def test_nothing_is_asked_for_a_neighbour_that_left() -> None:
+    async with lan("rod") as (rod,):
+        rod.channel.cross(frozenset())
+        async with LanNode("alpha", rod.port) as alpha:
+            await alpha.ear.until(lambda: alpha.ear.joining == {rod.node_id})
+            assert rod.channel.buckets == own_buckets("alpha")
+        await rod.ear.until(lambda: rod.channel.buckets == frozenset())
+
+
 async def test_questions_and_far_presence_are_delivered_and_handed_over() -> None:
     async with lan("alpha", "rod") as (alpha, rod):
         rod.channel.cross(frozenset())

@@ -242,6 +242,16 @@ def test_few_earlier_policies_are_kept_the_newest():
     assert forgotten == [each.head.rank for each in policies[:2]]
 
 
+def test_a_burst_of_policies_does_not_push_out_the_one_before():
+    book = book_of()
+    good = published(number=NOW_UNIX - 3600)
+    book.learn(good)
+    for step in range(2 * KEPT_COUNT_MAX):
+        book.learn(published(number=NOW_UNIX - 60 + step))
+    assert len(book.earlier) == KEPT_COUNT_MAX - 1
+    assert book.earlier[-1] == good
+
+
 def test_policy_is_kept_before_it_counts():
     def full(policy: SignedPolicy) -> None:
         raise OSError("no space left")

@@ -33,7 +33,14 @@ from conflux.route.message import (
     encode_message,
 )
 from conflux.route.onion import ONION_BYTES, HopKey
-from conflux.route.routes import CONFIRM_TIMEOUT_S, HELD_COUNT_MAX, HOLD_S, INCOMING_PER_LINK_MAX, Routes
+from conflux.route.routes import (
+    CONFIRM_TIMEOUT_S,
+    HELD_COUNT_MAX,
+    HELD_PER_LINK_MAX,
+    HOLD_S,
+    INCOMING_PER_LINK_MAX,
+    Routes,
+)
 
 REALM = make_realm("routes")
 D = make_member(REALM, "destination")
@@ -404,30 +411,14 @@ def test_a_set_up_whose_stream_never_comes_is_refused_before_its_sender_gives_up
 def test_few_set_ups_wait_and_none_of_a_link_that_closed():
     known: set[StreamId] = set()
     s, d = end(0), end(1000, known=known)
-    for _ in range(HELD_COUNT_MAX + 1):
-        s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
-        d.receive_untrusted(LINK_D, s.next_transmit().data, now=0.0)
-    assert isinstance(sent(d), Refuse)
-    assert d.next_transmit() is None
-    d.link_down(LINK_D)
+    for link in range(HELD_COUNT_MAX // HELD_PER_LINK_MAX + 1):
+        refused = HELD_PER_LINK_MAX if link * HELD_PER_LINK_MAX == HELD_COUNT_MAX else 1
+        for _ in range(HELD_PER_LINK_MAX + (refused == 1)):
+            s.build(STREAM, [hop(D_CARD)], LINK_S, now=0.0)
+            d.receive_untrusted(LinkId(20 + link), s.next_transmit().data, now=0.0)
+        assert [type(decode_message_untrusted(each.data)) for each in iter(d.next_transmit, None)] == [Refuse] * refused
+    for link in range(HELD_COUNT_MAX // HELD_PER_LINK_MAX):
+        d.link_down(LinkId(20 + link))
     known.add(STREAM)
     d.stream_opened(STREAM, now=0.1)
     assert (d.next_transmit(), d.next_timeout(), events(d)) == (None, None, [])
-
-
-def test_a_direct_route_whose_slot_is_clear_is_confirmed_under_the_streams_key_as_any() -> None:
-    s, d = end(0), end(1000)
-    s.build(STREAM, [hop(D_CARD)._replace(clear=True)], LINK_S, now=0.0)
-    setup = s.next_transmit().data
-    assert len(setup) < 100
-    d.receive_untrusted(LINK_D, setup, now=0.0)
-    with pytest.raises(RemoteProtocolError, match="replay"):
-        d.receive_untrusted(LINK_D, setup, now=0.0)
-    confirm = sent(d)
-    s.receive_untrusted(LINK_S, encode_message(confirm), now=0.0)
-    s.tether_up(LINK_S, commands(s)[0].tether)
-    assert [type(event) for event in events(s)] == [RouteReady]
-    other = end(0)
-    other.build(STREAM, [hop(D_CARD)._replace(clear=True)], LINK_S, now=0.0)
-    with pytest.raises(RemoteProtocolError, match="auth"):
-        other.receive_untrusted(LINK_S, encode_message(replace(confirm, sealed=STREAM + bytes(16))), now=0.0)
